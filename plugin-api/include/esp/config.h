@@ -1,0 +1,34 @@
+/* esp/config.h - "esp.config/1": reading a validated subtree of esp.conf.
+ *
+ * The tree was checked against the module's schema before check() is called: a declared key has its type,
+ * its bounds and its default, so these readers cannot fail.  Asking for an undeclared key aborts.
+ * The tree lives as long as the generation it configured.
+ */
+#ifndef ESP_CONFIG_H
+#define ESP_CONFIG_H
+
+#include <esp/abi.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct esp_config_api {
+	uint32_t size;
+	int32_t (*boolean)(const esp_cfg *c, const char *key);
+	int64_t (*integer)(const esp_cfg *c, const char *key);     /* INT, SIZE (bytes), TIME (ns) */
+	esp_str (*string)(const esp_cfg *c, const char *key);      /* STRING, ENUM; {NULL,0} when unset */
+	int32_t (*choice)(const esp_cfg *c, const char *key);      /* ENUM: index in `choices`, -1 unset */
+	int32_t (*is_set)(const esp_cfg *c, const char *key);      /* written by the administrator? */
+	uint32_t (*count)(const esp_cfg *c, const char *key);      /* STRINGS LIST MAP */
+	esp_str (*string_at)(const esp_cfg *c, const char *key, uint32_t i);      /* STRINGS */
+	const esp_cfg *(*group)(const esp_cfg *c, const char *key);               /* GROUP; never NULL */
+	const esp_cfg *(*at)(const esp_cfg *c, const char *key, uint32_t i, esp_str *ret_name); /* LIST MAP */
+	/*! Where a key stands, for messages of check(): fills err->file and err->line and the text. */
+	void (*error)(const esp_cfg *c, const char *key, esp_err *err, const char *fmt, ...) ESP_PRINTF(4, 5);
+} esp_config_api;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

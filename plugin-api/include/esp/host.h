@@ -1,0 +1,92 @@
+/* esp/host.h - the one table a module is given; everything else is asked for by id.
+ *
+ * Core interfaces (esp.log/1, esp.fiber/1 ...) are immortal and may be kept.  Services of other modules are reached
+ * through a binding, each time anew: the table belongs to the snapshot of the running fiber, so a consumer
+ * survives the provider's reload and one piece of work never mixes two generations.
+ */
+#ifndef ESP_HOST_H
+#define ESP_HOST_H
+
+#include <esp/abi.h>
+#include <esp/module.h>
+#include <esp/mem.h>
+#include <esp/config.h>
+#include <esp/log.h>
+#include <esp/fiber.h>
+#include <esp/loop.h>
+#include <esp/pool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*! \brief First member of every service table ("esp.sql/1"). */
+typedef struct { uint32_t size; uint32_t minor; esp_module *provider; } esp_service;
+
+typedef struct { uint32_t v; } esp_binding;
+
+struct esp_host {
+	uint32_t size;
+	uint16_t abi_major, abi_minor;
+	const char *version;                 /* "0.1.0" */
+	/*! [any] A core interface, or NULL when this host has none of that id and minor. */
+	const void *(*core)(const char *id, uint32_t min_minor);
+	/*! [control, init] Bind a service listed in the descriptor's needs. */
+	ESP_CHECKED esp_status (*bind)(esp_module *self, const char *id, esp_binding *ret);
+	/*! [control, init] Offer a service listed in provides.  The table stays the module's, until stop(). */
+	ESP_CHECKED esp_status (*provide)(esp_module *self, const char *id, const esp_service *table);
+	/*! [worker, control, observer; in a fiber] ESP_SUSPENDS only while an EXCLUSIVE provider is being swapped.
+	 *  The bound service as seen by the running fiber's snapshot; valid until this call of session(), hook or fiber
+	 *  function ends, or quiesce().  NULL: optional and absent, or the swap took longer than the deadline. */
+	const esp_service *(*service)(esp_module *self, esp_binding b);
+	/*! [in a fiber] For fibers that live long: give back every service, adopt the current snapshot. */
+	void (*quiesce)(void);
+	/*! [control, init] Data for others in the snapshot: `point` names what it is ("esp.sql.migrations/1"); the
+	 *  item lives until stop(). */
+	ESP_CHECKED esp_status (*contribute)(esp_module *self, const char *point, const void *item);
+	/*! [in a fiber] Calls each() for every contribution of the running fiber's snapshot, in module-list order;
+	 *  during start(), of the snapshot being built.  Stops when each() returns non-zero and returns that. */
+	int32_t (*contributions)(const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg);
+	/*! [any] An arena that lives as long as this generation. */
+	esp_arena *(*arena)(const esp_module *self);
+	/*! [any] Keep this generation from being stopped while an object of it is out of its hands; counted. */
+	void (*hold)(esp_module *self);
+	void (*release)(esp_module *self);
+	/*! [any] Directory for this instance's data: storage.path of esp.conf, NUL-terminated. */
+	const char *(*data_dir)(void);
+	/*! [any] Name this server gives itself: server.hostname of esp.conf. */
+	esp_str (*hostname)(void);
+	/*! [control, drain] Blob handed to the next generation of the same instance; copied.  take() in its start():
+	 *  NULL when there is none. */
+	void (*leave)(esp_module *self, uint32_t version, const void *blob, size_t len);
+	const void *(*take)(esp_module *self, uint32_t version, size_t *ret_len);
+};
+
+/*! \brief The core interfaces nearly every module uses; fill once in init() and keep in the module's state. */
+typedef struct esp_core {
+	const esp_host *host;
+	const esp_mem_api *mem;
+	const esp_config_api *cfg;
+	const esp_log_api *log;
+	const esp_fiber_api *fiber;
+	const esp_loop_api *loop;
+	const esp_pool_api *pool;
+} esp_core;
+
+static inline void esp_core_init(esp_core *c, const esp_module *self)
+{
+	const esp_host *h = self->host;
+
+	c->host = h;
+	c->mem = (const esp_mem_api *)h->core("esp.mem/1", 0);
+	c->cfg = (const esp_config_api *)h->core("esp.config/1", 0);
+	c->log = (const esp_log_api *)h->core("esp.log/1", 0);
+	c->fiber = (const esp_fiber_api *)h->core("esp.fiber/1", 0);
+	c->loop = (const esp_loop_api *)h->core("esp.loop/1", 0);
+	c->pool = (const esp_pool_api *)h->core("esp.pool/1", 0);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
