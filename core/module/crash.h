@@ -1,0 +1,26 @@
+/* core/module/crash.h - who was running when the process died.
+ *
+ * Trampolines keep a breadcrumb (module, point) per thread; the handler of SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT
+ * writes it with a backtrace to stderr and appends it to <path>/crash.log, then raises the signal again.  Only
+ * async-signal-safe calls.  The supervisor reads the last line of crash.log to count blames.
+ */
+#ifndef CORE_MODULE_CRASH_H
+#define CORE_MODULE_CRASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <esp/abi.h>
+
+/*! \brief [main, once, before threads] Install the handlers.  `dir`: server.path, or NULL for stderr alone. */
+ESP_CHECKED int crash_install(const char *dir, esp_err *err);
+
+/*! \brief One entry of crash.log: "time signal instance point". */
+struct crash_blame { esp_time when; int signal; char module[64]; char point[32]; };
+/*! \brief [any, no process of ours needs to run] The newest entries of <dir>/crash.log, newest first; returns how
+ *  many.  For the supervisor. */
+size_t crash_read(const char *dir, struct crash_blame *out, size_t max);
+/*! \brief [any] Instances blamed at least `times` within the last `window` seconds before `now`; names are written
+ *  into out (each at most 63 bytes); returns how many. */
+size_t crash_left_out(const char *dir, esp_time now, uint32_t times, esp_time window, char (*out)[64], size_t max);
+
+#endif
