@@ -1,0 +1,45 @@
+/* esp/auth.h - "esp.auth/1": who is it?  SASL exchanges and passwords; one identity comes out.
+ *
+ * The same text and the same work for an unknown user and a wrong password.  Limits per address and account are
+ * inside; a delay is a suspension, a refusal ESP_EBUSY.
+ */
+#ifndef ESP_AUTH_H
+#define ESP_AUTH_H
+
+#include <esp/conn.h>
+#include <esp/host.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*! \brief Who authenticated. */
+typedef struct esp_identity { uint32_t size; uint32_t reserved; esp_id account; esp_str login; esp_str mechanism; } esp_identity;
+
+typedef struct esp_sasl esp_sasl;   /* one exchange; lives in the arena it was begun with */
+
+typedef struct esp_auth esp_auth;
+struct esp_auth {
+	esp_service service;
+	/*! [worker] Mechanisms to announce on this connection now, by preference, separated by blanks; empty when
+	 *  none may be used (no TLS).  Lives in arena. */
+	esp_str (*mechanisms)(const esp_auth *a, const esp_conn *c, esp_arena *arena);
+	/*! [worker] ESP_SUSPENDS.  Name and password (IMAP LOGIN).  ESP_OK fills *ret (strings in arena); ESP_EACCES: no;
+	 *  ESP_EBUSY: too many tries or the hash queue is full, try later; ESP_EUNAVAIL: cannot say now.
+	 *  `service` names the protocol for the log and events: "imap", "smtp". */
+	ESP_CHECKED esp_status (*login)(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena,
+	                                esp_str user, esp_str password, esp_identity *ret);
+	/*! [worker] Begin a SASL exchange.  ESP_ENOENT: no such mechanism; ESP_EACCES: not without TLS. */
+	ESP_CHECKED esp_status (*sasl_begin)(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena,
+	                                     esp_str mechanism, esp_sasl **ret);
+	/*! [worker] ESP_SUSPENDS.  Feed the client's (decoded) answer; the first call without an initial response passes
+	 *  {NULL,0}.  ESP_EAGAIN: send *out as challenge; ESP_OK: *who is filled; others as login(). */
+	ESP_CHECKED esp_status (*sasl_step)(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who);
+	/*! [worker] Give the exchange up (client said "*", or closed). */
+	void (*sasl_end)(esp_sasl *s);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

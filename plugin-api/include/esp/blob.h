@@ -1,0 +1,69 @@
+/* esp/blob.h - "esp.blob/1": immutable message files, durable before they are named in the database.
+ *
+ * And beside them real Maildir++ folders: each message is hard-linked under a name with UID and size.  Link and unlink
+ * jobs are rows of the transaction that changed the mailbox, done after COMMIT, redone after a crash.
+ */
+#ifndef ESP_BLOB_H
+#define ESP_BLOB_H
+
+#include <esp/sql.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*! \brief A message being written.  One fiber at a time. */
+typedef struct esp_blob_writer esp_blob_writer;
+
+/*! \brief An open blob.  `content` is contiguous and valid until close(); fd may be -1 for content held in memory. */
+typedef struct esp_blob_file { uint32_t size; int32_t fd; esp_str content; void *opaque[2]; } esp_blob_file;
+
+/*! \brief Put a message into, or take it out of, a Maildir++ folder. */
+enum { ESP_BLOB_LINK = 1, ESP_BLOB_UNLINK, ESP_BLOB_FLAGS, ESP_BLOB_MKFOLDER, ESP_BLOB_RMFOLDER, ESP_BLOB_MVFOLDER };
+typedef struct esp_blob_job {
+	uint32_t size;
+	uint32_t kind;             /* ESP_BLOB_... */
+	esp_str account;           /* directory of the account: "user@example.test" */
+	esp_str folder;            /* UTF-8 mailbox name with "/"; "INBOX" is the top */
+	esp_str to;                /* MVFOLDER: new name */
+	esp_id id;                 /* LINK UNLINK FLAGS */
+	uint32_t uid, uidvalidity;
+	uint64_t bytes;
+	uint64_t modseq;           /* LINK FLAGS MKFOLDER: raises the folder's high-water mark */
+	uint32_t flags;            /* ESP_FLAG_... system flags for the suffix */
+	uint32_t reserved;
+	esp_time received;
+} esp_blob_job;
+
+typedef struct esp_blob esp_blob;
+struct esp_blob {
+	esp_service service;
+	/*! [worker] A new message; at most `max` bytes (ESP_E2BIG on the way).  Small ones stay in memory until commit. */
+	ESP_CHECKED esp_status (*create)(const esp_blob *b, esp_id id, uint64_t max, esp_blob_writer **ret);
+	/*! [worker] ESP_SUSPENDS (only when it goes to disk). */
+	ESP_CHECKED esp_status (*write)(esp_blob_writer *w, const void *data, size_t n);
+	/*! [worker] ESP_SUSPENDS.  All bytes so far, contiguous, until commit or abort. */
+	ESP_CHECKED esp_status (*content)(esp_blob_writer *w, esp_str *ret);
+	/*! [worker] ESP_SUSPENDS, shielded.  Write `prefix` (headers put in front) and the bytes as blob `id`, make it
+	 *  durable, shared with others that commit at the same time.  May be called again with another id and prefix (another
+	 *  group of recipients).  ESP_EIO, ESP_ENOSPC: nothing is there.  *ret_size: size with prefix. */
+	ESP_CHECKED esp_status (*commit)(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t *ret_size);
+	/*! [worker] The writer's end, always; what was committed stays. */
+	void (*close)(esp_blob_writer *w);
+
+	/*! [worker] ESP_SUSPENDS.  ESP_ENOENT, ESP_ECORRUPT. */
+	ESP_CHECKED esp_status (*open)(const esp_blob *b, esp_id id, esp_blob_file *ret);
+	void (*close_file)(const esp_blob *b, esp_blob_file *f);
+
+	/*! [in transact's fn] Record a folder job in the transaction. */
+	ESP_CHECKED esp_status (*job)(const esp_blob *b, esp_tx *tx, const esp_blob_job *job);
+	/*! [any] Jobs were committed: do them soon. */
+	void (*kick)(const esp_blob *b);
+	/*! [worker] Nobody refers to this blob any more: remove it after the grace time. */
+	ESP_CHECKED esp_status (*remove)(const esp_blob *b, esp_tx *tx, esp_id id);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

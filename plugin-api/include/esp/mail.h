@@ -1,0 +1,103 @@
+/* esp/mail.h - "esp.mail/1": envelope, message, transaction, and the hook chains along them.
+ *
+ * A transaction begins at MAIL and ends with its reply; it pins the snapshot it began with.  The protocol module
+ * resolves addresses and streams bytes; the core runs the chains, groups recipients by their effective settings,
+ * merges verdicts and says what the one reply is.  Everything a transaction knows dies with it: end() is the one
+ * way out, whatever happened.
+ */
+#ifndef ESP_MAIL_H
+#define ESP_MAIL_H
+
+#include <esp/abi.h>
+#include <esp/hook.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*! \brief A message under way.  Read-only for hooks. */
+struct esp_message {
+	uint32_t size;
+	uint32_t smtputf8;         /* the envelope or headers need SMTPUTF8 */
+	esp_id id;                 /* made at MAIL; names the blob, the trace and the 250 reply */
+	esp_str content;           /* as received, CRLF, contiguous; headers added later are not in it */
+	size_t header_len;         /* up to and including the blank line */
+};
+
+enum { /* esp_rcpt.target */
+	ESP_RCPT_LOCAL = 1,        /* delivered into `account` */
+	ESP_RCPT_REMOTE            /* relayed */
+};
+/*! \brief One accepted recipient. */
+typedef struct esp_rcpt {
+	uint32_t size;
+	uint32_t target;           /* ESP_RCPT_... */
+	esp_str address;           /* as given, domain normalised */
+	esp_str params;            /* ESMTP parameters, raw */
+	esp_id account;            /* LOCAL: the account */
+	esp_str folder;            /* LOCAL: "" is INBOX; a hook's folder replaces it */
+	uint64_t settings;         /* recipients with equal settings are judged together */
+	/* filled by message(): */
+	esp_verdict verdict;
+	uint32_t group;            /* index into groups */
+} esp_rcpt;
+
+/*! \brief What the message chain came to for one group of recipients. */
+typedef struct esp_rcpt_group {
+	uint32_t size;
+	uint32_t nrcpt;
+	uint64_t settings;
+	esp_outcome outcome;       /* headers to put in front, folder, score, tags */
+} esp_rcpt_group;
+
+/*! \brief Public head of a transaction; the envelope may be read by hooks. */
+struct esp_txn {
+	uint32_t size;
+	uint32_t authenticated;
+	esp_conn *conn;
+	esp_arena *arena;          /* dies with the transaction; capped */
+	esp_message *message;      /* content is empty before message() */
+	esp_str helo;
+	esp_str login;             /* who authenticated, or empty */
+	esp_id login_account;
+	esp_str from, from_params;
+	uint32_t nrcpt, ngroups;
+	esp_rcpt *const *rcpt;     /* nrcpt pointers */
+	const esp_rcpt_group *groups;
+	esp_nsec began;
+};
+
+typedef struct esp_txn_params {
+	uint32_t size;
+	uint32_t authenticated;
+	esp_str helo, login;
+	esp_id login_account;
+	uint32_t max_rcpt;         /* 0: 1,000 */
+	uint32_t reserved;
+} esp_txn_params;
+
+typedef struct esp_mail_api {
+	uint32_t size;
+	/*! [worker] Begin.  NULL: no memory. */
+	esp_txn *(*begin)(esp_module *self, esp_conn *c, const esp_txn_params *p);
+	/*! [worker] ESP_SUSPENDS.  MAIL chain.  Verdicts CONTINUE and ACCEPT: go on; QUARANTINE: go on, remembered. */
+	void (*mail)(esp_txn *t, esp_str from, esp_str params, esp_outcome *ret);
+	/*! [worker] ESP_SUSPENDS.  RCPT chain; unless DEFER or REJECT the recipient joins the envelope (copied).
+	 *  The same target twice (account and folder, or address) is one recipient.  ESP_EBUSY: too many. */
+	ESP_CHECKED esp_status (*rcpt)(esp_txn *t, const esp_rcpt *r, esp_outcome *ret);
+	/*! [worker] ESP_SUSPENDS.  DATA chain. */
+	void (*data)(esp_txn *t, esp_outcome *ret);
+	/*! [worker] ESP_SUSPENDS.  HEADERS chain over the complete header block. */
+	void (*headers)(esp_txn *t, esp_str block, esp_outcome *ret);
+	/*! [worker] ESP_SUSPENDS.  MESSAGE chain once per group; fills verdicts and groups.  `content` must stay until
+	 *  end().  What the one reply is: DEFER if any group defers (commit nothing); REJECT if all reject; else CONTINUE
+	 *  (DISCARD when all discard): copies of rejected recipients are quarantined, never bounced. */
+	void (*message)(esp_txn *t, esp_str content, esp_outcome *ret);
+	/*! [worker] The one way out, at every exit; NULL is fine. */
+	void (*end)(esp_txn *t);
+} esp_mail_api;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
