@@ -55,7 +55,12 @@ typedef struct { uint32_t kind, reserved; esp_id id; } esp_sql_key;
  *  `up` and `down` hold statements separated by ";\n".  Applied in order of number, each in one transaction, recorded
  *  by (module's descriptor name, number).  Never edited once released. */
 typedef struct esp_sql_migration { uint32_t number, reserved; const char *title, *up, *down; } esp_sql_migration;
-typedef struct esp_sql_migrations { uint32_t size, item_size; uint32_t n, reserved; const esp_sql_migration *items; } esp_sql_migrations;
+typedef struct esp_sql_migrations {
+	uint32_t size, item_size;
+	uint32_t n, reserved;
+	const char *module;           /* descriptor's name: "storage_mailstore" */
+	const esp_sql_migration *items;
+} esp_sql_migrations;
 
 enum { /* query flags */
 	ESP_SQL_BOUNDED = 1u << 0  /* a few rows by key: may be answered on the worker itself; others go to a lane */
@@ -73,6 +78,10 @@ struct esp_sql {
 	 *  ESP_EUNAVAIL: nothing was committed, try later. */
 	ESP_CHECKED esp_status (*transact)(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
 	                                   esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
+	/*! [control, start()] ESP_SUSPENDS.  Bring the tables of every "esp.sql.migrations/1" of the snapshot being built up
+	 *  to date; nothing to do is cheap.  A module with tables calls it first in its start().  ESP_ECONFIG: the database is
+	 *  newer than this program, or migrating by itself is switched off. */
+	ESP_CHECKED esp_status (*migrate)(const esp_sql *sql, esp_err *err);
 };
 
 #ifdef __cplusplus
