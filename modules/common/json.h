@@ -1,0 +1,29 @@
+/* json - writes one JSON value piece by piece into the answer of a command.
+ *
+ * Commas are placed by the writer, strings are escaped, invalid UTF-8 becomes U+FFFD.  Errors stick: check json_end().
+ */
+#ifndef ESP_COMMON_JSON_H
+#define ESP_COMMON_JSON_H
+
+#include <esp/command.h>
+
+#define JSON_DEPTH 8
+
+struct json {
+	esp_command_call *call;
+	esp_status status;
+	uint32_t depth;
+	uint8_t filled[JSON_DEPTH];   /* something was written at this depth */
+};
+
+void json_begin(struct json *j, esp_command_call *call);
+/*! \brief '{' or '['; inside an object `key` names it, elsewhere it is NULL. */
+void json_open(struct json *j, const char *key, char bracket);
+void json_close(struct json *j, char bracket);
+void json_str(struct json *j, const char *key, esp_str value);
+void json_cstr(struct json *j, const char *key, const char *value);
+void json_int(struct json *j, const char *key, int64_t value);
+void json_bool(struct json *j, const char *key, int value);
+esp_status json_end(struct json *j);
+
+#endif

@@ -1,0 +1,40 @@
+/* db - one SQLite connection with its prepared statements.  Used by one thread at a time; whoever opens it closes it. */
+#ifndef ESP_STORAGE_SQLITE_DB_H
+#define ESP_STORAGE_SQLITE_DB_H
+
+#include <esp/sql.h>
+#include <sqlite3.h>
+
+#define DB_STATEMENTS 512u   /* prepared at most; a power of two */
+#define DB_PARAMS     40u    /* $1 .. $40 */
+#define DB_ROWS_MAX   100000u
+#define DB_BYTES_MAX  (64u << 20)
+
+struct db_stmt {
+	uint64_t hash;
+	char *text;
+	sqlite3_stmt *stmt;
+	uint32_t nparams;
+	uint8_t param[DB_PARAMS]; /* $k stands at this index of SQLite's; 0: not used */
+};
+
+struct db {
+	uint32_t magic;
+	sqlite3 *handle;
+	struct db_stmt *stmts;    /* open addressing, DB_STATEMENTS entries */
+	uint32_t nstmts;
+};
+
+struct db_options { const char *path; int64_t cache_bytes, mmap_bytes; int busy_ms; int writer; };
+
+/*! \brief Open and set the pragmas.  A missing file is made only for the writer. */
+int db_open(const struct db_options *o, struct db **ret, esp_err *err);
+void db_close(struct db *db);
+/*! \brief Run one statement; rows (ret may be NULL) go into `arena`. */
+int db_exec(struct db *db, esp_arena *arena, const char *text, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
+/*! \brief Run a text of several statements without parameters or rows (migrations, BEGIN). */
+int db_script(struct db *db, const char *text, esp_err *err);
+/*! \brief The ESP status of the connection's last SQLite result. */
+int db_status(struct db *db, int rc);
+
+#endif

@@ -1,0 +1,430 @@
+/* storage_sqlite - "esp.sql/1" over an embedded SQLite database.
+ *
+ * One private lane writes (writer.c).  Reads of a few rows by key run on the worker itself, on a connection of its own;
+ * all others on the read lane.  WAL: readers never wait for the writer.  EXCLUSIVE: two generations would be two writers.
+ */
+#include "migrate.h"
+#include "writer.h"
+
+#include <esp/command.h>
+#include "modules/common/json.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READERS_MAX 16u
+
+struct sqlite {
+	esp_sql table;             /* first: services are found by it */
+	esp_core core;
+	struct writer writer;
+	struct db_options options;
+	char *path;
+	int auto_migrate;
+	uint32_t nworkers, nreaders;
+	struct db **worker;        /* one connection a worker, used there only */
+	esp_lane *read_lane;
+	_Atomic(struct db *) reader[READERS_MAX];   /* as many as the read lane is wide; NULL: in use */
+};
+
+static struct sqlite *of(const esp_sql *sql) { return (struct sqlite *)sql; }
+
+/* --- reading --------------------------------------------------------------------------------------------- */
+
+struct read_job {
+	struct sqlite *s;
+	esp_arena *arena;          /* the lane's own: the caller's belongs to its worker */
+	const char *stmt;
+	const esp_sql_value *args;
+	uint32_t nargs;
+	esp_sql_rows rows;
+};
+
+static int32_t on_read_lane(void *arg)
+{
+	struct read_job *job = arg;
+	struct db *db = NULL;
+	uint32_t i = 0;
+	int st;
+
+	while (!(db = atomic_exchange(&job->s->reader[i], NULL)))
+		i = (i + 1) % job->s->nreaders;
+	st = db_exec(db, job->arena, job->stmt, job->args, job->nargs, &job->rows);
+	atomic_store(&job->s->reader[i], db);
+	return st;
+}
+
+static esp_status copy_rows(const esp_sql_rows *from, esp_arena *arena, esp_sql_rows *ret)
+{
+	size_t n = (size_t)from->nrows * from->ncols;
+	esp_sql_value *values = esp_alloc_array(arena, n ? n : 1, sizeof *values);
+
+	if (!values)
+		return ESP_ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		values[i] = from->values[i];
+		if (values[i].type == ESP_SQL_TEXT || values[i].type == ESP_SQL_BLOB) {
+			values[i].s = esp_strdup_in(arena, values[i].s);
+			if (!values[i].s.ptr)
+				return ESP_ENOMEM;
+		}
+	}
+	*ret = *from;
+	ret->values = values;
+	return ESP_OK;
+}
+
+static esp_status query_on_lane(struct sqlite *s, esp_arena *arena, const char *stmt, const esp_sql_value *args,
+                                uint32_t nargs, esp_sql_rows *ret)
+{
+	struct read_job job = { .s = s, .stmt = stmt, .args = args, .nargs = nargs };
+	int32_t result = ESP_OK;
+	esp_status st;
+
+	job.arena = s->core.mem->arena_new(s->writer.self, "query", 2 * (size_t)DB_BYTES_MAX);
+	if (!job.arena)
+		return ESP_ENOMEM;
+	st = s->core.pool->run(s->writer.self, s->read_lane, on_read_lane, &job, &result);
+	if (st == ESP_OK)
+		st = result;
+	if (st == ESP_OK)
+		st = copy_rows(&job.rows, arena, ret);
+	s->core.mem->arena_free(job.arena);
+	return st;
+}
+
+static struct db *own_connection(struct sqlite *s)
+{
+	esp_worker *here = s->core.loop->here();
+	uint32_t i = here ? s->core.loop->index(here) : UINT32_MAX;
+
+	return i < s->nworkers && s->core.loop->worker(i) == here ? s->worker[i] : NULL;
+}
+
+static esp_status query(const esp_sql *sql, uint32_t flags, esp_arena *arena, const char *stmt,
+                        const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
+{
+	struct sqlite *s = of(sql);
+	struct db *db = flags & ESP_SQL_BOUNDED ? own_connection(s) : NULL;
+
+	if (db)
+		return db_exec(db, arena, stmt, args, nargs, ret);
+	return query_on_lane(s, arena, stmt, args, nargs, ret);
+}
+
+static esp_status transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
+                           esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
+{
+	(void)keys;   /* one writer: nothing to lock */
+	(void)nkeys;
+	return writer_transact(&of(sql)->writer, fn, arg);
+}
+
+/* --- migrations ------------------------------------------------------------------------------------------- */
+
+enum migrate_kind { MIGRATE_UP, MIGRATE_DOWN, MIGRATE_REHEARSE };
+struct migrate_job {
+	struct sqlite *s;
+	enum migrate_kind kind;
+	const esp_sql_migrations *sets[64];
+	uint32_t n, number;
+	const char *module;        /* DOWN */
+	esp_err *err;
+};
+
+static int32_t collect(void *arg, esp_module *by, const void *item)
+{
+	struct migrate_job *job = arg;
+
+	(void)by;
+	if (job->n == sizeof job->sets / sizeof job->sets[0])
+		return ESP_E2BIG;
+	job->sets[job->n++] = item;
+	return 0;
+}
+
+static int check_pending(struct migrate_job *job)
+{
+	uint32_t have;
+	int st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < job->n; i++) {
+		st = migrate_state(job->s->writer.db, job->s->writer.arena, job->sets[i]->module, &have, job->err);
+		if (st == ESP_OK && have < job->sets[i]->n) {
+			snprintf(job->err->text, sizeof job->err->text, "the tables of %s are at %u, this program needs %u: "
+			         "run `esp-server migrate`", job->sets[i]->module, have, job->sets[i]->n);
+			st = ESP_ECONFIG;
+		}
+	}
+	return st;
+}
+
+/* Everything up, all the way down, and up again, with the data there is, on a copy. */
+static int rehearse(struct migrate_job *job)
+{
+	struct sqlite *s = job->s;
+	struct db_options o = s->options;
+	struct db *db;
+	char path[1100], sql[1200];
+	int st;
+
+	if (snprintf(path, sizeof path, "%.1000s.rehearsal", s->path) < 0)
+		return ESP_EINVAL;
+	(void)remove(path);
+	snprintf(sql, sizeof sql, "VACUUM INTO '%s'", path);
+	if (strchr(s->path, '\'') || db_script(s->writer.db, sql, job->err) != ESP_OK)
+		return ESP_EIO;
+	o.path = path;
+	st = db_open(&o, &db, job->err);
+	if (st == ESP_OK) {
+		for (uint32_t i = 0; st == ESP_OK && i < job->n; i++)
+			st = migrate_up(db, s->writer.arena, job->sets[i], job->err);
+		for (uint32_t i = job->n; st == ESP_OK && i-- > 0; )
+			st = migrate_down(db, s->writer.arena, job->sets[i], 0, job->err);
+		for (uint32_t i = 0; st == ESP_OK && i < job->n; i++)
+			st = migrate_up(db, s->writer.arena, job->sets[i], job->err);
+		db_close(db);
+	}
+	(void)remove(path);
+	for (const char *const *tail = (const char *const[]){ "-wal", "-shm", NULL }; *tail; tail++) {
+		snprintf(sql, sizeof sql, "%s%s", path, *tail);
+		(void)remove(sql);
+	}
+	return st;
+}
+
+static int32_t on_migrate_lane(void *arg)
+{
+	struct migrate_job *job = arg;
+	struct writer *w = &job->s->writer;
+	int st = ESP_OK;
+
+	if (job->kind == MIGRATE_REHEARSE)
+		st = rehearse(job);
+	else if (job->kind == MIGRATE_UP && !job->s->auto_migrate)
+		st = check_pending(job);
+	for (uint32_t i = 0; st == ESP_OK && i < job->n; i++) {
+		if (job->kind == MIGRATE_UP && job->s->auto_migrate)
+			st = migrate_up(w->db, w->arena, job->sets[i], job->err);
+		else if (job->kind == MIGRATE_DOWN && strcmp(job->sets[i]->module, job->module) == 0)
+			st = migrate_down(w->db, w->arena, job->sets[i], job->number, job->err);
+	}
+	w->core->mem->arena_reset(w->arena);
+	return st;
+}
+
+static esp_status run_migrations(struct sqlite *s, struct migrate_job *job)
+{
+	int32_t result = ESP_OK;
+	esp_status st = s->core.host->contributions("esp.sql.migrations/1", collect, job);
+
+	if (st == ESP_OK)
+		st = s->core.pool->run(s->writer.self, s->writer.lane, on_migrate_lane, job, &result);
+	return st == ESP_OK ? result : st;
+}
+
+static esp_status migrate(const esp_sql *sql, esp_err *err)
+{
+	struct migrate_job job = { .s = of(sql), .kind = MIGRATE_UP, .err = err };
+
+	return run_migrations(of(sql), &job);
+}
+
+static esp_status list_migrations(struct sqlite *s, struct migrate_job *job, esp_command_call *call)
+{
+	struct json j;
+	esp_sql_rows rows;
+	esp_status st = query(&s->table, 0, call->arena, "SELECT module, number, title, applied FROM esp_migration ORDER BY 1, 2",
+	                      NULL, 0, &rows);
+
+	if (st != ESP_OK)
+		return st;
+	json_begin(&j, call);
+	json_open(&j, NULL, '[');
+	for (uint32_t i = 0; i < rows.nrows; i++) {
+		uint32_t known = 0;
+		json_open(&j, NULL, '{');
+		json_str(&j, "module", esp_sql_at(&rows, i, 0)->s);
+		json_int(&j, "number", esp_sql_at(&rows, i, 1)->i);
+		json_str(&j, "title", esp_sql_at(&rows, i, 2)->s);
+		json_int(&j, "applied", esp_sql_at(&rows, i, 3)->i);
+		for (uint32_t k = 0; k < job->n; k++)
+			known |= esp_str_eq((esp_str){ job->sets[k]->module, strlen(job->sets[k]->module) }, esp_sql_at(&rows, i, 0)->s);
+		json_bool(&j, "module_loaded", (int)known);
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
+	return json_end(&j);
+}
+
+static esp_status on_migrate(esp_module *self, esp_command_call *call)
+{
+	struct sqlite *s = self->state;
+	struct migrate_job job = { .s = s, .kind = MIGRATE_UP, .err = call->err };
+	char module[128] = "";
+	esp_status st;
+
+	for (uint32_t i = 0; i < call->argc; i++) {
+		char word[160];
+		snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[i]));
+		if (strcmp(word, "--check") == 0) {
+			job.kind = MIGRATE_REHEARSE;
+		} else if (sscanf(word, "--down=%127[a-z0-9_]:%u", module, &job.number) == 2) {
+			job.kind = MIGRATE_DOWN;
+			job.module = module;
+		} else {
+			snprintf(call->err->text, sizeof call->err->text, "unknown word \"%.100s\"; try --check or --down=MODULE:NUMBER", word);
+			return ESP_EINVAL;
+		}
+	}
+	st = run_migrations(s, &job);
+	return st == ESP_OK ? list_migrations(s, &job, call) : st;
+}
+
+static const esp_command migrate_command = {
+	.size = sizeof(esp_command), .words = "migrate", .usage = "[--check | --down=MODULE:NUMBER]",
+	.help = "Bring the tables up to date; --check rehearses every change down and up on a copy", .run = on_migrate,
+};
+
+/* --- life ------------------------------------------------------------------------------------------------- */
+
+static esp_status declare_metrics(struct writer *w)
+{
+	const esp_metric_api *m = w->metric;
+	esp_status st = m->declare(w->self, ESP_COUNTER, "esp_sql_commits_total", "engine=\"sqlite\"", "COMMITs that reached the disk", NULL, 0, &w->commits);
+
+	if (st == ESP_OK)
+		st = m->declare(w->self, ESP_COUNTER, "esp_sql_transactions_total", "engine=\"sqlite\"", "Transactions inside those COMMITs", NULL, 0, &w->transactions);
+	if (st == ESP_OK)
+		st = m->declare(w->self, ESP_COUNTER, "esp_sql_retries_total", "engine=\"sqlite\"", "Transactions run again alone after their batch failed", NULL, 0, &w->retries);
+	return st;
+}
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	esp_arena *arena = self->host->arena(self);
+	struct sqlite *s = esp_alloc(arena, sizeof *s);
+	const char *dir = self->host->data_dir();
+	esp_str path;
+
+	esp_core_init(&s->core, self);
+	self->state = s;
+	path = s->core.cfg->string(cfg, "path");
+	s->path = esp_alloc(arena, strlen(dir) + path.len + 2);
+	snprintf(s->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir, path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
+	s->options = (struct db_options){ .path = s->path, .cache_bytes = s->core.cfg->integer(cfg, "cache"),
+	                                  .mmap_bytes = s->core.cfg->integer(cfg, "mmap"),
+	                                  .busy_ms = (int)(s->core.cfg->integer(cfg, "busy_timeout") / ESP_MSEC), .writer = 1 };
+	s->auto_migrate = s->core.cfg->boolean(cfg, "auto_migrate");
+	s->nreaders = (uint32_t)s->core.cfg->integer(cfg, "readers");
+	s->nworkers = s->core.loop->workers();
+	s->worker = esp_alloc_array(arena, s->nworkers, sizeof(struct db *));
+	s->writer.core = &s->core;
+	s->writer.self = self;
+	s->writer.metric = self->host->core("esp.metric/1", 0);
+	if (declare_metrics(&s->writer) != ESP_OK || self->host->contribute(self, "esp.command/1", &migrate_command) != ESP_OK) {
+		snprintf(err->text, sizeof err->text, "cannot declare metrics and commands");
+		return ESP_ENOMEM;
+	}
+	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 0, .provider = self },
+	                      .query = query, .transact = transact, .migrate = migrate };
+	return self->host->provide(self, "esp.sql/1", &s->table.service);
+}
+
+struct open_job { struct sqlite *s; esp_err *err; };
+
+static int32_t on_open(void *arg)
+{
+	struct open_job *job = arg;
+	struct sqlite *s = job->s;
+	struct db_options o = s->options;
+	int st = db_open(&o, &s->writer.db, job->err);
+	struct db *db;
+
+	o.writer = 0;
+	o.cache_bytes = 8 << 20;
+	for (uint32_t i = 0; st == ESP_OK && i < s->nreaders; i++)
+		if ((st = db_open(&o, &db, job->err)) == ESP_OK)
+			atomic_store(&s->reader[i], db);
+	return st;
+}
+
+static esp_status on_start(esp_module *self, esp_err *err)
+{
+	struct sqlite *s = self->state;
+	struct open_job job = { s, err };
+	int32_t result = ESP_OK;
+	esp_status st;
+
+	s->writer.lane = s->core.pool->open(self, "sqlite-write", 1, 65536);
+	s->read_lane = s->core.pool->open(self, "sqlite-read", s->nreaders, 65536);
+	s->writer.arena = s->core.mem->arena_new(self, "sqlite-tx", 2 * (size_t)DB_BYTES_MAX);
+	if (!s->writer.lane || !s->read_lane || !s->writer.arena) {
+		snprintf(err->text, sizeof err->text, "no memory for the lanes");
+		return ESP_ENOMEM;
+	}
+	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
+	if (st == ESP_OK)
+		st = result;
+	return st == ESP_OK ? migrate(&s->table, err) : st;
+}
+
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	struct sqlite *s = self->state;
+	struct db_options o = s->options;
+
+	o.writer = 0;
+	o.cache_bytes = 8 << 20;
+	return db_open(&o, &s->worker[s->core.loop->index(w)], NULL);
+}
+
+static void on_worker_stop(esp_module *self, esp_worker *w)
+{
+	struct sqlite *s = self->state;
+
+	db_close(s->worker[s->core.loop->index(w)]);
+	s->worker[s->core.loop->index(w)] = NULL;
+}
+
+static int32_t on_close(void *arg)
+{
+	struct sqlite *s = arg;
+
+	for (uint32_t i = 0; i < s->nreaders; i++)
+		db_close(atomic_exchange(&s->reader[i], NULL));
+	db_close(s->writer.db);   /* last: the last connection checkpoints the WAL */
+	s->writer.db = NULL;
+	return ESP_OK;
+}
+
+static void on_stop(esp_module *self)
+{
+	struct sqlite *s = self->state;
+
+	if (!s)
+		return;
+	if (s->writer.lane && s->core.pool->run(self, s->writer.lane, on_close, s, NULL) != ESP_OK)
+		on_close(s);
+	if (s->writer.arena)
+		s->core.mem->arena_free(s->writer.arena);
+}
+
+static const esp_cfg_item config[] = {
+	{ .name = "path", .type = ESP_CFG_STRING, .def_str = "esp.db", .min = 1, .max = 900, .help = "Database file; relative to server.path." },
+	{ .name = "cache", .type = ESP_CFG_SIZE, .def_int = 64 << 20, .min = 1 << 20, .max = INT64_C(1) << 36, .help = "Page cache of the writer." },
+	{ .name = "mmap", .type = ESP_CFG_SIZE, .def_int = 256 << 20, .max = INT64_C(1) << 40, .help = "Part of the file that is read through a memory map; 0 switches it off." },
+	{ .name = "busy_timeout", .type = ESP_CFG_TIME, .def_int = 5 * ESP_SEC, .max = 60 * ESP_SEC, .help = "How long to wait for another program that holds the database." },
+	{ .name = "readers", .type = ESP_CFG_INT, .def_int = 4, .min = 1, .max = READERS_MAX, .help = "Threads for reads of more than a few rows." },
+	{ .name = "auto_migrate", .type = ESP_CFG_BOOL, .def_int = 1, .help = "Bring tables up to date at start; else `esp-server migrate` must." },
+	{ .name = NULL }
+};
+static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 0 }, { .id = NULL } };
+static const esp_module_ops ops = {
+	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
+	.worker_stop = on_worker_stop, .stop = on_stop,
+};
+ESP_MODULE(.name = "storage_sqlite", .version = "1.0", .summary = "SQL in an embedded SQLite database", .license = "MIT",
+           .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .provides = provides, .config = config, .ops = &ops);

@@ -1,0 +1,199 @@
+/* writer - the one thread that writes: many transactions per COMMIT.
+ *
+ * Fibers push a job that lives on their stack and suspend, shielded.  The lane takes all that came, runs each in a
+ * savepoint, commits once, wakes all.  While one COMMIT waits for the disk the next batch gathers: the busier, the
+ * fewer fsyncs a transaction.  If SQLite rolled the batch back (disk full), every job is run again alone, so that each
+ * gets its own answer; functions given to transact() may be run again.
+ *
+ * A write or sync that failed below us leaves SQLite's idea of the file in doubt: the process ends and recovers.
+ */
+#include "writer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BATCH_MAX 256u   /* transactions per COMMIT: bounds how long the first waits for the last */
+
+struct writer_job {
+	struct writer_job *next;
+	esp_status (*fn)(esp_tx *tx, void *arg);
+	void *arg;
+	esp_status status;
+	esp_ticket ticket;
+	atomic_int done;
+};
+
+struct lane_tx { esp_tx pub; struct writer *writer; };
+
+static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
+{
+	struct lane_tx *t = (struct lane_tx *)tx;
+
+	return db_exec(t->writer->db, tx->arena, stmt, args, nargs, ret);
+}
+
+/* SQLite could not write or sync: what is on disk is unknown to us, and only recovery from the files is sure. */
+static void file_failed(struct writer *w, const char *what)
+{
+	fprintf(stderr, "storage_sqlite: %s failed: %s; ending so that the next start recovers from the files\n",
+	        what, sqlite3_errmsg(w->db->handle));
+	abort();
+}
+
+static int control(struct writer *w, const char *text)
+{
+	int st = db_exec(w->db, w->arena, text, NULL, 0, NULL);
+
+	if (st == ESP_EIO || st == ESP_ECORRUPT)
+		file_failed(w, text);
+	return st;
+}
+
+/* One job inside the open transaction.  Returns 0 when SQLite has rolled the whole batch back. */
+static int run_in_savepoint(struct writer *w, struct writer_job *job)
+{
+	struct lane_tx tx = { .pub = { .exec = tx_exec, .arena = w->arena }, .writer = w };
+
+	if (control(w, "SAVEPOINT job") != ESP_OK)
+		return 0;
+	job->status = job->fn(&tx.pub, job->arg);
+	w->core->mem->arena_reset(w->arena);
+	if (sqlite3_get_autocommit(w->db->handle))
+		return 0;
+	if (job->status < 0 && control(w, "ROLLBACK TO job") != ESP_OK)
+		return 0;
+	return control(w, "RELEASE job") == ESP_OK;
+}
+
+static void rollback(struct writer *w)
+{
+	if (!sqlite3_get_autocommit(w->db->handle) && control(w, "ROLLBACK") != ESP_OK)
+		file_failed(w, "ROLLBACK");
+}
+
+/* Returns ESP_OK when the batch is durable; else nothing of it is. */
+static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n)
+{
+	int st = control(w, "BEGIN IMMEDIATE");
+
+	if (st != ESP_OK)
+		return st;
+	for (uint32_t i = 0; i < n; i++) {
+		if (!run_in_savepoint(w, jobs[i])) {
+			st = jobs[i]->status == ESP_ENOSPC ? ESP_ENOSPC : ESP_EBUSY;
+			rollback(w);
+			return st;
+		}
+	}
+	st = control(w, "COMMIT");
+	if (st != ESP_OK)
+		rollback(w);
+	return st;
+}
+
+static void finish(struct writer *w, struct writer_job *job)
+{
+	esp_ticket t = job->ticket;   /* the job is the fiber's again once done is set */
+
+	atomic_store_explicit(&job->done, 1, memory_order_release);
+	w->core->fiber->wake(t);
+}
+
+static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
+{
+	int st = run_batch(w, jobs, n);
+
+	if (st != ESP_OK && n > 1) {
+		w->metric->add(w->retries, n);
+		for (uint32_t i = 0; i < n; i++)
+			commit_jobs(w, &jobs[i], 1);
+		return;
+	}
+	w->metric->add(w->commits, st == ESP_OK);
+	w->metric->add(w->transactions, st == ESP_OK ? n : 0);
+	for (uint32_t i = 0; i < n; i++) {
+		if (st != ESP_OK && jobs[i]->status >= 0)
+			jobs[i]->status = st;
+		finish(w, jobs[i]);
+	}
+}
+
+/* Oldest first, at most BATCH_MAX; the rest stays in *list. */
+static uint32_t take(struct writer_job **list, struct writer_job **jobs)
+{
+	uint32_t n = 0;
+
+	while (*list && n < BATCH_MAX) {
+		jobs[n++] = *list;
+		*list = (*list)->next;
+	}
+	return n;
+}
+
+static struct writer_job *take_inbox(struct writer *w)
+{
+	struct writer_job *newest = atomic_exchange_explicit(&w->inbox, NULL, memory_order_acquire), *oldest = NULL;
+
+	while (newest) {
+		struct writer_job *next = newest->next;
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	return oldest;
+}
+
+static void on_lane(void *arg)
+{
+	struct writer *w = arg;
+	struct writer_job *jobs[BATCH_MAX], *list;
+
+	_Static_assert(sizeof jobs <= 4096, "the batch fits the frame limit");
+	for (;;) {
+		while ((list = take_inbox(w)) != NULL) {
+			uint32_t n;
+			while ((n = take(&list, jobs)) > 0)
+				commit_jobs(w, jobs, n);
+		}
+		atomic_store(&w->scheduled, 0);
+		/* a job pushed after the last look and before the store has seen scheduled == 1: look again */
+		if (!atomic_load(&w->inbox) || atomic_exchange(&w->scheduled, 1))
+			return;
+	}
+}
+
+static esp_status schedule(struct writer *w)
+{
+	esp_status st;
+
+	if (atomic_exchange(&w->scheduled, 1))
+		return ESP_OK;
+	st = w->core->pool->submit(w->self, w->lane, on_lane, w);
+	if (st != ESP_OK)
+		atomic_store(&w->scheduled, 0);
+	return st;
+}
+
+esp_status writer_transact(struct writer *w, esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
+{
+	const esp_fiber_api *fiber = w->core->fiber;
+	struct writer_job job = { .fn = fn, .arg = arg };
+
+	fiber->shield(1);
+	job.ticket = fiber->ticket();
+	job.next = atomic_load_explicit(&w->inbox, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&w->inbox, &job.next, &job, memory_order_release, memory_order_relaxed))
+		;
+	/* The lane holds one drain of ours at most, so its queue cannot be full for long. */
+	while (schedule(w) != ESP_OK)
+		if (fiber->yield() != ESP_OK)
+			break;
+	while (!atomic_load_explicit(&job.done, memory_order_acquire)) {
+		if (fiber->suspend() != ESP_OK)
+			continue;
+		if (!atomic_load_explicit(&job.done, memory_order_acquire))
+			abort();   /* woken by somebody who has no business with this ticket */
+	}
+	fiber->shield(0);
+	return job.status;
+}

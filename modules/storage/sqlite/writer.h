@@ -1,0 +1,27 @@
+/* writer - the one thread that writes: many transactions per COMMIT. */
+#ifndef ESP_STORAGE_SQLITE_WRITER_H
+#define ESP_STORAGE_SQLITE_WRITER_H
+
+#include "db.h"
+
+#include <esp/metric.h>
+#include <stdatomic.h>
+
+struct writer_job;
+
+struct writer {
+	esp_core *core;
+	esp_module *self;
+	esp_lane *lane;            /* private, width 1 */
+	struct db *db;             /* used on the lane only, once started */
+	esp_arena *arena;          /* for one transaction's rows; lane only */
+	_Atomic(struct writer_job *) inbox; /* newest first; pushed by workers, taken whole by the lane */
+	atomic_int scheduled;      /* a drain is queued or running on the lane */
+	const esp_metric_api *metric;
+	esp_metric commits, transactions, retries;
+};
+
+/*! \brief [worker, control; fiber] ESP_SUSPENDS, shielded: see esp_sql.transact. */
+esp_status writer_transact(struct writer *w, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
+
+#endif
