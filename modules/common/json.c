@@ -1,4 +1,4 @@
-/* json - writes one JSON value piece by piece into the answer of a command.  Stateless but for struct json. */
+/* json - writes one JSON value piece by piece.  Stateless but for struct json. */
 #include "modules/common/json.h"
 
 #include <inttypes.h>
@@ -8,7 +8,7 @@
 static void put(struct json *j, const char *p, size_t n)
 {
 	if (j->status == ESP_OK)
-		j->status = j->call->write(j->call, (esp_str){ p, n });
+		j->status = j->sink(j->arg, (esp_str){ p, n });
 }
 
 static void put_text(struct json *j, const char *s) { put(j, s, strlen(s)); }
@@ -69,11 +69,21 @@ static void lead_in(struct json *j, const char *key)
 	}
 }
 
-void json_begin(struct json *j, esp_command_call *call)
+void json_begin_sink(struct json *j, esp_status (*sink)(void *arg, esp_str piece), void *arg)
 {
 	memset(j, 0, sizeof *j);
-	j->call = call;
+	j->sink = sink;
+	j->arg = arg;
 }
+
+static esp_status to_call(void *arg, esp_str piece)
+{
+	esp_command_call *call = arg;
+
+	return call->write(call, piece);
+}
+
+void json_begin(struct json *j, esp_command_call *call) { json_begin_sink(j, to_call, call); }
 
 void json_open(struct json *j, const char *key, char bracket)
 {
@@ -111,6 +121,25 @@ void json_int(struct json *j, const char *key, int64_t value)
 	lead_in(j, key);
 	snprintf(text, sizeof text, "%" PRId64, value);
 	put_text(j, text);
+}
+
+void json_field(struct json *j, const esp_field *f)
+{
+	static const char hex[] = "0123456789abcdef";
+	char id[32];
+
+	switch (f->type) {
+	case ESP_F_STR: json_str(j, f->key, f->s); break;
+	case ESP_F_BOOL: json_bool(j, f->key, f->i != 0); break;
+	case ESP_F_ID:
+		for (int i = 0; i < 16; i++) {
+			id[2 * i] = hex[f->id.b[i] >> 4];
+			id[2 * i + 1] = hex[f->id.b[i] & 15];
+		}
+		json_str(j, f->key, (esp_str){ id, 32 });
+		break;
+	default: json_int(j, f->key, f->i);
+	}
 }
 
 void json_bool(struct json *j, const char *key, int value)

@@ -1,7 +1,8 @@
 /* esp/eventlog.h - "esp.eventlog/1": events that others rely on, durable with the change they report.
  *
  * append() writes the row in the transaction of the change, without a position; one sequencer numbers committed rows
- * densely; cursors read positions only.  After COMMIT call committed() so that the bus and the sequencer hear of it.
+ * densely; cursors read positions only.  After COMMIT call committed() so that the sequencer hears of it, and publish the
+ * same fact on the bus (esp/event.h) for log, metrics and whoever need not be sure.
  */
 #ifndef ESP_EVENTLOG_H
 #define ESP_EVENTLOG_H
@@ -32,7 +33,7 @@ struct esp_eventlog {
 	/*! [worker, control] ESP_SUSPENDS.  A fact without a transaction of its own. */
 	ESP_CHECKED esp_status (*append_now)(const esp_eventlog *l, const char *name, esp_id account,
 	                                     const esp_field *fields, uint32_t n, uint32_t field_size);
-	/*! [worker, control] ESP_SUSPENDS.  Up to max entries behind `after`. */
+	/*! [worker, control] ESP_SUSPENDS.  Up to max entries behind position `after`, oldest first. */
 	ESP_CHECKED esp_status (*read)(const esp_eventlog *l, esp_arena *arena, uint64_t after, uint32_t max,
 	                               esp_eventlog_entry *ret, uint32_t *ret_n);
 };

@@ -96,7 +96,8 @@ typedef struct esp_append {
 	esp_time internal_date;    /* 0: now */
 	uint64_t flags;            /* system flags */
 	const esp_str *keywords;
-	esp_str content;           /* as stored with its headers: ENVELOPE etc. are computed from it, before the transaction */
+	esp_str content;           /* ENVELOPE etc. are computed from it, before the transaction */
+	uint64_t prefix_len;       /* bytes of headers that stand in front of `content` in the blob (Received ...) */
 	void *prepared;            /* prepare()'s */
 } esp_append;
 
@@ -176,6 +177,8 @@ struct esp_mailstore {
 	/*! UIDs that match, ascending. */
 	ESP_CHECKED esp_status (*search)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
 	                                 const esp_search_node *nodes, uint32_t n, const uint32_t **ret, uint32_t *ret_n);
+	/*! The account's limit in bytes, 0 none; the directory tells it when an account is made or changed. */
+	ESP_CHECKED esp_status (*set_quota)(const esp_mailstore *s, esp_id account, uint64_t limit);
 	ESP_CHECKED esp_status (*quota)(const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages);
 
 	/* Delivery, for delivery/accept. */
