@@ -41,7 +41,7 @@ typedef struct esp_log_api {
 } esp_log_api;
 
 #ifndef __cplusplus
-/*! \brief esp_log(api, self, ESP_LOG_INFO, "greeted", ESP_FSTR("peer", ip), ESP_FINT("port", 25)); */
+/*! \brief esp_log(api, self, ESP_LOG_INFO, "greeted", ESP_FSTR("peer", ip), ESP_FINT("port", 25)); at least one field */
 #define esp_log(api, self, level, text, ...) do { \
 	if ((api)->enabled((self), (level))) { \
 		const esp_field esp_log_fields_[] = { { .key = 0 }, __VA_ARGS__ }; \
@@ -49,6 +49,13 @@ typedef struct esp_log_api {
 			(uint32_t)(sizeof esp_log_fields_ / sizeof esp_log_fields_[0] - 1), sizeof(esp_field)); \
 	} } while (0)
 #endif
+
+/*! \brief A line without fields. */
+static inline void esp_log_text(const esp_log_api *api, const esp_module *self, int32_t level, const char *text)
+{
+	if (api->enabled(self, level))
+		api->write(self, level, text, NULL, 0, sizeof(esp_field));
+}
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,344 @@
+/* observe_eventlog - "esp.eventlog/1": durable events with the change they report.
+ *
+ * Rows are written without a position inside the transaction of the change.  One sequencer fiber (worker 0) numbers
+ * committed rows densely, many at a time; the counter's row is the lock between nodes.  Old events are pruned in small
+ * steps.  The append functions are pure: they see the transaction and their arguments only.
+ */
+#include <esp/eventlog.h>
+#include <esp/command.h>
+#include <esp/crypto.h>
+#include "modules/common/json.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NUMBER_BATCH 1000
+#define PRUNE_BATCH  1000
+#define BODY_MAX     (16u << 10)
+#define READ_MAX     1000u
+
+struct eventlog {
+	esp_eventlog table;        /* first: services are found by it */
+	esp_core core;
+	esp_module *self;
+	const esp_crypto_api *crypto;
+	esp_binding sql;
+	esp_nsec retention;
+	/* worker 0 only */
+	esp_fcond dirty;
+	int pending, draining;
+	atomic_int posted;         /* a "pending" message to worker 0 is under way */
+};
+
+static const esp_sql_migration migrations[] = {
+	{ .number = 1, .title = "event log",
+	  .up = "CREATE TABLE event (id BLOB NOT NULL PRIMARY KEY, account_id BLOB, name TEXT NOT NULL, at BIGINT NOT NULL,"
+	        " body TEXT NOT NULL, position BIGINT);\n"
+	        "CREATE UNIQUE INDEX event_position ON event (position);\n"
+	        "CREATE INDEX event_unnumbered ON event (id) WHERE position IS NULL;\n"
+	        "CREATE TABLE event_sequencer (id BIGINT NOT NULL PRIMARY KEY, next_position BIGINT NOT NULL);\n"
+	        "INSERT INTO event_sequencer (id, next_position) VALUES (1, 1)",
+	  .down = "DROP TABLE event_sequencer;\nDROP TABLE event" },
+};
+static const esp_sql_migrations migration_set = {
+	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
+	.module = "observe_eventlog", .items = migrations,
+};
+
+static struct eventlog *of(const esp_eventlog *l) { return (struct eventlog *)l; }
+
+/* --- appending ------------------------------------------------------------------------------------------- */
+
+struct body { char *text; size_t len; };
+
+static esp_status body_sink(void *arg, esp_str piece)
+{
+	struct body *b = arg;
+
+	if (piece.len > BODY_MAX - b->len)
+		return ESP_E2BIG;
+	memcpy(b->text + b->len, piece.ptr, piece.len);
+	b->len += piece.len;
+	return ESP_OK;
+}
+
+static esp_status append(const esp_eventlog *l, esp_tx *tx, const char *name, esp_id account,
+                         const esp_field *fields, uint32_t n, uint32_t field_size)
+{
+	struct eventlog *log = of(l);
+	static const esp_id none;
+	struct body body = { .text = esp_alloc(tx->arena, BODY_MAX) };
+	esp_id id = log->crypto->new_id();
+	struct json j;
+
+	if (!body.text)
+		return ESP_ENOMEM;
+	json_begin_sink(&j, body_sink, &body);
+	json_open(&j, NULL, '{');
+	for (uint32_t i = 0; i < n; i++)
+		json_field(&j, (const esp_field *)((const char *)fields + (size_t)i * field_size));
+	json_close(&j, '}');
+	if (json_end(&j) != ESP_OK)
+		return json_end(&j);
+	return tx->exec(tx, "INSERT INTO event (id, account_id, name, at, body) VALUES ($1, $2, $3, $4, $5)", (esp_sql_value[]){
+		ESP_SQL_ID(id), memcmp(&account, &none, sizeof none) ? ESP_SQL_ID(account) : ESP_SQL_NONE,
+		ESP_SQL_T(((esp_str){ name, strlen(name) })), ESP_SQL_I(log->core.loop->wall(NULL)),
+		ESP_SQL_T(((esp_str){ body.text, body.len })) }, 5, NULL);
+}
+
+struct append_args { const esp_eventlog *log; const char *name; esp_id account; const esp_field *fields; uint32_t n, field_size; };
+
+static esp_status append_tx(esp_tx *tx, void *arg)
+{
+	struct append_args *a = arg;
+
+	return append(a->log, tx, a->name, a->account, a->fields, a->n, a->field_size);
+}
+
+/* --- the sequencer ----------------------------------------------------------------------------------------- */
+
+static void on_dirty(void *arg)      /* worker 0 */
+{
+	struct eventlog *log = arg;
+
+	atomic_store(&log->posted, 0);
+	log->pending = 1;
+	log->core.fiber->signal(&log->dirty);
+}
+
+static void committed(const esp_eventlog *l)
+{
+	struct eventlog *log = of(l);
+
+	if (atomic_exchange(&log->posted, 1))
+		return;
+	/* a full mailbox: the next commit tries again, and the sequencer looks by itself every second */
+	if (log->core.loop->post(log->self, log->core.loop->worker(0), on_dirty, log) != ESP_OK)
+		atomic_store(&log->posted, 0);
+}
+
+static esp_status append_now(const esp_eventlog *l, const char *name, esp_id account,
+                             const esp_field *fields, uint32_t n, uint32_t field_size)
+{
+	struct eventlog *log = of(l);
+	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+	struct append_args args = { l, name, account, fields, n, field_size };
+	esp_status st = sql ? sql->transact(sql, NULL, 0, append_tx, &args) : ESP_EUNAVAIL;
+
+	if (st == ESP_OK)
+		committed(l);
+	return st;
+}
+
+struct number_args { uint32_t numbered; };
+
+static esp_status number_tx(esp_tx *tx, void *arg)
+{
+	struct number_args *a = arg;
+	esp_sql_rows rows, next;
+	esp_status st = tx->exec(tx, "SELECT COUNT(*) FROM (SELECT id FROM event WHERE position IS NULL LIMIT $1) AS waiting",
+	                         (esp_sql_value[]){ ESP_SQL_I(NUMBER_BATCH) }, 1, &rows);
+
+	a->numbered = 0;
+	if (st != ESP_OK || esp_sql_at(&rows, 0, 0)->i == 0)
+		return st;
+	st = tx->exec(tx, "UPDATE event_sequencer SET next_position = next_position + $1 WHERE id = 1 RETURNING next_position - $1",
+	              (esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 1, &next);
+	if (st != ESP_OK || next.nrows != 1)
+		return st == ESP_OK ? ESP_ECORRUPT : st;
+	st = tx->exec(tx, "UPDATE event SET position = $1 + waiting.place - 1 FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place"
+	              " FROM event WHERE position IS NULL ORDER BY id LIMIT $2) AS waiting WHERE event.id = waiting.id",
+	              (esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&next, 0, 0)->i), ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 2, NULL);
+	a->numbered = (uint32_t)esp_sql_at(&rows, 0, 0)->i;
+	return st;
+}
+
+static esp_status prune_tx(esp_tx *tx, void *arg)
+{
+	return tx->exec(tx, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < $1 AND position IS NOT NULL"
+	                " ORDER BY position LIMIT $2)",
+	                (esp_sql_value[]){ ESP_SQL_I(*(esp_time *)arg), ESP_SQL_I(PRUNE_BATCH) }, 2, NULL);
+}
+
+static void number_all(struct eventlog *log)
+{
+	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+	struct number_args args = { .numbered = NUMBER_BATCH };
+	esp_status st = ESP_OK;
+
+	while (sql && st == ESP_OK && args.numbered == NUMBER_BATCH)
+		st = sql->transact(sql, NULL, 0, number_tx, &args);
+	if (st != ESP_OK && st != ESP_ECANCELED)
+		esp_log(log->core.log, log->self, ESP_LOG_WARNING, "events wait for their positions", ESP_FINT("status", st));
+}
+
+static void sequencer(void *arg)
+{
+	struct eventlog *log = arg;
+	const esp_fiber_api *fiber = log->core.fiber;
+	esp_nsec prune_at = 0;
+
+	while (!log->draining && !fiber->canceled()) {
+		number_all(log);
+		if (log->core.loop->now() >= prune_at) {
+			const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+			esp_time oldest = log->core.loop->wall(NULL) - log->retention / ESP_SEC;
+			if (sql && sql->transact(sql, NULL, 0, prune_tx, &oldest) == ESP_OK)
+				prune_at = log->core.loop->now() + 60 * ESP_SEC;
+		}
+		log->core.host->quiesce();
+		if (!log->pending) {
+			(void)fiber->set_deadline(log->core.loop->now() + ESP_SEC);   /* other nodes commit too */
+			if (fiber->wait(&log->dirty) == ESP_ECANCELED)
+				break;
+			(void)fiber->set_deadline(0);
+		}
+		log->pending = 0;
+		/* let a burst gather: one numbering transaction for many commits */
+		if (fiber->sleep_until(log->core.loop->now() + 20 * ESP_MSEC) == ESP_ECANCELED)
+			break;
+	}
+}
+
+/* --- reading ---------------------------------------------------------------------------------------------- */
+
+static esp_status read_entries(const esp_eventlog *l, esp_arena *arena, uint64_t after, uint32_t max,
+                               esp_eventlog_entry *ret, uint32_t *ret_n)
+{
+	struct eventlog *log = of(l);
+	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+	esp_sql_rows rows;
+	esp_status st = ESP_EUNAVAIL;
+
+	if (max > READ_MAX)
+		max = READ_MAX;
+	if (sql)
+		st = sql->query(sql, 0, arena, "SELECT position, id, account_id, name, body, at FROM event WHERE position > $1"
+		                " ORDER BY position LIMIT $2", (esp_sql_value[]){ ESP_SQL_I(after), ESP_SQL_I(max) }, 2, &rows);
+	if (st != ESP_OK)
+		return st;
+	for (uint32_t i = 0; i < rows.nrows; i++) {
+		const esp_sql_value *id = esp_sql_at(&rows, i, 1), *account = esp_sql_at(&rows, i, 2);
+		ret[i] = (esp_eventlog_entry){ .size = sizeof ret[i], .position = (uint64_t)esp_sql_at(&rows, i, 0)->i,
+			.name = esp_sql_at(&rows, i, 3)->s, .body = esp_sql_at(&rows, i, 4)->s, .at = esp_sql_at(&rows, i, 5)->i };
+		if (id->s.len == sizeof ret[i].id)
+			memcpy(&ret[i].id, id->s.ptr, sizeof ret[i].id);
+		if (account->type == ESP_SQL_BLOB && account->s.len == sizeof ret[i].account)
+			memcpy(&ret[i].account, account->s.ptr, sizeof ret[i].account);
+	}
+	*ret_n = rows.nrows;
+	return ESP_OK;
+}
+
+static esp_status on_events_list(esp_module *self, esp_command_call *call)
+{
+	struct eventlog *log = self->state;
+	esp_eventlog_entry *entries = esp_alloc_array(call->arena, READ_MAX, sizeof *entries);
+	unsigned long long after = 0;
+	uint32_t n = 0;
+	struct json j;
+	esp_status st;
+	char word[64];
+
+	for (uint32_t i = 0; i < call->argc; i++) {
+		snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[i]));
+		if (sscanf(word, "--after=%llu", &after) != 1) {
+			snprintf(call->err->text, sizeof call->err->text, "unknown word \"%s\"; try --after=POSITION", word);
+			return ESP_EINVAL;
+		}
+	}
+	st = entries ? read_entries(&log->table, call->arena, after, 200, entries, &n) : ESP_ENOMEM;
+	if (st != ESP_OK)
+		return st;
+	json_begin(&j, call);
+	json_open(&j, NULL, '[');
+	for (uint32_t i = 0; i < n; i++) {
+		json_open(&j, NULL, '{');
+		json_int(&j, "position", (int64_t)entries[i].position);
+		json_int(&j, "at", entries[i].at);
+		json_str(&j, "name", entries[i].name);
+		json_str(&j, "body", entries[i].body);
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
+	return json_end(&j);
+}
+
+static const esp_command list_command = {
+	.size = sizeof(esp_command), .words = "events list", .usage = "[--after=POSITION]",
+	.help = "Durable events in order, 200 at a time", .run = on_events_list,
+};
+
+/* --- life ------------------------------------------------------------------------------------------------- */
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	struct eventlog *log = esp_alloc(self->host->arena(self), sizeof *log);
+	esp_status st;
+
+	esp_core_init(&log->core, self);
+	log->self = self;
+	log->crypto = self->host->core("esp.crypto/1", 0);
+	log->retention = log->core.cfg->integer(cfg, "retention");
+	self->state = log;
+	log->table = (esp_eventlog){ .service = { .size = sizeof(esp_eventlog), .minor = 0, .provider = self },
+		.append = append, .committed = committed, .append_now = append_now, .read = read_entries };
+	st = self->host->bind(self, "esp.sql/1", &log->sql);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.sql.migrations/1", &migration_set);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.command/1", &list_command);
+	if (st == ESP_OK)
+		st = self->host->provide(self, "esp.eventlog/1", &log->table.service);
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+	return st;
+}
+
+static esp_status on_start(esp_module *self, esp_err *err)
+{
+	struct eventlog *log = self->state;
+	const esp_sql *sql = (const esp_sql *)self->host->service(self, log->sql);
+
+	return sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
+}
+
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	struct eventlog *log = self->state;
+
+	if (log->core.loop->index(w) != 0)
+		return ESP_OK;
+	return log->core.fiber->spawn(self, 0, "event sequencer", sequencer, log, NULL);
+}
+
+static void on_end(void *arg)        /* worker 0 */
+{
+	struct eventlog *log = arg;
+
+	log->draining = 1;
+	log->core.fiber->signal(&log->dirty);
+}
+
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	struct eventlog *log = self->state;
+
+	(void)deadline;
+	/* a full mailbox leaves the fiber to be cancelled at the deadline */
+	if (log->core.loop->post(self, log->core.loop->worker(0), on_end, log) != ESP_OK)
+		esp_log_text(log->core.log, self, ESP_LOG_WARNING, "the event sequencer ends at the deadline");
+}
+
+static const esp_cfg_item config[] = {
+	{ .name = "retention", .type = ESP_CFG_TIME, .def_int = 90 * 86400 * ESP_SEC, .min = 3600 * ESP_SEC,
+	  .max = 3650 * 86400 * ESP_SEC, .help = "How long durable events are kept." },
+	{ .name = NULL }
+};
+static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.eventlog/1" }, { .id = NULL } };
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,
+	.worker_start = on_worker_start, .drain = on_drain };
+ESP_MODULE(.name = "observe_eventlog", .version = "1.0", .summary = "Durable events with the change they report", .license = "MIT",
+           .needs = needs, .provides = provides, .config = config, .ops = &ops);
