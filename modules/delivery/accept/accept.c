@@ -1,0 +1,105 @@
+/* delivery_accept - "esp.accept/1": the one door for mail.
+ *
+ * Everything that brings a message in (SMTP, LMTP, submission, API) comes through deliver(): blob durable, one
+ * transaction, COMMIT acknowledged, and only then the reply may be 250.  What a crash leaves before COMMIT is a blob
+ * nobody names, which the orphan sweep removes.
+ */
+#include "accept.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const esp_sql_migration migrations[] = {
+	{ .number = 1, .title = "quarantine",
+	  .up = "CREATE TABLE quarantine (id BLOB NOT NULL PRIMARY KEY, account_id BLOB NOT NULL, blob_id BLOB NOT NULL,"
+	        " bytes BIGINT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL, folder TEXT NOT NULL, reason TEXT NOT NULL,"
+	        " at BIGINT NOT NULL);\n"
+	        "CREATE INDEX quarantine_account ON quarantine (account_id, at)",
+	  .down = "DROP TABLE quarantine" },
+};
+static const esp_sql_migrations migration_set = {
+	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
+	.module = "delivery_accept", .items = migrations,
+};
+
+static const esp_event_field event_fields[] = {
+	{ .key = "message", .type = ESP_F_ID, .help = "id of the message" },
+	{ .key = "from", .type = ESP_F_STR, .help = "envelope sender" },
+	{ .key = "to", .type = ESP_F_STR, .help = "envelope recipient" },
+	{ .key = "bytes", .type = ESP_F_INT, .help = "size as stored" },
+};
+#define NFIELDS (sizeof event_fields / sizeof event_fields[0])
+
+static esp_status declare_events(struct accept *a)
+{
+	esp_status st = a->event->declare(a->self, "message.received", "A message was delivered to a mailbox", event_fields,
+	                                  NFIELDS, sizeof event_fields[0], &a->received);
+
+	if (st == ESP_OK)
+		st = a->event->declare(a->self, "message.quarantined", "A message is held outside the mailboxes", event_fields,
+		                       NFIELDS, sizeof event_fields[0], &a->quarantined);
+	return st;
+}
+
+static esp_status bind_services(struct accept *a)
+{
+	const esp_host *host = a->core.host;
+	esp_status st = host->bind(a->self, "esp.sql/1", &a->sql);
+
+	if (st == ESP_OK)
+		st = host->bind(a->self, "esp.blob/1", &a->blob);
+	if (st == ESP_OK)
+		st = host->bind(a->self, "esp.mailstore/1", &a->mailstore);
+	if (st == ESP_OK)
+		st = host->bind(a->self, "esp.eventlog/1", &a->eventlog);
+	return st;
+}
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	struct accept *a = esp_alloc(self->host->arena(self), sizeof *a);
+	esp_status st;
+
+	(void)cfg;
+	esp_core_init(&a->core, self);
+	a->self = self;
+	a->crypto = self->host->core("esp.crypto/1", 0);
+	a->event = self->host->core("esp.event/1", 0);
+	a->nworkers = a->core.loop->workers();
+	a->held = calloc((size_t)a->nworkers * ACCEPT_BUCKETS, sizeof(struct reservation *));
+	a->table = (esp_accept){ .service = { .size = sizeof(esp_accept), .minor = 0, .provider = self },
+	                         .deliver = deliver, .reserve = reserve };
+	self->state = a;
+	st = a->held ? declare_events(a) : ESP_ENOMEM;
+	if (st == ESP_OK)
+		st = bind_services(a);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.sql.migrations/1", &migration_set);
+	if (st == ESP_OK)
+		st = self->host->provide(self, "esp.accept/1", &a->table.service);
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+	return st;
+}
+
+static esp_status on_start(esp_module *self, esp_err *err)
+{
+	struct accept *a = self->state;
+	const esp_sql *sql = (const esp_sql *)self->host->service(self, a->sql);
+
+	return sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
+}
+
+static void on_stop(esp_module *self)
+{
+	if (self->state)
+		reservations_free(self->state);
+}
+
+static const esp_need needs[] = {
+	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.mailstore/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL }
+};
+static const esp_offer provides[] = { { .id = "esp.accept/1" }, { .id = NULL } };
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start, .stop = on_stop };
+ESP_MODULE(.name = "delivery_accept", .version = "1.0", .summary = "The one door for mail: durable before 250", .license = "MIT",
+           .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .ops = &ops);

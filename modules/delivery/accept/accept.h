@@ -1,0 +1,34 @@
+/* accept - what the files of delivery/accept share. */
+#ifndef ESP_DELIVERY_ACCEPT_H
+#define ESP_DELIVERY_ACCEPT_H
+
+#include <esp/accept.h>
+#include <esp/crypto.h>
+#include <esp/directory.h>
+#include <esp/eventlog.h>
+#include <esp/mailstore.h>
+
+#define ACCEPT_BUCKETS 256u   /* of each worker's table of reservations */
+
+struct reservation;
+
+struct accept {
+	esp_accept table;          /* first: services are found by it */
+	esp_core core;
+	esp_module *self;
+	const esp_crypto_api *crypto;
+	const esp_event_api *event;
+	esp_event_id received, quarantined;
+	esp_binding sql, blob, mailstore, eventlog;
+	uint32_t nworkers;
+	struct reservation **held; /* per worker: quota reserved by transactions in flight for the accounts at home there */
+};
+
+/*! \brief esp_accept.reserve. */
+esp_status reserve(const esp_accept *a, esp_txn *t, const esp_rcpt *r, uint64_t bytes);
+void reservations_free(struct accept *a);
+
+/*! \brief esp_accept.deliver. */
+esp_status deliver(const esp_accept *a, esp_txn *t, esp_blob_writer *w, esp_str trace, esp_err *err);
+
+#endif

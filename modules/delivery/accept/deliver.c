@@ -1,0 +1,266 @@
+/* deliver - from a judged transaction to durable mail.
+ *
+ * Recipients become copies (one blob per different set of added headers, so nearly always one) and targets (mailbox of
+ * an account, or the quarantine).  Blobs first, then one transaction for all targets and the event; then hints.
+ * Thread: the transaction's worker; store_tx runs wherever the SQL provider runs transactions and is pure.
+ */
+#include "accept.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct copy {
+	esp_id id;                 /* blob */
+	esp_append append;
+	esp_str prefix;
+};
+
+struct target {
+	const esp_rcpt *rcpt;
+	const struct copy *copy;
+	esp_str folder, reason;
+	int quarantine;
+	esp_id mailbox;
+	uint32_t uid;
+	uint64_t modseq;
+};
+
+struct delivery {
+	struct accept *a;
+	esp_txn *t;
+	const esp_mailstore *mailstore;
+	const esp_eventlog *eventlog;   /* NULL: none configured */
+	const esp_blob *blob;
+	struct copy *copies;
+	uint32_t ncopies;
+	struct target *targets;
+	uint32_t ntargets;
+	esp_sql_key *keys;
+	uint32_t nkeys;
+};
+
+/* --- plan ------------------------------------------------------------------------------------------------- */
+
+static size_t put(char *p, esp_str s)
+{
+	if (p && s.len)
+		memcpy(p, s.ptr, s.len);
+	return s.len;
+}
+
+/* Return-Path, the headers of the hooks, then the trace; called with p NULL to measure. */
+static size_t put_prefix(char *p, const esp_txn *t, esp_str trace, const esp_answer *answer)
+{
+	size_t n = 0;
+
+#define PUT(s) (n += put(p ? p + n : NULL, (s)))
+	PUT(ESP_STR("Return-Path: <"));
+	PUT(t->from);
+	PUT(ESP_STR(">\r\n"));
+	for (uint32_t i = 0; i < answer->nheaders; i++) {
+		PUT(answer->headers[i]);
+		PUT(ESP_STR("\r\n"));
+	}
+	PUT(trace);
+#undef PUT
+	return n;
+}
+
+static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp_answer *answer)
+{
+	size_t len = put_prefix(NULL, d->t, trace, answer);
+	char *text = esp_alloc(d->t->arena, len + 1);
+	esp_str prefix = { text, len };
+	struct copy *c;
+
+	if (!text)
+		return NULL;
+	put_prefix(text, d->t, trace, answer);
+	for (uint32_t i = 0; i < d->ncopies; i++)
+		if (esp_str_eq(d->copies[i].prefix, prefix))
+			return &d->copies[i];
+	c = &d->copies[d->ncopies];
+	c->prefix = prefix;
+	c->id = d->ncopies == 0 ? d->t->message->id : d->a->crypto->new_id();
+	c->append = (esp_append){ .size = sizeof c->append, .id = c->id, .content = d->t->message->content, .prefix_len = len };
+	d->ncopies++;
+	return c;
+}
+
+static int is_quarantine(esp_verdict v) { return v == ESP_VERDICT_QUARANTINE || v == ESP_VERDICT_REJECT; }
+
+static esp_status plan(struct delivery *d, esp_str trace)
+{
+	esp_txn *t = d->t;
+
+	d->copies = esp_alloc_array(t->arena, t->ngroups + 1u, sizeof *d->copies);
+	d->targets = esp_alloc_array(t->arena, t->nrcpt + 1u, sizeof *d->targets);
+	d->keys = esp_alloc_array(t->arena, 2u * t->nrcpt + 1u, sizeof *d->keys);
+	if (!d->copies || !d->targets || !d->keys)
+		return ESP_ENOMEM;
+	for (uint32_t i = 0; i < t->nrcpt; i++) {
+		const esp_rcpt *r = t->rcpt[i];
+		const esp_outcome *o = &t->groups[r->group].outcome;
+		struct target *target = &d->targets[d->ntargets];
+
+		if (r->target != ESP_RCPT_LOCAL)
+			return ESP_EINVAL;   /* no queue: the protocol refuses such recipients */
+		if (r->verdict == ESP_VERDICT_DISCARD)
+			continue;
+		target->rcpt = r;
+		target->quarantine = is_quarantine(r->verdict);
+		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
+		target->reason = o->answer.reason.len ? o->answer.reason : o->answer.text;
+		target->copy = find_copy(d, trace, &o->answer);
+		if (!target->copy)
+			return ESP_ENOMEM;
+		d->ntargets++;
+	}
+	return ESP_OK;
+}
+
+static int by_lock_order(const void *a, const void *b)
+{
+	const esp_sql_key *x = a, *y = b;
+
+	return x->kind != y->kind ? (x->kind < y->kind ? -1 : 1) : memcmp(&x->id, &y->id, sizeof x->id);
+}
+
+static int target_by_lock_order(const void *a, const void *b)
+{
+	const struct target *x = a, *y = b;
+	int c = memcmp(&x->rcpt->account, &y->rcpt->account, sizeof x->rcpt->account);
+
+	return c ? c : memcmp(&x->mailbox, &y->mailbox, sizeof x->mailbox);
+}
+
+static esp_status find_mailboxes(struct delivery *d)
+{
+	for (uint32_t i = 0; i < d->ntargets; i++) {
+		struct target *target = &d->targets[i];
+		esp_status st = ESP_OK;
+
+		if (target->quarantine)
+			continue;
+		st = d->mailstore->target(d->mailstore, target->rcpt->account, target->folder, &target->mailbox);
+		if (st != ESP_OK)
+			return st;
+		d->keys[d->nkeys++] = (esp_sql_key){ .kind = ESP_SQL_KEY_ACCOUNT, .id = target->rcpt->account };
+		d->keys[d->nkeys++] = (esp_sql_key){ .kind = ESP_SQL_KEY_MAILBOX, .id = target->mailbox };
+	}
+	qsort(d->keys, d->nkeys, sizeof *d->keys, by_lock_order);
+	qsort(d->targets, d->ntargets, sizeof *d->targets, target_by_lock_order);
+	return ESP_OK;
+}
+
+/* --- store ------------------------------------------------------------------------------------------------ */
+
+static esp_status commit_blobs(struct delivery *d, esp_blob_writer *w)
+{
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < d->ncopies; i++) {
+		struct copy *c = &d->copies[i];
+		st = d->mailstore->prepare(d->mailstore, d->t->arena, &c->append);
+		if (st == ESP_OK)
+			st = d->blob->commit(w, c->id, c->prefix, &c->append.bytes);
+	}
+	return st;
+}
+
+static esp_status quarantine_tx(struct delivery *d, esp_tx *tx, const struct target *target)
+{
+	const esp_txn *t = d->t;
+	esp_id id = d->a->crypto->new_id();
+
+	return tx->exec(tx, "INSERT INTO quarantine (id, account_id, blob_id, bytes, sender, recipient, folder, reason, at)"
+	                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", (esp_sql_value[]){
+		ESP_SQL_ID(id), ESP_SQL_ID(target->rcpt->account),
+		ESP_SQL_ID(target->copy->id), ESP_SQL_I(target->copy->append.bytes), ESP_SQL_T(t->from),
+		ESP_SQL_T(target->rcpt->address), ESP_SQL_T(target->folder), ESP_SQL_T(target->reason),
+		ESP_SQL_I(d->a->core.loop->wall(NULL)) }, 9, NULL);
+}
+
+static esp_status event_tx(struct delivery *d, esp_tx *tx, const struct target *target)
+{
+	const esp_field fields[] = {
+		ESP_FID("message", target->copy->id), ESP_FSTR("from", d->t->from), ESP_FSTR("to", target->rcpt->address),
+		ESP_FINT("bytes", (int64_t)target->copy->append.bytes), ESP_FINT("uid", target->uid),
+		ESP_FBOOL("quarantined", target->quarantine),
+	};
+
+	return d->eventlog->append(d->eventlog, tx, "message.received", target->rcpt->account, fields,
+	                           sizeof fields / sizeof fields[0], sizeof fields[0]);
+}
+
+static esp_status store_tx(esp_tx *tx, void *arg)
+{
+	struct delivery *d = arg;
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < d->ntargets; i++) {
+		struct target *target = &d->targets[i];
+		if (target->quarantine)
+			st = quarantine_tx(d, tx, target);
+		else
+			st = d->mailstore->deliver(d->mailstore, tx, target->rcpt->account, target->mailbox, &target->copy->append,
+			                           &target->uid, &target->modseq);
+		if (st == ESP_OK && d->eventlog)
+			st = event_tx(d, tx, target);
+	}
+	return st;
+}
+
+static void tell(struct delivery *d)
+{
+	struct accept *a = d->a;
+
+	for (uint32_t i = 0; i < d->ntargets; i++) {
+		const struct target *target = &d->targets[i];
+		esp_event_id what = target->quarantine ? a->quarantined : a->received;
+		if (!target->quarantine)
+			d->mailstore->delivered(d->mailstore, target->mailbox, target->modseq);
+		if (a->event->wanted(what)) {
+			const esp_field fields[] = { ESP_FID("message", target->copy->id), ESP_FSTR("from", d->t->from),
+				ESP_FSTR("to", target->rcpt->address), ESP_FINT("bytes", (int64_t)target->copy->append.bytes) };
+			a->event->publish(a->self, what, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
+		}
+	}
+	d->blob->kick(d->blob);
+	if (d->eventlog)
+		d->eventlog->committed(d->eventlog);
+}
+
+esp_status deliver(const esp_accept *service, esp_txn *t, esp_blob_writer *w, esp_str trace, esp_err *err)
+{
+	struct accept *a = (struct accept *)service;
+	const esp_sql *sql = (const esp_sql *)a->core.host->service(a->self, a->sql);
+	struct delivery d = {
+		.a = a, .t = t,
+		.blob = (const esp_blob *)a->core.host->service(a->self, a->blob),
+		.mailstore = (const esp_mailstore *)a->core.host->service(a->self, a->mailstore),
+		.eventlog = (const esp_eventlog *)a->core.host->service(a->self, a->eventlog),
+	};
+	const char *step = "plan";
+	esp_status st = sql && d.blob && d.mailstore ? plan(&d, trace) : ESP_EUNAVAIL;
+
+	if (st == ESP_OK && d.ntargets == 0)
+		return ESP_OK;                 /* all discarded */
+	if (st == ESP_OK) {
+		step = "find the mailbox";
+		st = find_mailboxes(&d);
+	}
+	if (st == ESP_OK) {
+		step = "store the message";
+		st = commit_blobs(&d, w);
+	}
+	if (st == ESP_OK) {
+		step = "commit";
+		st = sql->transact(sql, d.keys, d.nkeys, store_tx, &d);
+	}
+	if (st == ESP_OK)
+		tell(&d);
+	else
+		snprintf(err->text, sizeof err->text, "cannot %s (status %d)", step, st);
+	return st;
+}
