@@ -1,0 +1,238 @@
+/* core/mail/transaction - one mail transaction from MAIL to its reply.
+ *
+ * Runs on the connection's worker, in the fibers of its session, one after the other.  Everything hangs on the
+ * transaction's own arena (cap 4 MiB: 1,000 recipients and the answers of all hooks fit well); end() frees it all, at
+ * every exit, so that no recipient or verdict can reach the next message.
+ */
+#include "core/mail/mail.h"
+
+#include <string.h>
+
+#include "core/base/arena.h"
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/base/id.h"
+#include "core/base/str.h"
+#include "core/mail/verdict.h"
+
+#define TXN_MAGIC    0x314e5854u /* "TXN1" */
+#define TXN_ARENA    ((size_t)4 << 20)
+#define TXN_MAX_RCPT 1000u
+
+struct txn {
+	esp_txn pub;               /* first: esp_txn is its head */
+	uint32_t magic;
+	uint32_t max_rcpt, cap_rcpt;
+	esp_rcpt **rcpt;
+	esp_rcpt_group *groups;
+	esp_verdict remembered;    /* QUARANTINE or DISCARD said before the message was there */
+	esp_message message;
+	void *pin;
+};
+
+static struct mail_host host;
+
+void mail_set_host(const struct mail_host *h) { host = *h; }
+
+static struct txn *txn_of(esp_txn *t)
+{
+	struct txn *txn = container_of(t, struct txn, pub);
+
+	MAGIC_CHECK(txn, TXN_MAGIC);
+	return txn;
+}
+
+static esp_str dup_in(esp_arena *a, esp_str s)
+{
+	return s.len ? esp_strdup_in(a, s) : (esp_str){ NULL, 0 };
+}
+
+static esp_txn *txn_begin(esp_module *self, esp_conn *c, const esp_txn_params *p)
+{
+	const esp_mem_api *mem = c->arena->api;
+	esp_arena *arena = mem->arena_new(self, "transaction", TXN_ARENA);
+	struct txn *t = arena ? esp_alloc(arena, sizeof *t) : NULL;
+
+	if (!t) {
+		if (arena)
+			mem->arena_free(arena);
+		return NULL;
+	}
+	MAGIC_SET(t, TXN_MAGIC);
+	t->max_rcpt = p->max_rcpt ? p->max_rcpt : TXN_MAX_RCPT;
+	t->message = (esp_message){ .size = sizeof t->message, .id = id_new() };
+	t->pub = (esp_txn){
+		.size = sizeof t->pub, .authenticated = p->authenticated, .conn = c, .arena = arena, .message = &t->message,
+		.helo = dup_in(arena, p->helo), .login = dup_in(arena, p->login), .login_account = p->login_account,
+		.began = clock_monotonic(),
+	};
+	t->pin = host.pin(host.arg, c);
+	return &t->pub;
+}
+
+/* Verdicts that concern the whole message are kept until its chain is done. */
+static void remember(struct txn *t, const esp_outcome *o)
+{
+	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->remembered)
+		t->remembered = o->verdict;
+}
+
+static void txn_mail(esp_txn *pub, esp_str from, esp_str params, esp_outcome *ret)
+{
+	struct txn *t = txn_of(pub);
+	esp_mail_args args;
+
+	pub->from = dup_in(pub->arena, from);
+	pub->from_params = dup_in(pub->arena, params);
+	args = (esp_mail_args){ .size = sizeof args, .conn = pub->conn, .txn = pub, .from = pub->from, .params = pub->from_params };
+	host.run(ESP_AT_MAIL, &args, pub->arena, ret);
+	remember(t, ret);
+}
+
+static int same_target(const esp_rcpt *a, const esp_rcpt *b)
+{
+	if (a->target != b->target)
+		return 0;
+	if (a->target == ESP_RCPT_LOCAL)
+		return id_eq(a->account, b->account) && str_eq(a->folder, b->folder);
+	return str_eq(a->address, b->address);
+}
+
+static int already_there(const struct txn *t, const esp_rcpt *r)
+{
+	for (uint32_t i = 0; i < t->pub.nrcpt; i++)
+		if (same_target(t->rcpt[i], r))
+			return 1;
+	return 0;
+}
+
+static esp_status make_room(struct txn *t)
+{
+	uint32_t cap = t->cap_rcpt ? t->cap_rcpt * 2 : 8;
+	esp_rcpt **grown;
+
+	if (t->pub.nrcpt < t->cap_rcpt)
+		return ESP_OK;
+	grown = esp_alloc_array(t->pub.arena, cap, sizeof(esp_rcpt *));
+	if (!grown)
+		return ESP_ENOMEM;
+	if (t->pub.nrcpt)
+		memcpy(grown, t->rcpt, t->pub.nrcpt * sizeof(esp_rcpt *));
+	t->rcpt = grown;
+	t->cap_rcpt = cap;
+	t->pub.rcpt = grown;
+	return ESP_OK;
+}
+
+static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_outcome *o)
+{
+	esp_arena *arena = t->pub.arena;
+	esp_rcpt *copy = esp_alloc(arena, sizeof *copy);
+
+	if (!copy || make_room(t) != ESP_OK)
+		return ESP_ENOMEM;
+	*copy = (esp_rcpt){
+		.size = sizeof *copy, .target = r->target, .address = dup_in(arena, r->address), .params = dup_in(arena, r->params),
+		.account = r->account, .folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
+		.settings = r->settings,
+		/* what RCPT said of this recipient; the message chain can only make it stricter */
+		.verdict = o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD ? o->verdict : ESP_VERDICT_CONTINUE,
+	};
+	t->rcpt[t->pub.nrcpt++] = copy;
+	return ESP_OK;
+}
+
+static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
+{
+	struct txn *t = txn_of(pub);
+	esp_rcpt_args args = { .size = sizeof args, .index = pub->nrcpt, .conn = pub->conn, .txn = pub,
+	                       .to = r->address, .params = r->params };
+
+	*ret = (esp_outcome){ .size = sizeof *ret };
+	if (pub->nrcpt >= t->max_rcpt)
+		return ESP_EBUSY;
+	host.run(ESP_AT_RCPT, &args, pub->arena, ret);
+	if (ret->verdict >= ESP_VERDICT_DEFER || already_there(t, r))
+		return ESP_OK;
+	return add_rcpt(t, r, ret);
+}
+
+static void txn_data(esp_txn *pub, esp_outcome *ret)
+{
+	esp_data_args args = { .size = sizeof args, .conn = pub->conn, .txn = pub };
+
+	host.run(ESP_AT_DATA, &args, pub->arena, ret);
+	remember(txn_of(pub), ret);
+}
+
+static void txn_headers(esp_txn *pub, esp_str block, esp_outcome *ret)
+{
+	esp_headers_args args = { .size = sizeof args, .conn = pub->conn, .txn = pub, .headers = block };
+
+	pub->message->header_len = block.len;
+	host.run(ESP_AT_HEADERS, &args, pub->arena, ret);
+	remember(txn_of(pub), ret);
+}
+
+/* Recipients with equal settings are one group; a submission is judged by the sender's settings: one group. */
+static esp_status make_groups(struct txn *t)
+{
+	t->groups = esp_alloc_array(t->pub.arena, t->pub.nrcpt + 1u, sizeof *t->groups);
+	if (!t->groups)
+		return ESP_ENOMEM;
+	for (uint32_t i = 0; i < t->pub.nrcpt; i++) {
+		esp_rcpt *r = t->rcpt[i];
+		uint64_t settings = t->pub.authenticated ? 0 : r->settings;
+		uint32_t g = 0;
+		while (g < t->pub.ngroups && t->groups[g].settings != settings)
+			g++;
+		if (g == t->pub.ngroups)
+			t->groups[t->pub.ngroups++] = (esp_rcpt_group){ .size = sizeof *t->groups, .settings = settings };
+		t->groups[g].nrcpt++;
+		r->group = g;
+	}
+	t->pub.groups = t->groups;
+	return ESP_OK;
+}
+
+static void txn_message(esp_txn *pub, esp_str content, esp_outcome *ret)
+{
+	struct txn *t = txn_of(pub);
+
+	pub->message->content = content;
+	if (make_groups(t) != ESP_OK) {
+		*ret = (esp_outcome){ .size = sizeof *ret, .verdict = ESP_VERDICT_DEFER,
+		                      .answer = { .size = sizeof ret->answer, .text = ESP_STR("out of memory, try later") } };
+		return;
+	}
+	for (uint32_t g = 0; g < pub->ngroups; g++) {
+		esp_message_args args = { .size = sizeof args, .group = g, .conn = pub->conn, .txn = pub, .message = pub->message };
+		host.run(ESP_AT_MESSAGE, &args, pub->arena, &t->groups[g].outcome);
+		if (t->groups[g].outcome.verdict < t->remembered)
+			t->groups[g].outcome.verdict = t->remembered;
+		if (t->groups[g].outcome.verdict == ESP_VERDICT_DEFER)
+			break;                 /* nothing is committed, whatever the others would say */
+	}
+	verdict_for_all(t->rcpt, pub->nrcpt, t->groups, pub->ngroups, ret);
+}
+
+static void txn_end(esp_txn *pub)
+{
+	struct txn *t;
+	esp_arena *arena;
+
+	if (!pub)
+		return;
+	t = txn_of(pub);
+	arena = pub->arena;
+	host.slots_end(host.arg, pub->message, ESP_SLOT_MESSAGE);
+	host.slots_end(host.arg, pub, ESP_SLOT_TXN);
+	host.unpin(host.arg, pub->conn, t->pin);
+	MAGIC_CLEAR(t);
+	arena->api->arena_free(arena);
+}
+
+const esp_mail_api mail_api = {
+	.size = sizeof mail_api, .begin = txn_begin, .mail = txn_mail, .rcpt = txn_rcpt, .data = txn_data,
+	.headers = txn_headers, .message = txn_message, .end = txn_end,
+};

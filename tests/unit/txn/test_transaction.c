@@ -1,0 +1,207 @@
+/* core/mail/transaction: what one transaction says, forgets, and groups. */
+#include <criterion/criterion.h>
+
+#include "core/base/arena.h"
+#include "core/mail/mail.h"
+
+#include <string.h>
+
+static esp_verdict at_mail, at_rcpt, at_message[8];
+static int message_runs, pins, slot_ends;
+static esp_str rcpt_folder;
+
+static void *pin(void *arg, esp_conn *c) { (void)arg; pins++; return c; }
+static void unpin(void *arg, esp_conn *c, void *p) { (void)arg; cr_assert_eq(p, (void *)c); pins--; }
+static void slots_end(void *arg, void *object, uint32_t scope) { (void)arg; (void)scope; cr_assert_not_null(object); slot_ends++; }
+
+static void run(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret)
+{
+	(void)arena;
+	*ret = (esp_outcome){ .size = sizeof *ret };
+	if (point == ESP_AT_MAIL)
+		ret->verdict = at_mail;
+	if (point == ESP_AT_RCPT) {
+		ret->verdict = at_rcpt;
+		ret->answer.folder = rcpt_folder;
+	}
+	if (point == ESP_AT_MESSAGE) {
+		const esp_message_args *m = args;
+		ret->verdict = at_message[m->group];
+		ret->answer.text = m->group ? ESP_STR("second") : ESP_STR("first");
+		message_runs++;
+	}
+}
+
+static esp_arena *api_new(esp_module *self, const char *label, size_t cap);
+static const esp_mem_api mem = {
+	.size = sizeof mem, .arena_new = api_new, .arena_free = arena_free, .arena_reset = arena_reset,
+	.alloc = arena_alloc, .defer = arena_defer, .used = arena_used,
+};
+static esp_arena *api_new(esp_module *self, const char *label, size_t cap) { (void)self; return arena_new(&mem, label, cap); }
+
+static esp_conn conn;
+
+static void setup(void)
+{
+	mail_set_host(&(struct mail_host){ .pin = pin, .unpin = unpin, .run = run, .slots_end = slots_end });
+	conn.arena = arena_new(&mem, "conn", 0);
+}
+static void teardown(void)
+{
+	arena_free(conn.arena);
+	cr_assert_eq(pins, 0);
+}
+
+static esp_txn *begin(uint32_t max_rcpt, uint32_t authenticated)
+{
+	esp_outcome o;
+	esp_txn *t = mail_api.begin(NULL, &conn, &(esp_txn_params){ .size = sizeof(esp_txn_params), .max_rcpt = max_rcpt, .authenticated = authenticated });
+
+	cr_assert_not_null(t);
+	mail_api.mail(t, ESP_STR("a@example.test"), ESP_STR(""), &o);
+	return t;
+}
+
+static esp_status rcpt(esp_txn *t, uint8_t account, uint64_t settings)
+{
+	esp_outcome o;
+	esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("x@example.test"), .settings = settings };
+
+	r.account.b[0] = account;
+	return mail_api.rcpt(t, &r, &o);
+}
+
+static esp_verdict judge(esp_txn *t, esp_outcome *o)
+{
+	mail_api.message(t, ESP_STR("Subject: x\r\n\r\n"), o);
+	return o->verdict;
+}
+
+TestSuite(transaction, .init = setup, .fini = teardown);
+
+Test(transaction, pins_its_snapshot_until_its_end_and_ends_its_slots)
+{
+	esp_txn *t = begin(0, 0);
+
+	cr_assert_eq(pins, 1);
+	mail_api.end(t);
+	cr_assert_eq(slot_ends, 2);
+	mail_api.end(NULL);
+}
+
+Test(transaction, counts_the_same_mailbox_once)
+{
+	esp_txn *t = begin(0, 0);
+
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 2, 0), ESP_OK);
+	cr_assert_eq(t->nrcpt, 2);
+	mail_api.end(t);
+}
+
+Test(transaction, refuses_recipients_beyond_its_limit)
+{
+	esp_txn *t = begin(2, 0);
+
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 2, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 3, 0), ESP_EBUSY);
+	mail_api.end(t);
+}
+
+Test(transaction, keeps_a_rejected_recipient_out_of_the_envelope)
+{
+	esp_txn *t = begin(0, 0);
+
+	at_rcpt = ESP_VERDICT_REJECT;
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(t->nrcpt, 0);
+	mail_api.end(t);
+}
+
+Test(transaction, files_into_the_folder_a_hook_names)
+{
+	esp_txn *t = begin(0, 0);
+
+	rcpt_folder = ESP_STR("Junk");
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(t->rcpt[0]->folder.len, 4);
+	mail_api.end(t);
+}
+
+Test(transaction, runs_the_message_chain_once_per_group_of_equal_settings)
+{
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	for (uint8_t i = 0; i < 6; i++)
+		cr_assert_eq(rcpt(t, i, i % 2), ESP_OK);
+	cr_assert_eq(judge(t, &o), ESP_VERDICT_CONTINUE);
+	cr_assert_eq(message_runs, 2);
+	cr_assert_eq(t->groups[0].nrcpt, 3);
+	mail_api.end(t);
+}
+
+Test(transaction, judges_a_submission_as_one_group)
+{
+	esp_txn *t = begin(0, 1);
+	esp_outcome o;
+
+	for (uint8_t i = 0; i < 6; i++)
+		cr_assert_eq(rcpt(t, i, i), ESP_OK);
+	judge(t, &o);
+	cr_assert_eq(message_runs, 1);
+	mail_api.end(t);
+}
+
+Test(transaction, defers_all_when_any_group_defers)
+{
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	at_message[1] = ESP_VERDICT_DEFER;
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 2, 1), ESP_OK);
+	cr_assert_eq(judge(t, &o), ESP_VERDICT_DEFER);
+	cr_assert_eq(o.answer.text.len, strlen("second"));
+	mail_api.end(t);
+}
+
+Test(transaction, rejects_only_when_all_recipients_are_rejected)
+{
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	at_message[0] = ESP_VERDICT_REJECT;
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(judge(t, &o), ESP_VERDICT_REJECT);
+	mail_api.end(t);
+
+	t = begin(0, 0);
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 2, 1), ESP_OK);
+	cr_assert_eq(judge(t, &o), ESP_VERDICT_CONTINUE);
+	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_REJECT);
+	cr_assert_eq(t->rcpt[1]->verdict, ESP_VERDICT_CONTINUE);
+	mail_api.end(t);
+}
+
+Test(transaction, remembers_a_quarantine_said_at_mail)
+{
+	esp_txn *t;
+	esp_outcome o;
+
+	at_mail = ESP_VERDICT_QUARANTINE;
+	t = begin(0, 0);
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	judge(t, &o);
+	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_QUARANTINE);
+	mail_api.end(t);
+	at_mail = ESP_VERDICT_CONTINUE;
+	t = begin(0, 0);
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	judge(t, &o);
+	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_CONTINUE, "nothing reaches the next message");
+	mail_api.end(t);
+}
