@@ -1,0 +1,77 @@
+/* core/bus/bus.c - starting and stopping the bus, and its minute timer on the observer (see bus.h). */
+#include "core/bus/bus.h"
+#include "core/loop/timer.h"
+#include "core/loop/worker.h"
+
+#include <string.h>
+
+static struct timer minute;   /* the observer's */
+static struct worker *observer;
+
+const void *bus_api(const char *id)
+{
+	static const struct { const char *id; const void *table; } tables[] = {
+		{ "esp.hook/1", &hook_api }, { "esp.event/1", &event_api }, { "esp.metric/1", &metric_api }, { "esp.log/1", &log_api },
+	};
+
+	for (size_t i = 0; id && i < sizeof tables / sizeof tables[0]; i++)
+		if (strcmp(tables[i].id, id) == 0)
+			return tables[i].table;
+	return NULL;
+}
+
+static void on_minute(struct timer *t)
+{
+	event_tick();
+	log_tick();
+	if (timer_start(t, NULL, "bus minute", 60 * ESP_SEC, on_minute) != ESP_OK)
+		log_line(ESP_LOG_WARNING, "core/bus", "no memory for the timer: drops are not reported any more");
+}
+
+static void on_start(void *arg)
+{
+	(void)arg;
+	on_minute(&minute);
+}
+
+static void on_stop(void *arg)
+{
+	(void)arg;
+	timer_stop(&minute);
+}
+
+esp_status bus_start(struct worker *on)
+{
+	esp_status st = log_attach(on);
+
+	if (st == ESP_OK)
+		st = event_start(on);
+	if (st == ESP_OK)
+		st = worker_post(on, NULL, on_start, NULL);
+	if (st == ESP_OK)
+		observer = on;
+	return st;
+}
+
+void bus_stop(esp_nsec deadline)
+{
+	if (!observer)
+		return;
+	if (worker_post(observer, NULL, on_stop, NULL) != ESP_OK)
+		log_line(ESP_LOG_WARNING, "core/bus", "the observer does not take messages");
+	event_stop(deadline);
+	log_detach();
+	observer = NULL;
+}
+
+void bus_free(void)
+{
+	event_free();
+	log_close();
+}
+
+void bus_forget(esp_module *self, esp_nsec deadline)
+{
+	hooks_forget(self);
+	event_forget(self, deadline);
+}

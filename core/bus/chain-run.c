@@ -1,0 +1,330 @@
+/* core/bus/chain-run.c - asking the hooks of a chain (see chain.h).
+ *
+ * Thread: a worker, in the fiber of the session or transaction.  Time is the coarse clock (a few ns to read, 1 to
+ * 4 ms old); one call in HOOK_SAMPLE is measured exactly.  A hook that is still running at its deadline without
+ * suspending cannot be stopped, but its answer is not taken, it is counted and named.
+ * Errors: none; what goes wrong with a hook becomes its failure policy, what goes wrong with memory becomes DEFER.
+ */
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/bus/chain-priv.h"
+#include "core/loop/fiber.h"
+#include "core/loop/owner.h"
+
+#include <string.h>
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* One call: what was answered, and why the policy had to. */
+struct call {
+	const struct hook_entry *e;
+	esp_verdict verdict;      /* never FAIL after judge() */
+	const char *why;          /* NULL: the hook's own answer */
+	esp_answer answer;
+};
+
+struct group {
+	const struct chain *c;
+	const void *args;
+	esp_arena *arena;
+	esp_nsec deadline;        /* of the asking fiber; 0: none */
+	uint32_t running;
+	esp_ticket waiter;
+	uint32_t n;
+	struct member {
+		struct call call;
+		struct group *group;
+		struct fiber *fiber;  /* NULL: ran in the asking fiber */
+		bool done, canceled;
+	} m[];
+};
+
+/* The call itself, between a breadcrumb and a deadline.  `now` is coarse; returns the coarse time after it. */
+static esp_nsec enter(const struct chain *c, const struct hook_entry *e, const void *args, esp_answer *answer,
+                      esp_nsec now, esp_verdict *ret, bool *ret_late)
+{
+	const _Atomic uint64_t *cell = metric_cell(e->calls[0].v & METRIC_INDEX_MASK);
+	bool timed = unlikely(!cell || (atomic_load_explicit(cell, memory_order_relaxed) & (HOOK_SAMPLE - 1)) == 0);
+	esp_nsec start = timed ? clock_monotonic() : 0;
+	esp_nsec before = fiber_deadline();
+	esp_nsec deadline = clock_earlier(before, now + e->hook.timeout);
+	struct breadcrumb crumb = breadcrumb_enter(e->instance, c->at->name);
+
+	fiber_set_deadline(deadline);
+	*ret = e->hook.run.any(e->module, args, answer);
+	fiber_set_deadline(before);
+	breadcrumb_leave(crumb);
+	if (timed)
+		metric_observe(e->seconds, (double)(clock_monotonic() - start) / 1e9);
+	now = clock_coarse();
+	*ret_late = now > deadline;
+	return now;
+}
+
+static void hook_failed(const struct chain *c, struct call *call)
+{
+	const struct hook_entry *e = call->e;
+
+	metric_add(e->failed, 1);
+	log_line(ESP_LOG_WARNING, e->instance, "hook could not answer", log_cstr("point", c->at->name),
+	         log_cstr("why", call->why), log_cstr("policy", verdict_name(e->hook.on_fail)));
+	memset(&call->answer, 0, sizeof call->answer);
+	call->answer.size = sizeof call->answer;
+	call->answer.reason = (esp_str){ call->why, strlen(call->why) };
+	call->verdict = e->hook.on_fail;
+}
+
+/* Take the verdict as it is, or apply the failure policy. */
+static void judge(const struct chain *c, struct call *call, bool late)
+{
+	const struct hook_entry *e = call->e;
+	int i = verdict_index(call->verdict);
+
+	if (late)
+		call->why = "it took longer than its timeout";
+	else if (call->verdict == ESP_VERDICT_FAIL)
+		call->why = "it failed";
+	else if (!(c->allowed & verdict_bit(call->verdict)))
+		call->why = "its verdict is not allowed at this point";
+	else
+		call->why = answer_fault(&call->answer);
+	metric_count_if(e->calls[call->why ? 6 : i]);
+	if (late)
+		metric_add(e->late, 1);
+	if (call->why)
+		hook_failed(c, call);
+}
+
+/* Ask one hook; its answer is in *call and still points into the hook's memory. */
+static esp_nsec ask(const struct chain *c, struct call *call, const void *args, esp_nsec now)
+{
+	const struct hook_entry *e = call->e;
+	bool late;
+
+	if (unlikely(!e->module)) {
+		call->why = "the module was left out after crashes";
+		hook_failed(c, call);
+		return now;
+	}
+	now = enter(c, e, args, &call->answer, now, &call->verdict, &late);
+	if (likely(call->verdict == ESP_VERDICT_CONTINUE && !late && answer_empty(&call->answer))) {
+		call->why = NULL;
+		metric_count_if(e->calls[0]);
+		return now;
+	}
+	judge(c, call, late);
+	return now;
+}
+
+/* --- groups ------------------------------------------------------------------------------------------ */
+
+/* Members keep their answers until all are there: copy what may go away with the hook's own memory. */
+static esp_status keep_answer(esp_answer *a, esp_arena *arena)
+{
+	esp_outcome o = { .size = sizeof o };
+	esp_str folder = a->folder;
+
+	/* REJECT is stricter than nothing: all of the answer is taken over */
+	if (outcome_merge(&o, ESP_VERDICT_REJECT, a, NULL, arena) != ESP_OK)
+		return ESP_ENOMEM;
+	o.answer.smtp_code = a->smtp_code;
+	memcpy(o.answer.enhanced, a->enhanced, sizeof a->enhanced);
+	if (folder.len && (o.answer.folder = esp_strdup_in(arena, folder)).ptr == NULL)
+		return ESP_ENOMEM;
+	*a = o.answer;
+	a->size = sizeof *a;
+	return ESP_OK;
+}
+
+/* A REJECT decides the group: who need not run is told to stop. */
+static void stop_others(struct group *g, const struct member *by)
+{
+	for (uint32_t i = 0; i < g->n; i++) {
+		struct member *m = &g->m[i];
+
+		if (m == by || m->done || !m->fiber || (m->call.e->hook.flags & ESP_HOOK_MUST_RUN))
+			continue;
+		m->canceled = true;
+		fiber_cancel(m->fiber);
+	}
+}
+
+static void member_run(struct member *m)
+{
+	struct group *g = m->group;
+
+	ask(g->c, &m->call, g->args, clock_coarse());
+	if (!m->call.why && keep_answer(&m->call.answer, g->arena) != ESP_OK) {
+		m->call.why = "no memory";
+		hook_failed(g->c, &m->call);
+	}
+	m->done = true;
+	if (m->call.verdict == ESP_VERDICT_REJECT && !m->call.e->shadow)
+		stop_others(g, m);
+}
+
+static void on_member(void *arg)
+{
+	struct member *m = arg;
+	struct group *g = m->group;
+
+	fiber_set_deadline(g->deadline);
+	member_run(m);
+	if (--g->running == 0)
+		fiber_wake(g->waiter);
+}
+
+/* Wait for the children; a cancel of the asking fiber is passed on, then everybody is joined all the same. */
+static void group_wait(struct group *g)
+{
+	while (g->running) {
+		g->waiter = fiber_ticket();
+		if (fiber_suspend() == ESP_OK)
+			continue;
+		for (uint32_t i = 0; i < g->n; i++)
+			if (g->m[i].fiber && !g->m[i].done && fiber_canceled()) {
+				g->m[i].canceled = true;
+				fiber_cancel(g->m[i].fiber);
+			}
+		break;
+	}
+	for (uint32_t i = 0; i < g->n; i++)
+		if (g->m[i].fiber)
+			fiber_join(g->m[i].fiber);
+}
+
+static struct group *group_start(const struct chain *c, const struct step *s, bool ended, const void *args, esp_arena *arena)
+{
+	struct group *g = esp_alloc(arena, sizeof *g + s->n * sizeof g->m[0]);
+
+	if (!g)
+		return NULL;
+	g->c = c;
+	g->args = args;
+	g->arena = arena;
+	g->deadline = fiber_deadline();
+	for (uint32_t i = s->first; i < s->first + s->n; i++) {
+		struct member *m = &g->m[g->n];
+
+		if (ended && !(c->entries[i].hook.flags & ESP_HOOK_MUST_RUN))
+			continue;
+		m->group = g;
+		m->call.e = &c->entries[i];
+		m->call.answer.size = sizeof m->call.answer;
+		g->n++;
+	}
+	return g;
+}
+
+/* Returns the strictest verdict of the group. */
+static esp_status run_group(const struct chain *c, const struct step *s, bool ended, const void *args, esp_arena *arena,
+                            esp_outcome *o, esp_verdict *ret)
+{
+	struct group *g = group_start(c, s, ended, args, arena);
+	esp_status st = ESP_OK;
+
+	*ret = ESP_VERDICT_CONTINUE;
+	if (!g)
+		return ESP_ENOMEM;
+	for (uint32_t i = 0; i < g->n && g->n > 1; i++)
+		if (fiber_spawn(owner_of(g->m[i].call.e->module), ESP_FIBER_JOINABLE | FIBER_RESERVED, g->m[i].call.e->instance,
+		                on_member, &g->m[i], &g->m[i].fiber) == ESP_OK)
+			g->running++;
+	for (uint32_t i = 0; i < g->n; i++)
+		if (!g->m[i].fiber && !g->m[i].canceled)   /* alone, or the cap of fibers left none for it */
+			member_run(&g->m[i]);
+	group_wait(g);
+	for (uint32_t i = 0; i < g->n && st == ESP_OK; i++) {
+		const struct member *m = &g->m[i];
+
+		if (m->call.e->shadow || (m->canceled && m->call.why))
+			continue;
+		if (m->call.verdict > *ret)
+			*ret = m->call.verdict;
+		st = outcome_merge(o, m->call.verdict, &m->call.answer, m->call.e->instance, arena);
+	}
+	return st;
+}
+
+/* --- the chain --------------------------------------------------------------------------------------- */
+
+/* Nothing may pass because memory ran out: try later. */
+static void no_memory(esp_outcome *o)
+{
+	if (o->verdict >= ESP_VERDICT_DEFER)
+		return;
+	o->verdict = ESP_VERDICT_DEFER;
+	o->by = "core";
+	o->answer.smtp_code = 0;
+	memset(o->answer.enhanced, 0, sizeof o->answer.enhanced);
+	o->answer.text = (esp_str){ NULL, 0 };
+	o->answer.folder = (esp_str){ NULL, 0 };
+	o->answer.reason = ESP_STR("no memory for what the hooks said");
+}
+
+void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_outcome *ret)
+{
+	struct call call = { .answer = { .size = sizeof call.answer } };
+	esp_nsec now;
+	bool ended = false;
+
+	MAGIC_CHECK(c, CHAIN_MAGIC);
+	memset(ret, 0, sizeof *ret);
+	ret->size = sizeof *ret;
+	ret->answer.size = sizeof ret->answer;
+	if (c->n == 0)
+		return;
+	now = clock_coarse();
+	for (const struct step *s = c->steps; s < c->steps + c->nsteps; s++) {
+		esp_verdict v = ESP_VERDICT_CONTINUE;
+		esp_status st = ESP_OK;
+
+		if (s->n > 1) {
+			st = run_group(c, s, ended, args, arena, ret, &v);
+			now = clock_coarse();
+		} else if (!ended || (c->entries[s->first].hook.flags & ESP_HOOK_MUST_RUN)) {
+			call.e = &c->entries[s->first];
+			now = ask(c, &call, args, now);
+			if (likely(call.verdict == ESP_VERDICT_CONTINUE && answer_empty(&call.answer)))
+				continue;
+			if (!call.e->shadow) {
+				v = call.verdict;
+				st = outcome_merge(ret, v, &call.answer, call.e->instance, arena);
+			}
+			memset(&call.answer, 0, sizeof call.answer);
+			call.answer.size = sizeof call.answer;
+		}
+		if (unlikely(st != ESP_OK))
+			no_memory(ret);
+		ended |= verdict_ends(v) || st != ESP_OK;
+	}
+}
+
+/* --- esp.hook/1 -------------------------------------------------------------------------------------- */
+
+static const struct chain *(*chain_now)(esp_point p);
+
+void hook_set_source(const struct chain *(*source)(esp_point p))
+{
+	chain_now = source;
+}
+
+static void api_run(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret)
+{
+	const struct chain *c = chain_now ? chain_now(point) : NULL;
+
+	if (c) {
+		chain_run(c, args, arena, ret);
+		return;
+	}
+	memset(ret, 0, sizeof *ret);
+	ret->size = sizeof *ret;
+	ret->answer.size = sizeof ret->answer;
+}
+
+const esp_hook_api hook_api = {
+	.size = sizeof(esp_hook_api),
+	.add = hooks_add,
+	.run = api_run,
+};
