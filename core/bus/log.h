@@ -63,11 +63,11 @@ void log_write_sized(int32_t level, const char *who, const char *text, const esp
                      uint32_t field_size);
 
 /*! \brief log_line(ESP_LOG_INFO, "core/net", "listening", ESP_FSTR("address", a), ESP_FINT("port", 25)); */
-#define log_line(level, who, text, ...) do { \
+#define log_line(level, who, ...) log_line_(level, who, __VA_ARGS__, { .key = 0 })
+#define log_line_(level, who, text, ...) do { \
 	if (log_enabled((level), (who))) { \
-		const esp_field log_fields_[] = { { .key = 0 }, __VA_ARGS__ }; \
-		log_write((level), (who), (text), log_fields_ + 1, \
-		          (uint32_t)(sizeof log_fields_ / sizeof log_fields_[0] - 1)); \
+		const esp_field log_fields_[] = { __VA_ARGS__ }; \
+		log_write((level), (who), (text), log_fields_, (uint32_t)(sizeof log_fields_ / sizeof log_fields_[0] - 1)); \
 	} } while (0)
 
 /*! \brief A NUL-terminated string as a field. */
