@@ -1,0 +1,293 @@
+/* core/config/schema-core.c - the core's own part of esp.conf, and what a table cannot say about it.
+ *
+ * Each help text is one sentence and becomes docs/configuration.md.  The cross checks run after the tables, on the frozen
+ * tree, and add to the same list of errors.
+ */
+#include "core/config/tree.h"
+#include "core/config/value.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#define SECONDS(n) ((n) * ESP_SEC)
+
+static const esp_cfg_item log_items[] = {
+	{ .name = "level", .type = ESP_CFG_ENUM, .choices = "error|warning|notice|info|debug", .def_str = "info",
+	  .flags = ESP_CFG_LIVE, .help = "The least important lines that are still written." },
+	{ .name = "format", .type = ESP_CFG_ENUM, .choices = "text|json", .def_str = "text", .flags = ESP_CFG_LIVE,
+	  .help = "One line of text for people, or one JSON object for machines." },
+	{ .name = "target", .type = ESP_CFG_ENUM, .choices = "stderr|stdout|file|journal", .def_str = "stderr",
+	  .flags = ESP_CFG_LIVE, .help = "Where lines go." },
+	{ .name = "file", .type = ESP_CFG_STRING, .max = 4096, .flags = ESP_CFG_LIVE,
+	  .help = "Absolute path of the log file; needed when the target is file." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item server_items[] = {
+	{ .name = "hostname", .type = ESP_CFG_STRING, .min = 1, .max = 253, .flags = ESP_CFG_REQUIRED,
+	  .help = "The full name this server gives itself, as in its MX record and its greeting." },
+	{ .name = "workers", .type = ESP_CFG_INT, .min = 0, .max = 256, .def_int = 0,
+	  .help = "Worker threads; 0 means one for each core." },
+	{ .name = "user", .type = ESP_CFG_STRING, .max = 32, .def_str = "esp",
+	  .help = "Unprivileged user the server process runs as when it was started as root." },
+	{ .name = "group", .type = ESP_CFG_STRING, .max = 32, .def_str = "esp",
+	  .help = "Group the server process runs as when it was started as root." },
+	{ .name = "path", .type = ESP_CFG_STRING, .min = 1, .max = 4000, .def_str = "/var/lib/esp",
+	  .help = "Absolute path of the directory for data." },
+	{ .name = "control", .type = ESP_CFG_STRING, .min = 1, .max = 107, .def_str = "/run/esp/control.sock",
+	  .help = "Absolute path of the socket that esp-cli talks to." },
+	{ .name = "module_dir", .type = ESP_CFG_STRING, .max = 4000,
+	  .help = "Absolute path of the directory with the modules; unset means the one of the installation." },
+	{ .name = "log", .type = ESP_CFG_GROUP, .children = log_items, .help = "The log." },
+	{ .name = "shutdown_timeout", .type = ESP_CFG_TIME, .min = ESP_SEC, .max = SECONDS(3600), .def_int = SECONDS(60),
+	  .flags = ESP_CFG_LIVE, .help = "How long an orderly stop waits for work that has begun." },
+	{ .name = "reload_timeout", .type = ESP_CFG_TIME, .min = ESP_SEC, .max = SECONDS(600), .def_int = SECONDS(30),
+	  .flags = ESP_CFG_LIVE, .help = "How long a reload may take before it is undone." },
+	{ .name = "drain_timeout", .type = ESP_CFG_TIME, .min = ESP_SEC, .max = SECONDS(86400), .def_int = SECONDS(300),
+	  .flags = ESP_CFG_LIVE,
+	  .help = "How long a replaced generation of a module may finish its work before its fibers are cancelled." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item certificate_items[] = {
+	{ .name = "cert", .type = ESP_CFG_STRING, .min = 1, .max = 4000, .flags = ESP_CFG_REQUIRED,
+	  .help = "PEM file with the certificate and its chain." },
+	{ .name = "key", .type = ESP_CFG_STRING, .min = 1, .max = 4000, .flags = ESP_CFG_REQUIRED,
+	  .help = "PEM file with the private key." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item tls_items[] = {
+	{ .name = "certificates", .type = ESP_CFG_LIST, .children = certificate_items,
+	  .help = "Certificates, chosen by the name a client asks for; the first is the default." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item listener_items[] = {
+	{ .name = "address", .type = ESP_CFG_STRING, .min = 1, .max = 107, .flags = ESP_CFG_REQUIRED,
+	  .help = "\"192.0.2.1:25\", \"[::]:25\" for every address, \"*:25\" for every IPv4 address, or the absolute path "
+	          "of a Unix socket." },
+	{ .name = "role", .type = ESP_CFG_STRING, .max = 32,
+	  .help = "What is served here, as protocol modules name it (mx, submission, imap); unset means the listener's name." },
+	{ .name = "tls", .type = ESP_CFG_ENUM, .choices = "none|starttls|implicit", .def_str = "none",
+	  .help = "No TLS, TLS when the client asks for it, or TLS from the first byte." },
+	{ .name = "proxy_from", .type = ESP_CFG_STRINGS, .max = 64,
+	  .help = "Networks of load balancers (\"10.0.0.0/8\") whose connections begin with a PROXY protocol header." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item hook_items[] = {
+	{ .name = "priority", .type = ESP_CFG_INT, .min = 0, .max = 1000, .def_int = 500,
+	  .help = "Lower runs earlier; unset means what the module asks for." },
+	{ .name = "group", .type = ESP_CFG_INT, .min = 0, .max = 1000, .def_int = 0,
+	  .help = "Hooks with the same number run side by side; 0 means alone." },
+	{ .name = "timeout", .type = ESP_CFG_TIME, .min = ESP_MSEC, .max = SECONDS(3600), .def_int = SECONDS(30),
+	  .help = "A hook that has not answered by then has failed." },
+	{ .name = "on_fail", .type = ESP_CFG_ENUM, .choices = "continue|accept|quarantine|discard|defer|reject",
+	  .def_str = "defer", .help = "The verdict of a hook that failed." },
+	{ .name = "must_run", .type = ESP_CFG_BOOL, .help = "Runs also when the chain has ended before it." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item module_items[] = {
+	{ .name = "name", .type = ESP_CFG_STRING, .min = 1, .max = 32, .flags = ESP_CFG_REQUIRED,
+	  .help = "Name of this instance: lower case, used in logs, metrics, commands and ESP_ variables." },
+	{ .name = "file", .type = ESP_CFG_STRING, .min = 1, .max = 64, .flags = ESP_CFG_REQUIRED,
+	  .help = "The module's file without .so, such as protocol_smtp." },
+	{ .name = "optional", .type = ESP_CFG_BOOL, .help = "Leave it out when it has crashed the server repeatedly." },
+	{ .name = "hooks", .type = ESP_CFG_MAP, .max = 32, .children = hook_items,
+	  .help = "By hook point (message, rcpt ...): what the administrator decides instead of the module." },
+	{ .name = "config", .type = CONFIG_CFG_RAW, .help = "The module's own settings, see its section." },
+	{ .name = NULL }
+};
+
+static const esp_cfg_item core_items[] = {
+	{ .name = "server", .type = ESP_CFG_GROUP, .flags = ESP_CFG_REQUIRED, .children = server_items,
+	  .help = "The server process." },
+	{ .name = "tls", .type = ESP_CFG_GROUP, .children = tls_items, .help = "Certificates." },
+	{ .name = "listeners", .type = ESP_CFG_MAP, .max = 256, .children = listener_items,
+	  .help = "Addresses that are served, each under a name of your choice." },
+	{ .name = "modules", .type = ESP_CFG_LIST, .max = 256, .children = module_items,
+	  .help = "The modules that are loaded, in the order in which they start." },
+	{ .name = NULL }
+};
+
+const esp_cfg_item *config_core_schema(void)
+{
+	return core_items;
+}
+
+/* --- what a table cannot say -------------------------------------------------------------------------------------- */
+
+static void complain(struct config_errors *errs, const esp_cfg *c, const char *key, const char *why)
+{
+	uint32_t line;
+	const char *file = cfg_where(c, key, &line);
+	esp_str value = cfg_string(c, key);
+
+	config_errors_add(errs, file, line, "%s.%s: \"%.*s\" %s", c->path, key, ESP_FMT(value), why);
+}
+
+static bool is_name(esp_str s, const char *allowed)
+{
+	return s.len && s.ptr[0] >= 'a' && s.ptr[0] <= 'z' && strspn(s.ptr, allowed) == s.len;
+}
+
+/* Letters, digits and hyphens in labels of 1 to 63, no hyphen at either end (RFC 1123 2.1). */
+static bool is_hostname(esp_str s)
+{
+	size_t label = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.ptr[i];
+		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+		if (c == '.' && label && s.ptr[i - 1] != '-') {
+			label = 0;
+			continue;
+		}
+		if ((!letter && (c != '-' || label == 0)) || ++label > 63)
+			return false;
+	}
+	return label && s.ptr[s.len - 1] != '-';
+}
+
+static bool is_port(const char *p, size_t n)
+{
+	unsigned port = 0;
+
+	if (n == 0 || n > 5)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] < '0' || p[i] > '9')
+			return false;
+		port = port * 10 + (unsigned)(p[i] - '0');
+	}
+	return port > 0 && port <= 65535;
+}
+
+static bool is_address(esp_str s)
+{
+	const char *colon = s.len ? memrchr(s.ptr, ':', s.len) : NULL;
+	char host[64], parsed[16];
+	size_t n;
+
+	if (s.len && s.ptr[0] == '/')
+		return true;
+	if (!colon || !is_port(colon + 1, s.len - (size_t)(colon + 1 - s.ptr)))
+		return false;
+	n = (size_t)(colon - s.ptr);
+	if (n == 1 && s.ptr[0] == '*')
+		return true;
+	if (n == 0 || n >= sizeof host)
+		return false;
+	if (s.ptr[0] == '[' && s.ptr[n - 1] == ']' && n > 2) {
+		memcpy(host, s.ptr + 1, n - 2);
+		host[n - 2] = '\0';
+		return inet_pton(AF_INET6, host, parsed) == 1;
+	}
+	memcpy(host, s.ptr, n);
+	host[n] = '\0';
+	return inet_pton(AF_INET, host, parsed) == 1;
+}
+
+static bool same(esp_str a, esp_str b)
+{
+	return a.len == b.len && a.len && memcmp(a.ptr, b.ptr, a.len) == 0;
+}
+
+static void check_server(const esp_cfg *s, struct config_errors *errs)
+{
+	static const char *const paths[] = { "path", "control", "module_dir" };
+	const esp_cfg *log = cfg_group(s, "log");
+	esp_str file = cfg_string(log, "file");
+
+	if (cfg_is_set(s, "hostname") && cfg_string(s, "hostname").len && !is_hostname(cfg_string(s, "hostname")))
+		complain(errs, s, "hostname", "is not a host name");
+	for (unsigned i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+		esp_str p = cfg_string(s, paths[i]);
+
+		if (p.len && p.ptr[0] != '/')
+			complain(errs, s, paths[i], "is not an absolute path");
+	}
+	if (file.len && file.ptr[0] != '/')
+		complain(errs, log, "file", "is not an absolute path");
+	if (cfg_string(log, "target").len == 4 && strcmp(cfg_string(log, "target").ptr, "file") == 0 && !file.len)
+		complain(errs, log, "target", "needs server.log.file");
+}
+
+static void check_listeners(const esp_cfg *root, struct config_errors *errs)
+{
+	for (uint32_t i = 0; i < cfg_count(root, "listeners"); i++) {
+		esp_str name;
+		const esp_cfg *l = cfg_at(root, "listeners", i, &name);
+		esp_str address = cfg_string(l, "address");
+
+		if (address.len && !is_address(address))
+			complain(errs, l, "address", "is not an address and port such as \"[::]:25\" or \"192.0.2.1:25\"");
+		if (name.len > 32)
+			config_errors_add(errs, l->file, l->line, "%s: the name is longer than 32 bytes", l->path);
+		for (uint32_t j = 0; j < i; j++) {
+			const esp_cfg *other = cfg_at(root, "listeners", j, NULL);
+
+			if (same(address, cfg_string(other, "address")))
+				config_errors_add(errs, l->file, l->line, "%s has the same address as %s on line %u", l->path,
+				                  other->path, other->line);
+		}
+	}
+}
+
+static void check_hook_points(const esp_cfg *m, struct config_errors *errs)
+{
+	static const char *const points[] = {
+		"connect", "tls", "helo", "auth", "mail", "rcpt", "data", "headers", "message", "route", "attempt",
+		"deliver", "bounce", "imap_command", "http_request"
+	};
+
+	for (uint32_t i = 0; i < cfg_count(m, "hooks"); i++) {
+		esp_str name;
+		const esp_cfg *h = cfg_at(m, "hooks", i, &name);
+		struct suggest s = SUGGEST_INIT(name.ptr);
+		bool known = false;
+
+		for (unsigned p = 0; p < sizeof points / sizeof points[0]; p++) {
+			known = known || strcmp(points[p], name.ptr) == 0;
+			suggest_offer(&s, points[p]);
+		}
+		if (!known)
+			config_errors_add(errs, h->file, h->line, "%s: there is no hook point %s%s%s%s", h->path, name.ptr,
+			                  s.best ? "; did you mean " : "", s.best ? s.best : "", s.best ? "?" : "");
+	}
+}
+
+static void check_module_name(const esp_cfg *root, uint32_t i, struct config_errors *errs)
+{
+	const esp_cfg *m = cfg_at(root, "modules", i, NULL);
+	esp_str name = cfg_string(m, "name"), file = cfg_string(m, "file");
+
+	if (name.len && !is_name(name, "abcdefghijklmnopqrstuvwxyz0123456789_-"))
+		complain(errs, m, "name", "must be lower case: a letter first, then letters, digits, - and _");
+	if (file.len && !is_name(file, "abcdefghijklmnopqrstuvwxyz0123456789_"))
+		complain(errs, m, "file", "is not the name of a module: no directory, no .so");
+	for (const esp_cfg_item *it = core_items; it->name; it++) {
+		if (name.len && strcmp(it->name, name.ptr) == 0)
+			complain(errs, m, "name", "is the name of a section of the core; choose another");
+	}
+	for (uint32_t j = 0; j < i; j++) {
+		const esp_cfg *other = cfg_at(root, "modules", j, NULL);
+
+		if (same(name, cfg_string(other, "name")))
+			config_errors_add(errs, m->file, m->line, "%s has the same name (%s) as the module on line %u", m->path,
+			                  name.ptr, other->line);
+	}
+}
+
+void config_check_core(const esp_cfg *root, struct config_errors *errs)
+{
+	check_server(cfg_group(root, "server"), errs);
+	check_listeners(root, errs);
+	for (uint32_t i = 0; i < cfg_count(root, "modules"); i++) {
+		check_module_name(root, i, errs);
+		check_hook_points(cfg_at(root, "modules", i, NULL), errs);
+	}
+}
