@@ -19,6 +19,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,6 +52,11 @@ typedef struct { const char *ptr; size_t len; } esp_str;
 #endif
 /*! \brief An esp_str for "%.*s"; lengths above INT_MAX are cut. */
 #define ESP_FMT(s) (int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len), ((s).ptr ? (s).ptr : "")
+
+static inline int esp_str_eq(esp_str a, esp_str b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
 
 /*! \brief Monotonic nanoseconds (CLOCK_MONOTONIC).  As a deadline it is absolute; 0 means none. */
 typedef int64_t esp_nsec;

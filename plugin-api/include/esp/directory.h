@@ -50,6 +50,10 @@ struct esp_directory {
 	ESP_CHECKED esp_status (*may_send_as)(const esp_directory *d, esp_arena *arena, esp_id account, esp_str address);
 	/*! [worker] ESP_SUSPENDS.  Is the domain ours? 1, 0 or negative. */
 	ESP_CHECKED esp_status (*is_local)(const esp_directory *d, esp_str domain);
+	/*! [worker, control] ESP_SUSPENDS.  Make an account in one of our domains.  ESP_EEXIST, ESP_ENOENT (no such domain),
+	 *  ESP_EPROTO (not an address); the reason is in *err. */
+	ESP_CHECKED esp_status (*create_account)(const esp_directory *d, esp_arena *arena, esp_str address, esp_str display_name,
+	                                         uint64_t quota, esp_account *ret, esp_err *err);
 };
 
 #ifdef __cplusplus

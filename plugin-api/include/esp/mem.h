@@ -59,10 +59,6 @@ static inline esp_str esp_strdup_in(esp_arena *a, esp_str s)
 	copy.len = p ? s.len : 0;
 	return copy;
 }
-static inline int esp_str_eq(esp_str a, esp_str b)
-{
-	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
-}
 
 #ifdef __cplusplus
 }

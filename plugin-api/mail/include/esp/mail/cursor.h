@@ -152,11 +152,6 @@ static inline esp_str esp_str_z(const char *z)
 	return esp_str_of(z, strlen(z));
 }
 
-/*! \brief Equal bytes. */
-static inline bool esp_str_eq(esp_str a, esp_str b)
-{
-	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
-}
 
 /*! \brief Equal without regard to ASCII case. */
 static inline bool esp_str_ieq(esp_str a, esp_str b)

@@ -1,0 +1,242 @@
+/* change - writes to the directory's tables, each one transaction with its durable event. */
+#include "directory.h"
+
+#include <stdio.h>
+
+enum { EVENT_DOMAIN_CREATED, EVENT_DOMAIN_UPDATED, EVENT_DOMAIN_DELETED, EVENT_USER_CREATED, EVENT_USER_UPDATED, EVENT_USER_DELETED, EVENTS };
+static const struct { const char *name, *help; } events[EVENTS] = {
+	{ "domain.created", "A domain was added" }, { "domain.updated", "A domain was changed" }, { "domain.deleted", "A domain was removed" },
+	{ "user.created", "An account was made" }, { "user.updated", "An account was changed" }, { "user.deleted", "An account was removed" },
+};
+static const esp_event_field fields[] = {
+	{ .key = "name", .type = ESP_F_STR, .help = "the domain or address" },
+	{ .key = "change", .type = ESP_F_STR, .help = "what changed" },
+};
+
+esp_status change_declare_events(struct directory *d)
+{
+	esp_event_id unused;
+	esp_status st = ESP_OK;
+
+	for (int i = 0; st == ESP_OK && i < EVENTS; i++)
+		st = d->event->declare(d->self, events[i].name, events[i].help, fields, 2, sizeof fields[0], &unused);
+	return st;
+}
+
+/* One statement and its event.  `missing`: what to say when no row was touched. */
+struct change {
+	struct directory *d;
+	const esp_eventlog *log;
+	const char *stmt;
+	esp_sql_value args[8];
+	uint32_t nargs;
+	int event;
+	esp_id account;
+	esp_str name, what;
+};
+
+static esp_status change_tx(esp_tx *tx, void *arg)
+{
+	struct change *c = arg;
+	const esp_field f[] = { ESP_FSTR("name", c->name), ESP_FSTR("change", c->what) };
+	esp_sql_rows rows;
+	esp_status st = tx->exec(tx, c->stmt, c->args, c->nargs, &rows);
+
+	if (st == ESP_OK && rows.changed == 0)
+		st = ESP_ENOENT;
+	if (st == ESP_OK && c->log)
+		st = c->log->append(c->log, tx, events[c->event].name, c->account, f, 2, sizeof f[0]);
+	return st;
+}
+
+static esp_status run(struct directory *d, struct change *c)
+{
+	const esp_sql *sql = directory_sql(d);
+	esp_sql_key key = { .kind = ESP_SQL_KEY_ACCOUNT, .id = c->account };
+	esp_status st;
+
+	c->d = d;
+	c->log = (const esp_eventlog *)d->core.host->service(d->self, d->eventlog);
+	st = sql ? sql->transact(sql, &key, 1, change_tx, c) : ESP_EUNAVAIL;
+	if (st == ESP_OK && c->log)
+		c->log->committed(c->log);
+	return st;
+}
+
+static esp_status fail(esp_err *err, esp_status st, const char *what, esp_str name)
+{
+	const char *why = st == ESP_EEXIST ? "exists already" : st == ESP_ENOENT ? "does not exist" :
+	                  st == ESP_EPROTO || st == ESP_E2BIG ? "is not valid" : st == ESP_EINVAL ? "is still in use" :
+	                  "cannot be changed now (the database does not answer)";
+
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, "%s %.*s %s", what, (int)(name.len > 200 ? 200 : name.len), name.ptr ? name.ptr : "", why);
+	return st;
+}
+
+static esp_status domain_name(esp_arena *arena, esp_str name, esp_str *ret)
+{
+	char *room = esp_alloc(arena, ESP_ADDRESS_ROOM);
+	esp_buf buf;
+	esp_status st = room ? esp_domain_check(name, ESP_ADDRESS_SMTPUTF8) : ESP_ENOMEM;
+
+	if (st != ESP_OK)
+		return st;
+	esp_buf_init_fixed(&buf, room, ESP_ADDRESS_ROOM);
+	st = esp_domain_to_ascii(name, &buf);
+	*ret = esp_buf_str(&buf);
+	return st;
+}
+
+esp_status change_domain_add(struct directory *d, esp_arena *arena, esp_str name, esp_str alias_of, esp_err *err)
+{
+	struct change c = { .event = EVENT_DOMAIN_CREATED, .what = ESP_STR("created"), .nargs = 4,
+		.stmt = "INSERT INTO domain (id, name, enabled, alias_of, catch_all, created) VALUES ($1, $2, 1, $3, '', $4)" };
+	esp_id id = d->crypto->new_id();
+	struct domain real = { .enabled = 0 };
+	esp_str real_name;
+	esp_status st = domain_name(arena, name, &c.name);
+
+	if (st == ESP_OK && alias_of.len) {
+		st = domain_name(arena, alias_of, &real_name);
+		if (st == ESP_OK)
+			st = store_domain(d, arena, real_name, &real);
+		if (st != ESP_OK)
+			return fail(err, st, "domain", alias_of);
+	}
+	c.args[0] = ESP_SQL_ID(id);
+	c.args[1] = ESP_SQL_T(c.name);
+	c.args[2] = alias_of.len ? ESP_SQL_ID(real.id) : ESP_SQL_NONE;
+	c.args[3] = ESP_SQL_I(d->core.loop->wall(NULL));
+	return fail(err, st == ESP_OK ? run(d, &c) : st, "domain", name);
+}
+
+esp_status change_domain_remove(struct directory *d, esp_arena *arena, esp_str name, esp_err *err)
+{
+	struct change c = { .event = EVENT_DOMAIN_DELETED, .what = ESP_STR("deleted"), .nargs = 1,
+		.stmt = "DELETE FROM domain WHERE name = $1" };
+	esp_status st = domain_name(arena, name, &c.name);
+
+	c.args[0] = ESP_SQL_T(c.name);
+	return fail(err, st == ESP_OK ? run(d, &c) : st, "domain", name);
+}
+
+esp_status change_domain_catch_all(struct directory *d, esp_arena *arena, esp_str name, esp_str address, esp_err *err)
+{
+	struct change c = { .event = EVENT_DOMAIN_UPDATED, .what = ESP_STR("catch-all"), .nargs = 2,
+		.stmt = "UPDATE domain SET catch_all = $2 WHERE name = $1" };
+	esp_address parsed;
+	esp_status st = domain_name(arena, name, &c.name);
+
+	if (st == ESP_OK && address.len && esp_address_parse(address, ESP_ADDRESS_SMTPUTF8, &parsed) != ESP_OK)
+		return fail(err, ESP_EPROTO, "address", address);
+	c.args[0] = ESP_SQL_T(c.name);
+	c.args[1] = ESP_SQL_T(address);
+	return fail(err, st == ESP_OK ? run(d, &c) : st, "domain", name);
+}
+
+/* Splits and finds the domain; the local part must be one of ours to write. */
+static esp_status place(struct directory *d, esp_arena *arena, esp_str address, struct key *key, struct domain *domain, esp_err *err)
+{
+	esp_status st = store_key(d, arena, address, key);
+
+	if (st != ESP_OK)
+		return fail(err, st, "address", address);
+	return fail(err, store_domain(d, arena, key->domain, domain), "domain", key->domain);
+}
+
+esp_status change_account_add(const esp_directory *service, esp_arena *arena, esp_str address, esp_str display_name,
+                              uint64_t quota, esp_account *ret, esp_err *err)
+{
+	struct directory *d = (struct directory *)service;
+	struct change c = { .event = EVENT_USER_CREATED, .what = ESP_STR("created"), .nargs = 6, .name = address,
+		.stmt = "INSERT INTO account (id, domain_id, local, display_name, enabled, quota, created) VALUES ($1, $2, $3, $4, 1, $5, $6)" };
+	esp_id id = d->crypto->new_id();
+	struct domain domain;
+	struct key key;
+	esp_status st = place(d, arena, address, &key, &domain, err);
+
+	if (st != ESP_OK)
+		return st;
+	c.account = id;
+	c.args[0] = ESP_SQL_ID(id);
+	c.args[1] = ESP_SQL_ID(domain.id);
+	c.args[2] = ESP_SQL_T(key.local);
+	c.args[3] = ESP_SQL_T(display_name);
+	c.args[4] = ESP_SQL_I(quota);
+	c.args[5] = ESP_SQL_I(d->core.loop->wall(NULL));
+	st = fail(err, run(d, &c), "user", address);
+	return st == ESP_OK ? store_account_by_id(d, arena, id, ret) : st;
+}
+
+static esp_status change_account(struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err)
+{
+	esp_account account;
+	struct domain domain;
+	struct key key;
+	esp_status st = place(d, arena, address, &key, &domain, err);
+
+	if (st == ESP_OK)
+		st = fail(err, store_account(d, arena, &domain, key.local, &account), "user", address);
+	if (st != ESP_OK)
+		return st;
+	c->name = account.address;
+	c->account = account.id;
+	c->args[0] = ESP_SQL_ID(c->account);
+	if (c->nargs == 0)
+		c->nargs = 1;
+	return fail(err, run(d, c), "user", address);
+}
+
+esp_status change_account_remove(struct directory *d, esp_arena *arena, esp_str address, esp_err *err)
+{
+	struct change c = { .event = EVENT_USER_DELETED, .what = ESP_STR("deleted"), .stmt = "DELETE FROM account WHERE id = $1" };
+
+	return change_account(d, arena, address, &c, err);
+}
+
+esp_status change_account_enable(struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err)
+{
+	struct change c = { .event = EVENT_USER_UPDATED, .what = on ? ESP_STR("enabled") : ESP_STR("disabled"), .nargs = 2,
+		.stmt = "UPDATE account SET enabled = $2 WHERE id = $1", .args = { [1] = ESP_SQL_I(on) } };
+
+	return change_account(d, arena, address, &c, err);
+}
+
+esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, esp_str address, int add, esp_err *err)
+{
+	struct change c = { .event = EVENT_USER_UPDATED, .what = add ? ESP_STR("grant") : ESP_STR("grant removed"), .nargs = 2,
+		.stmt = add ? "INSERT INTO send_grant (account_id, address) VALUES ($1, $2)"
+		            : "DELETE FROM send_grant WHERE account_id = $1 AND address = $2" };
+	struct key key;
+	esp_str canonical;
+	esp_status st = store_key(d, arena, address, &key);
+
+	if (st != ESP_OK)
+		return fail(err, st, "address", address);
+	canonical = (esp_str){ key.local.ptr, key.local.len + 1 + key.domain.len };   /* they stand side by side */
+	c.args[1] = ESP_SQL_T(canonical);
+	return change_account(d, arena, account, &c, err);
+}
+
+esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err)
+{
+	struct change c = { .event = EVENT_DOMAIN_UPDATED, .what = add ? ESP_STR("alias") : ESP_STR("alias removed"), .name = alias,
+		.nargs = add ? 4 : 3,
+		.stmt = add ? "INSERT INTO alias (domain_id, local, target, created) VALUES ($1, $2, $3, $4)"
+		            : "DELETE FROM alias WHERE domain_id = $1 AND local = $2 AND ($3 = '' OR target = $3)" };
+	struct domain domain;
+	struct key key;
+	esp_address parsed;
+	esp_status st = place(d, arena, alias, &key, &domain, err);
+
+	if (st != ESP_OK)
+		return st;
+	if ((add || target.len) && esp_address_parse(target, ESP_ADDRESS_SMTPUTF8, &parsed) != ESP_OK)
+		return fail(err, ESP_EPROTO, "address", target);
+	c.args[0] = ESP_SQL_ID(domain.id);
+	c.args[1] = ESP_SQL_T(key.local);
+	c.args[2] = ESP_SQL_T(target);
+	c.args[3] = ESP_SQL_I(d->core.loop->wall(NULL));
+	return fail(err, run(d, &c), "alias", alias);
+}

@@ -1,0 +1,176 @@
+/* commands - `esp-cli domain|user|alias|grant`, except what needs a password (identity/auth). */
+#include "directory.h"
+
+#include "modules/common/json.h"
+
+#include <stdio.h>
+
+static esp_status usage(esp_command_call *call, const char *text)
+{
+	snprintf(call->err->text, sizeof call->err->text, "usage: %s", text);
+	return ESP_EINVAL;
+}
+
+/* "--name=value" among the words; {NULL,0} when it is not there. */
+static esp_str option(const esp_command_call *call, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (uint32_t i = 0; i < call->argc; i++)
+		if (call->argv[i].len >= len && memcmp(call->argv[i].ptr, name, len) == 0)
+			return (esp_str){ call->argv[i].ptr + len, call->argv[i].len - len };
+	return (esp_str){ NULL, 0 };
+}
+
+static esp_status done(esp_command_call *call, const char *what, esp_str name, esp_status st)
+{
+	struct json j;
+
+	if (st != ESP_OK)
+		return st;
+	json_begin(&j, call);
+	json_open(&j, NULL, '{');
+	json_str(&j, what, name);
+	json_bool(&j, "done", 1);
+	json_close(&j, '}');
+	return json_end(&j);
+}
+
+static esp_status on_domain_add(esp_module *self, esp_command_call *call)
+{
+	if (call->argc < 1)
+		return usage(call, "domain add DOMAIN [--alias-of=DOMAIN]");
+	return done(call, "domain", call->argv[0],
+	            change_domain_add(self->state, call->arena, call->argv[0], option(call, "--alias-of="), call->err));
+}
+
+static esp_status on_domain_remove(esp_module *self, esp_command_call *call)
+{
+	if (call->argc != 1)
+		return usage(call, "domain remove DOMAIN");
+	return done(call, "domain", call->argv[0], change_domain_remove(self->state, call->arena, call->argv[0], call->err));
+}
+
+static esp_status on_catch_all(esp_module *self, esp_command_call *call)
+{
+	if (call->argc < 1 || call->argc > 2)
+		return usage(call, "domain catch-all DOMAIN [ADDRESS]");
+	return done(call, "domain", call->argv[0],
+	            change_domain_catch_all(self->state, call->arena, call->argv[0], call->argc > 1 ? call->argv[1] : (esp_str){ NULL, 0 }, call->err));
+}
+
+static esp_status on_user_remove(esp_module *self, esp_command_call *call)
+{
+	if (call->argc != 1)
+		return usage(call, "user remove ADDRESS");
+	return done(call, "user", call->argv[0], change_account_remove(self->state, call->arena, call->argv[0], call->err));
+}
+
+static esp_status enable(esp_module *self, esp_command_call *call, int on)
+{
+	if (call->argc != 1)
+		return usage(call, on ? "user enable ADDRESS" : "user disable ADDRESS");
+	return done(call, "user", call->argv[0], change_account_enable(self->state, call->arena, call->argv[0], on, call->err));
+}
+static esp_status on_user_enable(esp_module *self, esp_command_call *call) { return enable(self, call, 1); }
+static esp_status on_user_disable(esp_module *self, esp_command_call *call) { return enable(self, call, 0); }
+
+static esp_status on_alias_add(esp_module *self, esp_command_call *call)
+{
+	if (call->argc != 2)
+		return usage(call, "alias add ALIAS TARGET");
+	return done(call, "alias", call->argv[0], change_alias(self->state, call->arena, call->argv[0], call->argv[1], 1, call->err));
+}
+
+static esp_status on_alias_remove(esp_module *self, esp_command_call *call)
+{
+	if (call->argc < 1 || call->argc > 2)
+		return usage(call, "alias remove ALIAS [TARGET]");
+	return done(call, "alias", call->argv[0], change_alias(self->state, call->arena, call->argv[0],
+	            call->argc > 1 ? call->argv[1] : (esp_str){ "", 0 }, 0, call->err));
+}
+
+static esp_status grant(esp_module *self, esp_command_call *call, int add)
+{
+	if (call->argc != 2)
+		return usage(call, "grant add|remove USER ADDRESS");
+	return done(call, "user", call->argv[0], change_grant(self->state, call->arena, call->argv[0], call->argv[1], add, call->err));
+}
+static esp_status on_grant_add(esp_module *self, esp_command_call *call) { return grant(self, call, 1); }
+static esp_status on_grant_remove(esp_module *self, esp_command_call *call) { return grant(self, call, 0); }
+
+/* A query as an array of objects named by `columns`; text and numbers as they come. */
+static esp_status list(esp_module *self, esp_command_call *call, const char *stmt, const char *const *columns)
+{
+	struct directory *d = self->state;
+	const esp_sql *sql = directory_sql(d);
+	esp_sql_rows rows;
+	struct json j;
+	esp_status st = sql ? sql->query(sql, 0, call->arena, stmt, NULL, 0, &rows) : ESP_EUNAVAIL;
+
+	if (st != ESP_OK) {
+		snprintf(call->err->text, sizeof call->err->text, "the database does not answer");
+		return st;
+	}
+	json_begin(&j, call);
+	json_open(&j, NULL, '[');
+	for (uint32_t r = 0; r < rows.nrows; r++) {
+		json_open(&j, NULL, '{');
+		for (uint32_t c = 0; c < rows.ncols; c++) {
+			const esp_sql_value *v = esp_sql_at(&rows, r, c);
+			if (v->type == ESP_SQL_INT)
+				json_int(&j, columns[c], v->i);
+			else
+				json_str(&j, columns[c], v->s);
+		}
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
+	return json_end(&j);
+}
+
+static esp_status on_domain_list(esp_module *self, esp_command_call *call)
+{
+	static const char *const columns[] = { "domain", "enabled", "alias_of", "catch_all", "users" };
+
+	return list(self, call, "SELECT d.name, d.enabled, COALESCE(r.name, ''), d.catch_all,"
+	            " (SELECT COUNT(*) FROM account WHERE account.domain_id = d.id) FROM domain AS d LEFT JOIN domain AS r"
+	            " ON r.id = d.alias_of ORDER BY d.name", columns);
+}
+
+static esp_status on_user_list(esp_module *self, esp_command_call *call)
+{
+	static const char *const columns[] = { "user", "name", "enabled", "quota" };
+
+	return list(self, call, "SELECT account.local || '@' || domain.name, account.display_name, account.enabled, account.quota"
+	            " FROM account JOIN domain ON domain.id = account.domain_id ORDER BY domain.name, account.local", columns);
+}
+
+static esp_status on_alias_list(esp_module *self, esp_command_call *call)
+{
+	static const char *const columns[] = { "alias", "target" };
+
+	return list(self, call, "SELECT alias.local || '@' || domain.name, alias.target FROM alias JOIN domain"
+	            " ON domain.id = alias.domain_id ORDER BY 1, 2", columns);
+}
+
+#define COMMAND(ident, words_, usage_, help_, run_) \
+	static const esp_command ident = { .size = sizeof(esp_command), .words = words_, .usage = usage_, .help = help_, .run = run_ }
+COMMAND(domain_add, "domain add", "DOMAIN [--alias-of=DOMAIN]", "Serve a domain, or let one stand for another", on_domain_add);
+COMMAND(domain_list, "domain list", "", "All domains", on_domain_list);
+COMMAND(domain_remove, "domain remove", "DOMAIN", "Stop serving a domain without users", on_domain_remove);
+COMMAND(domain_catch_all, "domain catch-all", "DOMAIN [ADDRESS]", "Who gets mail for names nobody has; without ADDRESS: nobody", on_catch_all);
+COMMAND(user_list, "user list", "", "All accounts", on_user_list);
+COMMAND(user_remove, "user remove", "ADDRESS", "Remove an account and its passwords; its mail stays in the store", on_user_remove);
+COMMAND(user_enable, "user enable", "ADDRESS", "Switch an account on", on_user_enable);
+COMMAND(user_disable, "user disable", "ADDRESS", "Switch an account off: no login, no delivery", on_user_disable);
+COMMAND(alias_add, "alias add", "ALIAS TARGET", "Deliver mail for ALIAS to TARGET (several targets: several times)", on_alias_add);
+COMMAND(alias_list, "alias list", "", "All aliases", on_alias_list);
+COMMAND(alias_remove, "alias remove", "ALIAS [TARGET]", "Remove an alias, or one target of it", on_alias_remove);
+COMMAND(grant_add, "grant add", "USER ADDRESS", "Let USER send as ADDRESS", on_grant_add);
+COMMAND(grant_remove, "grant remove", "USER ADDRESS", "No longer let USER send as ADDRESS", on_grant_remove);
+
+const esp_command *const directory_commands[] = {
+	&domain_add, &domain_list, &domain_remove, &domain_catch_all, &user_list, &user_remove, &user_enable, &user_disable,
+	&alias_add, &alias_list, &alias_remove, &grant_add, &grant_remove, NULL
+};
