@@ -1,0 +1,88 @@
+/* auth - what the files of identity/auth share. */
+#ifndef ESP_IDENTITY_AUTH_H
+#define ESP_IDENTITY_AUTH_H
+
+#include <esp/auth.h>
+#include <esp/command.h>
+#include <esp/crypto.h>
+#include <esp/directory.h>
+#include <esp/eventlog.h>
+#include <esp/metric.h>
+#include <esp/sql.h>
+#include <esp/hook.h>
+
+#define AUTH_PASSWORD_MAX 1024u  /* longer ones are refused before any work */
+#define AUTH_PHC_MAX      256u   /* "$argon2id$v=19$m=...": an encoded hash */
+
+struct cache;
+struct limits;
+
+struct auth {
+	esp_auth table;            /* first: services are found by it */
+	esp_core core;
+	esp_module *self;
+	const esp_crypto_api *crypto;
+	const esp_event_api *event;
+	const esp_metric_api *metric;
+	const esp_hook_api *hook;
+	esp_binding sql, directory, eventlog;
+	esp_lane *hash_lane;
+	uint32_t memory_kib, passes;   /* argon2id */
+	int plaintext_ok;          /* passwords without TLS, for tests on loopback */
+	uint8_t key[32];           /* of the cache; made at init, never leaves the process */
+	char dummy[AUTH_PHC_MAX];  /* hash of nothing anybody knows: the work for an unknown user */
+	struct cache **cache;      /* per worker */
+	struct limits **limits;    /* per worker */
+	uint32_t nworkers;
+	esp_nsec cache_time;
+	esp_event_id login, failed;
+	esp_metric ok, refused, cached;
+};
+
+/* hash.c: argon2id.  [lane] or [worker] as said. */
+/*! \brief [worker] ESP_SUSPENDS (hash lane).  Does the password fit the PHC string?  ESP_OK, ESP_EACCES, ESP_EBUSY. */
+ESP_CHECKED esp_status hash_verify(struct auth *a, const char *phc, esp_str password);
+/*! \brief [worker, control] ESP_SUSPENDS (hash lane).  A PHC string for a new password. */
+ESP_CHECKED esp_status hash_make(struct auth *a, esp_str password, char out[AUTH_PHC_MAX]);
+/*! \brief A well-formed PHC string of today's parameters that no password fits; costs nothing to make. */
+void hash_of_nobody(struct auth *a, char out[AUTH_PHC_MAX]);
+/*! \brief Made with weaker parameters than today's? */
+int hash_is_weak(const struct auth *a, const char *phc);
+
+/* cache.c: verified logins of this worker, by a keyed digest.  [worker] */
+struct cache *cache_new(void);
+void cache_free(struct cache *c);
+/*! \brief Keyed digest over length-prefixed account, credential version, and password. */
+void cache_digest(const struct auth *a, esp_id account, int64_t version, esp_str password, uint8_t out[32]);
+int cache_has(struct cache *c, const uint8_t digest[32], esp_nsec now);
+void cache_put(struct cache *c, const uint8_t digest[32], esp_nsec until);
+
+/* limits.c: failures by address and account of this worker.  [worker] */
+struct limits *limits_new(void);
+void limits_free(struct limits *l);
+/*! \brief May this pair try now?  0: yes; else how long to wait (ns), or -1: refuse. */
+esp_nsec limits_ask(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
+void limits_failed(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
+void limits_worked(struct limits *l, esp_str peer, esp_str user);
+
+/* login.c */
+ESP_CHECKED esp_status login(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user, esp_str password, esp_identity *ret);
+/*! \brief Passwords may travel here: TLS is on, or the administrator allowed plaintext and the peer is trusted. */
+int login_allowed(const struct auth *a, const esp_conn *c);
+
+/* sasl.c */
+esp_str sasl_mechanisms(const esp_auth *a, const esp_conn *c, esp_arena *arena);
+ESP_CHECKED esp_status sasl_begin(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str mechanism, esp_sasl **ret);
+ESP_CHECKED esp_status sasl_step(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who);
+void sasl_end(esp_sasl *s);
+
+/* credential.c */
+extern const esp_sql_migrations auth_migrations;
+/*! \brief ESP_SUSPENDS.  The account's password hash and version; ESP_ENOENT: none set. */
+ESP_CHECKED esp_status credential_get(struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version);
+ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err);
+extern const esp_command *const auth_commands[];   /* ends with NULL */
+
+static inline uint32_t auth_here(const struct auth *a) { return a->core.loop->index(a->core.loop->here()); }
+
+#endif
