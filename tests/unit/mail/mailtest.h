@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <esp/mail/buf.h>
 #include <esp/mail/cursor.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* A span over an exact-size heap copy, so that ASan sees one byte too many. */
