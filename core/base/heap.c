@@ -16,6 +16,20 @@ void heap_free(struct heap *h)
 	heap_init(h);
 }
 
+esp_status heap_reserve(struct heap *h, size_t n)
+{
+	struct heap_node **nodes;
+
+	if (n <= h->cap)
+		return ESP_OK;
+	nodes = realloc(h->nodes, n * sizeof(*nodes));
+	if (!nodes)
+		return ESP_ENOMEM;
+	h->nodes = nodes;
+	h->cap = n;
+	return ESP_OK;
+}
+
 static void place(struct heap *h, size_t i, struct heap_node *n)
 {
 	h->nodes[i] = n;
@@ -51,15 +65,8 @@ static void sift_down(struct heap *h, size_t i, struct heap_node *n)
 esp_status heap_insert(struct heap *h, struct heap_node *n, int64_t key)
 {
 	ESP_ASSERT(n->index == 0);
-	if (h->count == h->cap) {
-		size_t cap = h->cap ? h->cap * 2 : 16;
-		struct heap_node **nodes = realloc(h->nodes, cap * sizeof(*nodes));
-
-		if (!nodes)
-			return ESP_ENOMEM;
-		h->nodes = nodes;
-		h->cap = cap;
-	}
+	if (h->count == h->cap && heap_reserve(h, h->cap ? h->cap * 2 : 16) != ESP_OK)
+		return ESP_ENOMEM;
 	n->key = key;
 	sift_up(h, h->count++, n);
 	return ESP_OK;

@@ -10,6 +10,8 @@ struct heap { struct heap_node **nodes; size_t count, cap; };
 
 void heap_init(struct heap *h);
 void heap_free(struct heap *h); /* nodes are the caller's */
+/*! \brief Room for n nodes in all: inserting up to there cannot fail. */
+ESP_CHECKED esp_status heap_reserve(struct heap *h, size_t n);
 ESP_CHECKED esp_status heap_insert(struct heap *h, struct heap_node *n, int64_t key);
 /*! \brief Harmless when it is in no heap. */
 void heap_remove(struct heap *h, struct heap_node *n);

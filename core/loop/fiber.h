@@ -75,7 +75,8 @@ struct fiber {
 	/* cancellation and deadlines */
 	esp_nsec deadline;          /* 0: none */
 	uint32_t shield, nosuspend;
-	uint8_t canceled, woken, waits_ticket, cut;
+	uint8_t canceled, woken, waits_ticket, waits_io;
+	uint32_t nlocks;            /* fmutexes held; must be 0 at the end of a life */
 	esp_status result;          /* what the suspension in progress will return */
 	const char *waiting;        /* name of the call it is parked in; NULL when not parked */
 
@@ -88,8 +89,10 @@ struct fiber {
 	struct fiber_queue *queue;  /* the fmutex or fcond it waits in */
 	struct fiber *queue_next, *queue_prev;
 	struct fiber *joiner;
-	struct watch io;            /* wait_fd's, kept started between waits for the same fd */
+	struct watch io;            /* wait_fd's */
 	uint32_t io_events;
+	uint32_t big;               /* from the scarce pool of large stacks */
+	uint32_t booted;            /* its first context exists */
 	esp_nsec free_since;
 	void *cxx[FIBER_CXX_MAX][2];
 	struct mail_node remote;    /* wake() from another thread */
@@ -154,8 +157,14 @@ void fiber_stack_paint(struct fiber *f);
 size_t fiber_stack_depth(const struct fiber *f);
 
 /*! \brief For core/loop's own files: park the running fiber.  call: name for reports; when 0: the deadline only. */
-ESP_SUSPENDS esp_status fiber_park(const char *call, esp_nsec when);
+ESP_SUSPENDS ESP_CHECKED esp_status fiber_park(const char *call, esp_nsec when);
 /*! \brief Put a parked fiber on the run queue; the first caller decides what its suspension returns. */
 void fiber_ready(struct fiber *f, esp_status result);
+/*! \brief Take f out of the fmutex or fcond it waits for; harmless when it is in none. */
+void fiber_unqueue(struct fiber *f);
+/*! \brief The scheduler's side: run one ready fiber until it suspends or ends. */
+void fiber_resume(struct worker *w, struct fiber *f);
+/*! \brief Its wake_at has come (or came early: then it is set again). */
+void fiber_expire(struct worker *w, struct fiber *f);
 
 #endif

@@ -28,12 +28,13 @@ ESP_CHECKED esp_status lane_run(struct lane *l, struct owner *owner, int32_t (*f
 /*! \brief [any] Nobody waits.  ESP_EBUSY: full or closed. */
 ESP_CHECKED esp_status lane_submit(struct lane *l, struct owner *owner, void (*fn)(void *), void *arg);
 
-struct lane_stats { const char *name; uint32_t width, threads, running, queued; uint64_t done, refused; };
+struct lane_stats { char name[16]; uint32_t width, threads, running, queued; uint64_t done, refused; };
 /*! \brief [any] Lane number i of all lanes; 0 at the end. */
 int pool_stats(uint32_t i, struct lane_stats *ret);
 
 /* core/loop's own */
 ESP_CHECKED esp_status pool_init(void);
 void pool_free(void); /* waits for every lane thread */
+extern _Thread_local const char *pool_lane_name; /* NULL outside lane threads */
 
 #endif

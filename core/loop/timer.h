@@ -20,6 +20,7 @@ struct timer {
 	struct worker *worker;      /* NULL: stopped */
 	struct owner *owner;        /* NULL: the core's */
 	void (*cb)(struct timer *t);
+	void (*discard)(struct timer *t); /* set by who allocated around it; may be NULL */
 	const char *label;          /* for reports; borrowed */
 };
 
@@ -40,6 +41,7 @@ struct watch {
 	struct worker *worker;            /* NULL: stopped */
 	struct owner *owner;
 	void (*cb)(struct watch *w, uint32_t events);
+	void (*discard)(struct watch *w);
 	const char *label;
 	uint32_t events;
 	int fd;
@@ -52,5 +54,9 @@ void watch_set(struct watch *w, uint32_t events);
 /*! \brief Before close(fd).  Harmless when stopped. */
 void watch_stop(struct watch *w);
 static inline int watch_active(const struct watch *w) { return w->worker != NULL; }
+
+/*! \brief Stop, and free what esp.loop/1 allocated around it (the owner left it behind). */
+void timer_discard(struct timer *t);
+void watch_discard(struct watch *w);
 
 #endif

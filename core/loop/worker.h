@@ -53,6 +53,7 @@ struct worker {
 	uint32_t nfibers;
 	struct fiber *current;
 	struct fiber_ctx sched;      /* pseudo fiber: the thread's own stack */
+	struct fiber_ctx *booting;   /* who waits for a new fiber's first context */
 	struct breadcrumb crumb;     /* of loop callbacks */
 	struct stack_pool *stacks;
 	void **cxx_globals[FIBER_CXX_MAX];
@@ -62,7 +63,7 @@ struct worker {
 	/* read by the watchdog and by metrics */
 	atomic_uint busy;            /* 1 between poll and poll */
 	_Atomic uint64_t progress;   /* +1 at every callback batch and every fiber resumed */
-	_Atomic uint64_t switches, spawned, turns, posts_refused;
+	_Atomic uint64_t spawned, turns, posts_refused;
 	_Atomic(struct fiber *) running;
 	atomic_uint exited;
 };
@@ -73,6 +74,11 @@ static inline struct worker *worker_here(void) { return worker_self; }
 static inline struct worker *worker_of(const esp_worker *w) { return (struct worker *)(uintptr_t)w; }
 static inline esp_worker *worker_pub(struct worker *w) { return (esp_worker *)(void *)w; }
 static inline esp_nsec worker_now(void) { return worker_self->now; }
+/*! \brief Add one to a counter that only this thread writes: no locked instruction. */
+static inline void worker_count(_Atomic uint64_t *n)
+{
+	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1, memory_order_relaxed);
+}
 
 /*! \brief [any] Run fn(arg) on w's loop, in order per sender.  ESP_EBUSY: full, or w has ended. */
 ESP_CHECKED esp_status worker_post(struct worker *w, struct owner *owner, void (*fn)(void *), void *arg);

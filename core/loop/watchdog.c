@@ -1,0 +1,128 @@
+/* core/loop/watchdog.c - finds a worker that does not move (see watchdog.h).
+ *
+ * Costs a worker nothing but a counter: each callback batch and each resumed fiber adds one to `progress`.  A timer on
+ * the control loop sees a busy worker whose counter stood still since its last look.  Reported when it crosses the
+ * limit, at every tenfold of it, and when it moves again.
+ */
+#include "core/loop/watchdog.h"
+
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/base/sanitize.h"
+#include "core/base/str.h"
+#include "core/loop/loop.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct watched { uint64_t progress; esp_nsec since, next; struct loop_stall stall; };
+
+static struct {
+	struct timer timer;
+	esp_nsec limit;
+	struct watched of[WORKER_MAX + 2];
+	void (*on_stall)(const struct loop_stall *s);
+	_Atomic uint64_t stalls;
+} watchdog;
+
+void loop_on_stall(void (*cb)(const struct loop_stall *s)) { watchdog.on_stall = cb; }
+uint64_t loop_stalls(void) { return atomic_load(&watchdog.stalls); }
+
+/* The fiber may end while we copy its name: the struct stays mapped, a mixed name is harmless. */
+#if defined(__clang__)
+__attribute__((no_sanitize("thread")))
+#else
+__attribute__((no_sanitize_thread))
+#endif
+static void copy_racy(char *dst, const char *src, size_t cap)
+{
+	size_t i;
+
+	for (i = 0; i + 1 < cap && src[i]; i++)
+		dst[i] = src[i];
+	dst[i] = 0;
+}
+
+static void describe(const struct worker *w, struct loop_stall *s)
+{
+	const struct fiber *f = atomic_load_explicit(&w->running, memory_order_relaxed);
+	struct breadcrumb c = breadcrumb_read(f ? &f->crumb : &w->crumb);
+
+	s->worker = w;
+	s->fiber[0] = 0;
+	if (f)
+		copy_racy(s->fiber, f->name, sizeof(s->fiber));
+	str_copy_cut(s->module, sizeof(s->module), str_of(c.module));
+	str_copy_cut(s->point, sizeof(s->point), str_of(c.point));
+}
+
+static void report(struct loop_stall *s, int over)
+{
+	s->over = over;
+	if (watchdog.on_stall)
+		watchdog.on_stall(s);
+}
+
+static void look_at(struct worker *w, struct watched *x, esp_nsec now)
+{
+	uint64_t progress = atomic_load_explicit(&w->progress, memory_order_relaxed);
+	int busy = atomic_load_explicit(&w->busy, memory_order_relaxed) != 0;
+
+	if (!busy || progress != x->progress || x->since == 0) {
+		if (x->next) { /* it was stuck */
+			x->stall.nsec = now - x->since;
+			report(&x->stall, 1);
+		}
+		x->progress = progress;
+		x->since = busy ? now : 0;
+		x->next = 0;
+		return;
+	}
+	if (now - x->since < (x->next ? x->next : watchdog.limit))
+		return;
+	describe(w, &x->stall);
+	x->stall.nsec = now - x->since;
+	if (!x->next)
+		atomic_fetch_add(&watchdog.stalls, 1);
+	x->next = (x->next ? x->next : watchdog.limit) * 10;
+	report(&x->stall, 0);
+}
+
+static void on_tick(struct timer *t);
+
+static void watchdog_again(struct timer *t)
+{
+	esp_status st = timer_start(t, NULL, "watchdog", watchdog.limit / 2, on_tick);
+
+	ESP_ASSERT(st == ESP_OK); /* the heap had room for it a moment ago */
+}
+
+static void on_tick(struct timer *t)
+{
+	esp_nsec now = clock_monotonic();
+	struct worker *w;
+	uint32_t i;
+
+	for (i = 1; (w = loop_by_number(i)); i++) /* not ourselves: we move */
+		look_at(w, &watchdog.of[i], now);
+	watchdog_again(t);
+}
+
+void watchdog_start(esp_nsec stall)
+{
+	memset(watchdog.of, 0, sizeof(watchdog.of));
+	watchdog.limit = stall;
+	watchdog_again(&watchdog.timer);
+}
+
+void watchdog_stop(void)
+{
+	timer_stop(&watchdog.timer);
+}
+
+void loop_stall_text(const struct loop_stall *s, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s %s %lld ms in %s%s%s%s%s%s", s->worker->name, s->over ? "was busy" : "busy",
+	         (long long)(s->nsec / ESP_MSEC), s->module[0] ? s->module : "the core", s->point[0] ? " at " : "", s->point,
+	         s->fiber[0] ? " (fiber " : "", s->fiber, s->fiber[0] ? ")" : "");
+}
