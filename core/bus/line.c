@@ -193,7 +193,7 @@ void line_key(struct line *l, const char *key)
 	for (size_t i = 0; i < n; i++) {
 		char c = key[i];
 		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-		             c == '.' || c == '-';
+		             c == '.' || c == '-' || c == '/';
 
 		line_put(l, plain ? &c : "_", 1);
 	}

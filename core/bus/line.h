@@ -45,7 +45,7 @@ void line_time(struct line *l, esp_time wall, int64_t nsec);
 void line_json(struct line *l, esp_str s);
 /*! \brief A logfmt value: bare when it is one plain word, else quoted with \n, \t, \" and \xHH. */
 void line_logfmt(struct line *l, esp_str s);
-/*! \brief A key: anything but letters, digits, '_', '.' and '-' becomes '_'. */
+/*! \brief A key: anything but letters, digits, '_', '.', '-' and '/' becomes '_'. */
 void line_key(struct line *l, const char *key);
 /*! \brief One field's value as JSON or, with `json` false, as a logfmt value.  Unknown types give null. */
 void line_field(struct line *l, const esp_field *f, bool json);
