@@ -74,7 +74,8 @@ typedef struct { const esp_uid_range *range; uint32_t n; } esp_uid_set;
 
 enum { /* what fetch() reads */
 	ESP_FETCH_SIZE = 1u << 0, ESP_FETCH_DATE = 1u << 1, ESP_FETCH_ENVELOPE = 1u << 2, ESP_FETCH_BODYSTRUCTURE = 1u << 3,
-	ESP_FETCH_BODY = 1u << 4 /* BODY without extension data */, ESP_FETCH_INDEX = 1u << 5 /* header length, part offsets */
+	ESP_FETCH_BODY = 1u << 4 /* BODY without extension data */, ESP_FETCH_INDEX = 1u << 5 /* header length, thread */,
+	ESP_FETCH_PREVIEW = 1u << 6
 };
 /*! \brief Stored facts of one message. */
 typedef struct esp_message_row {
@@ -86,6 +87,7 @@ typedef struct esp_message_row {
 	uint32_t header_len, reserved;
 	esp_str envelope;          /* as sent in FETCH: "(...)" */
 	esp_str bodystructure, body;
+	esp_str preview;           /* first words of the text, UTF-8 */
 } esp_message_row;
 
 /*! \brief A message to put into a mailbox; its blob is committed. */
@@ -126,7 +128,8 @@ enum {
 	ESP_SEARCH_LARGER, ESP_SEARCH_SMALLER,
 	ESP_SEARCH_HEADER,         /* header, text ("" matches presence); FROM TO CC BCC SUBJECT are HEADER */
 	ESP_SEARCH_BODY, ESP_SEARCH_TEXT,
-	ESP_SEARCH_MODSEQ, ESP_SEARCH_YOUNGER, ESP_SEARCH_OLDER
+	ESP_SEARCH_MODSEQ,
+	ESP_SEARCH_YOUNGER, ESP_SEARCH_OLDER                            /* time: seconds before now */
 };
 typedef struct esp_search_node {
 	uint32_t kind;

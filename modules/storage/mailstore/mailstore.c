@@ -1,0 +1,134 @@
+/* storage_mailstore - "esp.mailstore/1": mailboxes, messages, flags, quota, views, search.
+ *
+ * This file is the module: its table, its life, its configuration.  Tables are in migrations.c; writes in deliver.c,
+ * message.c, copy.c, mailbox.c, rename.c and account.c over op.c and rows.c; reads in fetch.c and search.c; views in
+ * view.c, refresh.c and home.c.  All calls run in fibers of workers, deliver() in the caller's transaction,
+ * delivered() anywhere.  EXCLUSIVE: a mailbox has one home on a node.
+ * Errors: ESP_ENOENT what the actor may not see; ESP_EUNAVAIL no database; else what sql and blob answer.
+ */
+#include "store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct mailstore *store_of(const esp_mailstore *s)
+{
+	struct mailstore *m = (struct mailstore *)(uintptr_t)s;
+
+	if (m->magic != STORE_MAGIC)
+		abort();
+	return m;
+}
+
+esp_status store_query(const struct mailstore *m, uint32_t flags, esp_arena *a, const char *stmt,
+                       const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
+{
+	const esp_sql *sql = store_sql(m);
+
+	return sql ? sql->query(sql, flags, a, stmt, args, nargs, ret) : ESP_EUNAVAIL;
+}
+
+static const esp_mailstore table = {
+	.service = { .size = sizeof(esp_mailstore), .minor = 0 },
+	.list = mailbox_list, .find = mailbox_find, .create = mailbox_create, .remove = mailbox_remove,
+	.rename = mailbox_rename, .subscribe = mailbox_subscribe,
+	.sync = view_sync, .sync_to = view_sync_to, .claim_recent = mailbox_claim_recent,
+	.fetch = message_fetch, .prepare = message_prepare, .append = message_append, .store = message_store,
+	.copy = message_copy, .expunge = message_expunge, .search = message_search, .set_quota = quota_set, .quota = quota_get,
+	.target = message_target, .deliver = message_deliver, .delivered = view_delivered,
+};
+
+static esp_status bind_all(struct mailstore *m)
+{
+	const esp_host *host = m->core.host;
+	esp_status st = host->bind(m->self, "esp.sql/1", &m->sql);
+
+	if (st == ESP_OK)
+		st = host->bind(m->self, "esp.blob/1", &m->blob);
+	if (st == ESP_OK)
+		st = host->bind(m->self, "esp.eventlog/1", &m->eventlog);
+	if (st == ESP_OK)
+		st = host->bind(m->self, "esp.directory/1", &m->directory);
+	return st;
+}
+
+static void read_limits(struct mailstore *m, const esp_cfg *cfg)
+{
+	const esp_config_api *c = m->core.cfg;
+
+	m->limits = (struct limits){ .mailboxes = (uint32_t)c->integer(cfg, "max_mailboxes"),
+		.view_bytes = (uint64_t)c->integer(cfg, "view_memory"), .view_idle = c->integer(cfg, "view_idle"),
+		.account_ttl = c->integer(cfg, "account_ttl") };
+}
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	const esp_host *host = self->host;
+	struct mailstore *m = esp_alloc(host->arena(self), sizeof *m);
+	esp_status st;
+
+	if (!m)
+		return ESP_ENOMEM;
+	m->magic = STORE_MAGIC;
+	m->self = self;
+	m->table = table;
+	m->table.service.provider = self;
+	esp_core_init(&m->core, self);
+	m->topic = host->core("esp.topic/1", 0);
+	m->event = host->core("esp.event/1", 0);
+	m->crypto = host->core("esp.crypto/1", 0);
+	read_limits(m, cfg);
+	m->nworkers = m->core.loop->workers();
+	m->home = esp_alloc_array(host->arena(self), m->nworkers, sizeof *m->home);
+	self->state = m;
+	st = m->home ? bind_all(m) : ESP_ENOMEM;
+	if (st == ESP_OK)
+		st = facts_declare(m);
+	if (st == ESP_OK)
+		st = host->contribute(self, "esp.sql.migrations/1", &mailstore_migrations);
+	if (st == ESP_OK)
+		st = host->provide(self, "esp.mailstore/1", &m->table.service);
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, "cannot bind services or declare events (%d)", st);
+	return st;
+}
+
+static esp_status on_start(esp_module *self, esp_err *err)
+{
+	const esp_sql *sql = store_sql(self->state);
+
+	return sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
+}
+
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	struct mailstore *m = self->state;
+
+	return home_start(m, m->core.loop->index(w));
+}
+
+static void on_worker_stop(esp_module *self, esp_worker *w)
+{
+	struct mailstore *m = self->state;
+
+	home_stop(m, m->core.loop->index(w));
+}
+
+static const esp_cfg_item config[] = {
+	{ .name = "max_mailboxes", .type = ESP_CFG_INT, .def_int = 5000, .min = 10, .max = 20000, .help = "Mailboxes an account may have." },
+	{ .name = "view_memory", .type = ESP_CFG_SIZE, .def_int = 256 << 20, .min = 1 << 20, .max = INT64_C(1) << 40, .help = "Memory for views of mailboxes in use; the least recently used go first." },
+	{ .name = "view_idle", .type = ESP_CFG_TIME, .def_int = 600 * ESP_SEC, .min = ESP_SEC, .max = 86400 * ESP_SEC, .help = "A view nobody asked for this long is dropped." },
+	{ .name = "account_ttl", .type = ESP_CFG_TIME, .def_int = 60 * ESP_SEC, .min = ESP_SEC, .max = 3600 * ESP_SEC, .help = "How soon a changed quota of the directory is noticed." },
+	{ .name = NULL }
+};
+static const esp_need needs[] = {
+	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.eventlog/1", .optional = 1 },
+	{ .id = "esp.directory/1", .optional = 1 }, { .id = NULL }
+};
+static const esp_offer provides[] = { { .id = "esp.mailstore/1", .minor = 0 }, { .id = NULL } };
+static const esp_module_ops ops = {
+	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start, .worker_stop = on_worker_stop,
+};
+ESP_MODULE(.name = "storage_mailstore", .version = "1.0", .summary = "Mailboxes, messages, flags, quota and search",
+           .license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides,
+           .config = config, .ops = &ops);

@@ -1,0 +1,240 @@
+/* rows - the mailbox, message, message_info and change_log rows, as transactions read and write them.
+ *
+ * Everything here runs in a transaction that has locked the account row first, so no two of them change the same
+ * account.  Results are copied into the op's arena; the provider's rows need not outlive a statement.
+ */
+#include "store.h"
+
+#include <stdlib.h>
+
+static const char BOX_READ[] =
+	"SELECT uidnext, uidvalidity, first_recent, noselect, name, keywords FROM mailbox WHERE id = $1 AND account_id = $2";
+static const char BOX_UPDATE[] =
+	"UPDATE mailbox SET modseq = $3, uidnext = uidnext + $4, messages = messages + $5, unseen = unseen + $6,"
+	" deleted = deleted + $7, recent = recent + $8, bytes = bytes + $9, log_rows = log_rows + $10"
+	" WHERE id = $1 AND account_id = $2 AND noselect = 0 AND uidnext + $4 <= 4294967295"
+	" RETURNING uidnext, uidvalidity, first_recent, noselect, name, keywords, log_rows";
+static const char BOX_KEYWORDS[] = "UPDATE mailbox SET keywords = $2 WHERE id = $1";
+static const char PAGE[] =
+	"SELECT uid, flags, modseq, blob_id, bytes, internal_date FROM message"
+	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 ORDER BY uid LIMIT 500";
+static const char INSERT[] =
+	"INSERT INTO message (mailbox_id, uid, blob_id, flags, modseq, bytes, internal_date, saved)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+static const char DELETE_RANGE[] = "DELETE FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3";
+static const char USES[] = "UPDATE message_info SET refs = refs + $2 WHERE blob_id = $1 RETURNING refs";
+static const char INFO_DELETE[] = "DELETE FROM message_info WHERE blob_id = $1";
+static const char LOG_INSERT[] = "INSERT INTO change_log (mailbox_id, modseq, kind, ranges) VALUES ($1, $2, $3, $4)";
+static const char LOG_MIDDLE[] =
+	"SELECT modseq FROM change_log WHERE mailbox_id = $1 ORDER BY modseq DESC LIMIT 1 OFFSET 1000";
+static const char LOG_DELETE[] = "DELETE FROM change_log WHERE mailbox_id = $1 AND modseq <= $2";
+static const char LOG_FLOOR[] = "UPDATE mailbox SET log_floor = $2, log_rows = log_rows - $3 WHERE id = $1";
+
+static esp_status box_fill(struct op *op, esp_id id, const esp_sql_rows *rows, struct box *ret)
+{
+	esp_str name = esp_strdup_in(op->arena, str_of(esp_sql_at(rows, 0, 4)));
+	esp_str keywords = esp_strdup_in(op->arena, str_of(esp_sql_at(rows, 0, 5)));
+
+	if (!name.ptr || !keywords.ptr)
+		return ESP_ENOMEM;
+	ret->id = id;
+	ret->uidnext = (uint32_t)int_of(esp_sql_at(rows, 0, 0));
+	ret->uidvalidity = (uint32_t)int_of(esp_sql_at(rows, 0, 1));
+	ret->first_recent = (uint32_t)int_of(esp_sql_at(rows, 0, 2));
+	ret->noselect = (uint32_t)int_of(esp_sql_at(rows, 0, 3));
+	ret->name = name;
+	keywords_parse(&ret->keywords, keywords);
+	return ESP_OK;
+}
+
+esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(id), ESP_SQL_ID(op->account) };
+	esp_sql_rows rows;
+	esp_status st = tx->exec(tx, BOX_READ, args, 2, &rows);
+
+	if (st != ESP_OK)
+		return st;
+	if (rows.nrows == 0)
+		return ESP_ENOENT;
+	st = box_fill(op, id, &rows, ret);
+	return st == ESP_OK && ret->noselect ? ESP_ENOENT : st;
+}
+
+esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, struct box *ret)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(id), ESP_SQL_ID(op->account), ESP_SQL_I(op->modseq), ESP_SQL_I(d.uids),
+		ESP_SQL_I(d.messages), ESP_SQL_I(d.unseen), ESP_SQL_I(d.deleted), ESP_SQL_I(d.recent), ESP_SQL_I(d.bytes),
+		ESP_SQL_I(d.log) };
+	struct box b = { .uidnext = 0 };
+	esp_sql_rows rows;
+	esp_status st = tx->exec(tx, BOX_UPDATE, args, 10, &rows);
+
+	if (st != ESP_OK)
+		return st;
+	if (rows.nrows == 0) {
+		st = box_read(op, tx, id, &b);
+		return st == ESP_OK ? ESP_E2BIG : st;
+	}
+	st = box_fill(op, id, &rows, &b);
+	if (st == ESP_OK && d.log)
+		st = log_prune(tx, id, int_of(esp_sql_at(&rows, 0, 6)));
+	if (st == ESP_OK && ret)
+		*ret = b;
+	return st;
+}
+
+esp_status box_save_keywords(struct op *op, esp_tx *tx, const struct box *b)
+{
+	esp_str text;
+	esp_status st;
+
+	if (!b->keywords.grown)
+		return ESP_OK;
+	st = keywords_text(&b->keywords, op->arena, &text);
+	if (st != ESP_OK)
+		return st;
+	return tx->exec(tx, BOX_KEYWORDS, (esp_sql_value[]){ ESP_SQL_ID(b->id), ESP_SQL_T(text) }, 2, NULL);
+}
+
+/* Rows of one SELECT that the set names. */
+static uint32_t pick(const esp_sql_rows *rows, esp_uid_set set, struct row *out)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < rows->nrows; i++) {
+		uint32_t uid = (uint32_t)int_of(esp_sql_at(rows, i, 0));
+		int64_t range = ranges_find(set.range, set.n, uid);
+		if (range < 0)
+			continue;
+		out[n++] = (struct row){ .uid = uid, .range = (uint32_t)range, .flags = (uint64_t)int_of(esp_sql_at(rows, i, 1)),
+			.modseq = (uint64_t)int_of(esp_sql_at(rows, i, 2)), .blob = id_of(esp_sql_at(rows, i, 3)),
+			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 4)), .internal_date = int_of(esp_sql_at(rows, i, 5)) };
+	}
+	return n;
+}
+
+esp_status walk_next(struct op *op, esp_tx *tx, esp_id box, struct walk *w, struct row **ret, uint32_t *ret_n)
+{
+	uint32_t first = 0, last = 0;
+	esp_sql_rows rows;
+	esp_status st;
+
+	*ret_n = 0;
+	while (w->from && *ret_n == 0) {
+		if (!uid_set_span(w->set, &w->place, w->from, &first, &last)) {
+			w->from = 0;
+			return ESP_OK;
+		}
+		st = tx->exec(tx, PAGE, (esp_sql_value[]){ ESP_SQL_ID(box), ESP_SQL_I(first), ESP_SQL_I(last) }, 3, &rows);
+		if (st != ESP_OK)
+			return st;
+		if (rows.nrows == PAGE_ROWS)
+			last = (uint32_t)int_of(esp_sql_at(&rows, rows.nrows - 1, 0));
+		w->from = last == UINT32_MAX ? 0 : last + 1;
+		if (rows.nrows == 0)
+			continue;
+		*ret = esp_alloc_array(op->arena, rows.nrows, sizeof **ret);
+		if (!*ret)
+			return ESP_ENOMEM;
+		*ret_n = pick(&rows, w->set, *ret);
+	}
+	return ESP_OK;
+}
+
+esp_status row_insert(struct op *op, esp_tx *tx, const struct box *b, const struct row *r)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(r->uid), ESP_SQL_ID(r->blob), ESP_SQL_I(r->flags),
+		ESP_SQL_I(op->modseq), ESP_SQL_I(r->bytes), ESP_SQL_I(r->internal_date), ESP_SQL_I(op->now) };
+	esp_blob_job job = { .kind = ESP_BLOB_LINK, .folder = b->name, .id = r->blob, .uid = r->uid,
+		.uidvalidity = b->uidvalidity, .bytes = r->bytes, .modseq = op->modseq, .flags = (uint32_t)(r->flags & 0xffff),
+		.received = r->internal_date };
+	esp_status st = tx->exec(tx, INSERT, args, 8, NULL);
+
+	return st == ESP_OK ? op_job(op, tx, &job) : st;
+}
+
+void delta_count(const struct box *b, const struct row *r, int sign, struct box_delta *d)
+{
+	d->messages += sign;
+	d->bytes += sign * (int64_t)r->bytes;
+	d->unseen += r->flags & ESP_FLAG_SEEN ? 0 : sign;
+	d->deleted += r->flags & ESP_FLAG_DELETED ? sign : 0;
+	d->recent += r->uid >= b->first_recent ? sign : 0;
+}
+
+static int by_blob(const void *a, const void *b)
+{
+	return memcmp(((const struct row *)a)->blob.b, ((const struct row *)b)->blob.b, sizeof ((const struct row *)a)->blob.b);
+}
+
+esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta)
+{
+	struct row *sorted = esp_alloc_array(op->arena, n, sizeof *sorted);
+	esp_sql_rows rows;
+	esp_status st = ESP_OK;
+
+	if (!sorted)
+		return ESP_ENOMEM;
+	memcpy(sorted, row, n * sizeof *sorted);
+	qsort(sorted, n, sizeof *sorted, by_blob);   /* blobs are shared by accounts: one order for everybody */
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+		esp_sql_value args[] = { ESP_SQL_ID(sorted[i].blob), ESP_SQL_I(delta) };
+		st = tx->exec(tx, USES, args, 2, &rows);
+		if (st != ESP_OK || rows.nrows == 0 || int_of(esp_sql_at(&rows, 0, 0)) > 0)
+			continue;
+		st = tx->exec(tx, INFO_DELETE, args, 1, NULL);
+		if (st == ESP_OK && op->blob)
+			st = op->blob->remove(op->blob, tx, sorted[i].blob);
+	}
+	return st;
+}
+
+esp_status rows_delete(struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n, int moved)
+{
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+		esp_blob_job job = { .kind = ESP_BLOB_UNLINK, .folder = b->name, .id = row[i].blob, .uid = row[i].uid,
+			.uidvalidity = b->uidvalidity, .bytes = row[i].bytes, .modseq = op->modseq };
+		esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(row[i].uid), ESP_SQL_I(row[i].uid) };
+		while (i + 1 < n && row[i + 1].uid == row[i].uid + 1 && !op->blob)   /* neighbours in one statement */
+			args[2].i = row[++i].uid;
+		st = tx->exec(tx, DELETE_RANGE, args, 3, NULL);
+		if (st == ESP_OK)
+			st = op_job(op, tx, &job);
+	}
+	return st == ESP_OK && !moved && n ? info_uses(op, tx, row, n, -1) : st;
+}
+
+esp_status log_write(struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d)
+{
+	esp_sql_value args[4] = { ESP_SQL_ID(box), ESP_SQL_I(op->modseq), ESP_SQL_I(kind) };
+	esp_str packed;
+	esp_status st = ranges_pack(op->arena, range, n, &packed);
+
+	if (st != ESP_OK)
+		return st;
+	args[3] = ESP_SQL_B(packed);
+	d->log++;
+	return tx->exec(tx, LOG_INSERT, args, 4, NULL);
+}
+
+esp_status log_prune(esp_tx *tx, esp_id box, int64_t log_rows)
+{
+	esp_sql_value args[3] = { ESP_SQL_ID(box) };
+	esp_sql_rows rows;
+	esp_status st;
+
+	if (log_rows <= (int64_t)LOG_ROWS)
+		return ESP_OK;
+	st = tx->exec(tx, LOG_MIDDLE, args, 1, &rows);
+	if (st != ESP_OK || rows.nrows == 0)
+		return st;
+	args[1] = ESP_SQL_I(int_of(esp_sql_at(&rows, 0, 0)));
+	st = tx->exec(tx, LOG_DELETE, args, 2, &rows);
+	if (st != ESP_OK)
+		return st;
+	args[2] = ESP_SQL_I(rows.changed);
+	return tx->exec(tx, LOG_FLOOR, args, 3, NULL);
+}
