@@ -67,10 +67,9 @@ esp_arena *arena_new_small(const esp_mem_api *api, const char *label, size_t fir
 	first = round_up(first);
 	if (first < round_up(sizeof(*a)))
 		first = round_up(sizeof(*a));
-	a = malloc(first);
+	a = calloc(1, first);
 	if (!a)
 		return NULL;
-	memset(a, 0, sizeof(*a));
 	a->pub.api = api;
 	a->magic = ARENA_MAGIC;
 	a->cap = cap ? cap : ARENA_CAP_DEFAULT;

@@ -159,7 +159,7 @@ Test(conn, closes_after_a_line_without_end, .timeout = 60)
 static void slow_reader(void *arg)
 {
 	int fd = dial(), other;
-	char buf[4096];
+	char buf[2048];
 
 	(void)arg;
 	expect_line(fd, "220 hi");
