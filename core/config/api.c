@@ -1,7 +1,7 @@
 /* core/config/api.c - reading a frozen tree: "esp.config/1".
  *
- * Any thread; nothing is allocated.  Asking for a key that the schema does not declare, or with the reader of another type,
- * is a broken contract: abort with a report.
+ * Any thread; nothing is allocated.  Asking for a key that the schema does not declare, or with the reader of another
+ * type, is a broken contract: abort with a report.
  */
 #include "core/base/assert.h"
 #include "core/config/tree.h"

@@ -1,7 +1,7 @@
 /* core/config/check.c - a parsed tree against a schema: every error at once, defaults and variables filled in.
  *
- * Thread: the loader's.  The frozen tree is allocated in ck->mem and copies all it keeps, the schema's names as well, so it
- * does not depend on the image the schema came from.  Recursion follows the schema, which is at most
+ * Thread: the loader's.  The frozen tree is allocated in ck->mem and copies all it keeps, the schema's names as well,
+ * so it does not depend on the image the schema came from.  Recursion follows the schema, which is at most
  * CONFIG_MAX_SCHEMA_DEPTH deep.  A NULL result means no memory (ck->mem->failed); whatever is wrong with the
  * configuration is in ck->errs and the tree is complete with defaults in the wrong places.
  */

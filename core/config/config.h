@@ -57,8 +57,8 @@ void config_errors_first(struct config_errors *errs, esp_err *err);
 /*! \brief Read esp.conf.
  *
  * \param env      NULL-terminated "NAME=value" strings (`environ`), NULL for none; copied.
- * \param ret      Set also with ESP_ECONFIG when the file could be parsed, so that the modules' parts can be checked and all
- *                 errors reported at once; NULL when it could not.  Such a configuration must not be used.
+ * \param ret      Set also with ESP_ECONFIG when the file could be parsed, so that the modules' parts can be checked
+ *                 and all errors reported at once; NULL when it could not.  Such a configuration must not be used.
  * \return 0; ESP_ECONFIG with at least one error in `errs`; ESP_ENOMEM.
  */
 ESP_CHECKED int config_load(const char *path, const char *const *env, struct config **ret, struct config_errors *errs);
@@ -122,7 +122,8 @@ enum {
 	CONFIG_DUMP_ORIGIN = 1u << 0,  /* behind each value, where it comes from */
 	CONFIG_DUMP_SECRETS = 1u << 1  /* never for people: the hash needs them */
 };
-/*! \brief Every key with the value in force, in the schema's order, MAP entries by name.  The same settings give the same text.
+/*! \brief Every key with the value in force, in the schema's order, MAP entries by name: the same settings give the
+ *  same text.
  *  \return malloc'ed, NUL-terminated; NULL: no memory. */
 char *config_dump(const esp_cfg *c, unsigned flags);
 /*! \brief 128-bit hash of the canonical dump, secrets included; either tree may be gone afterwards. */

@@ -1,9 +1,9 @@
 /* core/config/dump.c - a frozen tree as text, as a hash, and compared with another.
  *
- * The canonical text has every key with the value in force, in the schema's order, named entries sorted by name, times and
- * sizes in the largest exact unit: equal settings give equal text however they were written.  What a default fills in
- * and what an administrator wrote with the same value are the same, except that an absent GROUP differs from a written one.
- * Any thread; results are malloc'ed.  Recursion is bounded by the schema's depth.
+ * The canonical text has every key with the value in force, in the schema's order, named entries sorted by name, times
+ * and sizes in the largest exact unit: equal settings give equal text however they were written.  What a default fills
+ * in and what an administrator wrote with the same value are the same, except that an absent GROUP differs from a
+ * written one.  Any thread; results are malloc'ed.  Recursion is bounded by the schema's depth.
  */
 #include "core/config/tree.h"
 #include "core/config/value.h"
@@ -130,11 +130,24 @@ static void put_entries(FILE *out, const struct cfg_value *v, unsigned depth, un
 	fputc(map ? '}' : ')', out);
 }
 
+/* No value, not even a default: a string without one, or a group that was not written and lacks what it requires. */
+static bool is_absent(const struct cfg_value *v)
+{
+	if (v->type == ESP_CFG_STRING || v->type == ESP_CFG_ENUM)
+		return !v->string.ptr;
+	for (uint32_t i = 0; v->type == ESP_CFG_GROUP && !v->is_set && i < v->groups[0]->nvalues; i++) {
+		const struct cfg_value *child = &v->groups[0]->values[i];
+
+		if (child->flags & ESP_CFG_REQUIRED && !child->is_set)
+			return true;
+	}
+	return false;
+}
+
 static void put_value(FILE *out, const struct cfg_value *v, unsigned depth, unsigned flags)
 {
 	indent(out, depth);
-	if (v->type != CONFIG_CFG_RAW && v->type < ESP_CFG_GROUP && v->type != ESP_CFG_STRINGS && !v->string.ptr &&
-	    (v->type == ESP_CFG_STRING || v->type == ESP_CFG_ENUM)) {
+	if (is_absent(v)) {
 		fprintf(out, "# %s is not set\n", v->name);
 		return;
 	}

@@ -1,7 +1,8 @@
 /* core/config/env.c - ESP_<SECTION or INSTANCE>_<KEY>: values from the environment.
  *
  * The check asks for the variable of each key it knows, so the schema decides what a variable means and how its text is
- * read; what nobody asked for is reported at the end.  Copied once at load: later changes of the environment have no effect.
+ * read; what nobody asked for is reported at the end.  Copied once at load: later changes of the environment have no
+ * effect.
  * Thread: the loader's; config_env_read_file() blocks on a file.
  */
 #include "core/config/tree.h"

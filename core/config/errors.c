@@ -1,7 +1,7 @@
 /* core/config/errors.c - the list of all that is wrong with a configuration, and the memory of core/config.
  *
- * One thread at a time.  The list owns copies of its strings.  When memory is short or the bound is reached an error still
- * counts, so a broken file can never pass for a good one.
+ * One thread at a time.  The list owns copies of its strings.  When memory is short or the bound is reached an error
+ * still counts, so a broken file can never pass for a good one.
  */
 #include "core/base/arena.h"
 #include "core/config/tree.h"

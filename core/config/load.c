@@ -1,6 +1,7 @@
 /* core/config/load.c - a configuration from its file to the moment the last reference goes.
  *
- * Thread: config_load() and the checks run on one thread at a time and may block on files; afterwards any thread may read.
+ * Thread: config_load() and the checks run on one thread at a time and may block on files; afterwards any thread may
+ * read.
  * Ownership: struct config owns the parsed tree, the core's frozen tree and the copy of the environment in one
  * config_mem; a module's frozen tree has a config_mem of its own, which its root names as `owner`.
  */

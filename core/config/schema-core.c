@@ -1,7 +1,7 @@
 /* core/config/schema-core.c - the core's own part of esp.conf, and what a table cannot say about it.
  *
- * Each help text is one sentence and becomes docs/configuration.md.  The cross checks run after the tables, on the frozen
- * tree, and add to the same list of errors.
+ * Each help text is one sentence and becomes docs/configuration.md.  The cross checks run after the tables, on the
+ * frozen tree, and add to the same list of errors.
  */
 #include "core/config/tree.h"
 #include "core/config/value.h"
@@ -68,7 +68,8 @@ static const esp_cfg_item listener_items[] = {
 	  .help = "\"192.0.2.1:25\", \"[::]:25\" for every address, \"*:25\" for every IPv4 address, or the absolute path "
 	          "of a Unix socket." },
 	{ .name = "role", .type = ESP_CFG_STRING, .max = 32,
-	  .help = "What is served here, as protocol modules name it (mx, submission, imap); unset means the listener's name." },
+	  .help = "What is served here, as protocol modules name it (mx, submission, imap); unset means the listener's "
+	          "name." },
 	{ .name = "tls", .type = ESP_CFG_ENUM, .choices = "none|starttls|implicit", .def_str = "none",
 	  .help = "No TLS, TLS when the client asks for it, or TLS from the first byte." },
 	{ .name = "proxy_from", .type = ESP_CFG_STRINGS, .max = 64,

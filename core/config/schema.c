@@ -1,7 +1,7 @@
 /* core/config/schema.c - schemas themselves: are they sane, and how they read in the manual.
  *
- * Thread: any; nothing is kept.  A third party's table is checked once at load, so that the rest of core/config may trust
- * it: bounded in depth and width, every type known, every default inside its own bounds.
+ * Thread: any; nothing is kept.  A third party's table is checked once at load, so that the rest of core/config may
+ * trust it: bounded in depth and width, every type known, every default inside its own bounds.
  */
 #include "core/config/tree.h"
 #include "core/config/value.h"

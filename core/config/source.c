@@ -2,8 +2,8 @@
  *
  * The parser behind this reads files of any size, nests without bound, cuts integers to 32 bits and stops at the first
  * error without saying what it met.  So the text is scanned here first: strings, comments and brackets are followed
- * as the parser follows them, bounds are checked as bytes are appended, wide integers get the suffix that keeps them whole,
- * and unbalanced brackets are named with the place where they were opened.
+ * as the parser follows them, bounds are checked as bytes are appended, wide integers get the suffix that keeps them
+ * whole, and unbalanced brackets are named with the place where they were opened.
  *
  * Thread: the loader's; blocks on files.  The text is freed by config_source_free(), file names live in the config_mem.
  * Errors: ESP_ECONFIG with the reasons in the list, ESP_ENOMEM.

@@ -1,7 +1,7 @@
 /* core/config/tree.h - what the files of core/config share: memory, the parsed tree, the frozen tree.
  *
- * The parsed tree (struct config_node) is what the file says; the frozen tree (struct esp_cfg) is what it means by a schema.
- * Both live in a struct config_mem and die with it.
+ * The parsed tree (struct config_node) is what the file says; the frozen tree (struct esp_cfg) is what it means by a
+ * schema.  Both live in a struct config_mem and die with it.
  */
 #ifndef CORE_CONFIG_TREE_H
 #define CORE_CONFIG_TREE_H

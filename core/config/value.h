@@ -22,7 +22,8 @@ const char *value_time_text(char buf[VALUE_TEXT], int64_t ns);
 #define VALUE_SIZE_UNITS "B, KiB, MiB, GiB, TiB"
 #define VALUE_TIME_UNITS "ns, us, ms, s, m, h, d, w"
 
-/*! \brief Edit distance with transpositions (Damerau-Levenshtein, restricted), case-blind; strings are cut at 64 bytes. */
+/*! \brief Edit distance with transpositions (Damerau-Levenshtein, restricted), case-blind; strings are cut at 64
+ *  bytes. */
 unsigned suggest_distance(const char *a, const char *b);
 /*! \brief Of candidates offered one by one, the nearest that a typing slip explains. */
 struct suggest { const char *wanted; const char *best; unsigned distance; };

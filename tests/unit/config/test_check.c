@@ -106,14 +106,16 @@ Test(config, prints_ranges_in_the_unit_of_the_value)
 	assert_bad(items, "max_size = 10;", "x.conf:1: max_size: 10 B is out of range, allowed are 1 KiB to 1 GiB");
 	assert_bad(items, "timeout = \"1ms\";", "timeout: 1ms is out of range, allowed are 1s to 1h");
 	assert_bad(items, "least = 4;", "least: 4 is too small, the least is 5");
-	assert_bad(items, "names = [ \"1\", \"2\", \"3\", \"4\" ];", "names: 4 entries is out of range, allowed are 0 to 3");
+	assert_bad(
+		items, "names = [ \"1\", \"2\", \"3\", \"4\" ];", "names: 4 entries is out of range, allowed are 0 to 3");
 	assert_bad(items, "server = { host = \"\"; };", "server.host: 0 bytes is out of range, allowed are 1 to 20");
 }
 
 Test(config, wants_a_unit_with_every_time)
 {
 	assert_bad(items, "timeout = 30;", "timeout: 30 has no unit, write \"30s\"");
-	assert_bad(items, "timeout = \"30\";", "timeout: \"30\" has no unit that is known, write one of ns, us, ms, s, m, h, d, w");
+	assert_bad(items, "timeout = \"30\";",
+		"timeout: \"30\" has no unit that is known, write one of ns, us, ms, s, m, h, d, w");
 	assert_bad(items, "timeout = \"30 secs\";", "has no unit that is known");
 	assert_bad(items, "timeout = \"soon\";", "timeout: \"soon\" is not a time such as \"30s\"");
 	assert_bad(items, "max_size = -1;", "max_size must not be negative");
@@ -174,7 +176,8 @@ Test(config, checks_what_the_core_needs_beyond_its_tables)
 {
 	assert_refused("", "server is missing");
 	assert_refused("server = { hostname = \"-bad-\"; };", "server.hostname: \"-bad-\" is not a host name");
-	assert_refused("server = { hostname = \"a.test\"; path = \"var\"; };", "server.path: \"var\" is not an absolute path");
+	assert_refused(
+		"server = { hostname = \"a.test\"; path = \"var\"; };", "server.path: \"var\" is not an absolute path");
 	assert_refused("server = { hostname = \"a.test\"; log = { target = \"file\"; }; };", "needs server.log.file");
 	assert_refused(MINIMAL "listeners = { mx = { address = \"localhost\"; }; };", "is not an address and port");
 	assert_refused(MINIMAL "listeners = { mx = { address = \"[::]:99999\"; }; };", "is not an address and port");

@@ -47,8 +47,8 @@ Test(dump, is_canonical_and_masks_secrets)
 
 Test(dump, can_be_read_again)
 {
-	esp_cfg *c = good(items, "score = 5000000000; note = \"a\\nb\\x01\\\\\"; names = [ \"x\", \"y\" ]; peers = ( { }, { } ); "
-	                         "map = { }; db = { password = \"s\"; };");
+	esp_cfg *c = good(items, "score = 5000000000; note = \"a\\nb\\x01\\\\\"; names = [ \"x\", \"y\" ];"
+	                         "peers = ( { }, { } ); map = { }; db = { password = \"s\"; };");
 	char *text = config_dump(c, CONFIG_DUMP_SECRETS | CONFIG_DUMP_ORIGIN);
 	esp_cfg *again = good(items, text);
 	uint8_t a[16], b[16];

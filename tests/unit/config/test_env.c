@@ -96,7 +96,8 @@ Test(env, is_checked_by_the_same_schema_and_errors_name_the_variable)
 	assert_says(&l.errs, "ESP_SMTP_LIMIT: modules.smtp.config.limit: 11 is out of range, allowed are 1 to 10\n");
 	assert_says(&l.errs, "ESP_SMTP_ENABLED: modules.smtp.config.enabled: \"perhaps\" is not true or false\n");
 	assert_says(&l.errs, "ESP_SERVER_SHUTDOWN_TIMEOUT: server.shutdown_timeout: \"5\" has no unit");
-	assert_says(&l.errs, "ESP_SERVER_LOG_FORMAT: server.log.format: \"jsn\" is not one of text|json; did you mean json?");
+	assert_says(
+		&l.errs, "ESP_SERVER_LOG_FORMAT: server.log.format: \"jsn\" is not one of text|json; did you mean json?");
 	unload(&l);
 }
 

@@ -53,10 +53,12 @@ static struct loaded load_path(const char *name)
 	"\tlog = { level = \"debug\"; format = \"json\"; };\n" \
 	"\tshutdown_timeout = \"90s\";\n" \
 	"};\n" \
-	"tls = { certificates = ( { cert = \"/a.pem\"; key = \"/a.key\"; }, { cert = \"/b.pem\"; key = \"/b.key\"; } ); };\n" \
+	"tls = { certificates = ( { cert = \"/a.pem\"; key = \"/a.key\"; }, { cert = \"/b.pem\"; key = \"/b.key\"; } ); " \
+	"};\n" \
 	"listeners = {\n" \
 	"\tmx = { address = \"[::]:25\"; tls = \"starttls\"; };\n" \
-	"\timaps = { address = \"127.0.0.1:993\"; role = \"imap\"; tls = \"implicit\"; proxy_from = [ \"10.0.0.0/8\" ]; };\n" \
+	"\timaps = { address = \"127.0.0.1:993\"; role = \"imap\"; tls = \"implicit\"; proxy_from = [ \"10.0.0.0/8\" ]; " \
+	"};\n" \
 	"};\n" \
 	"modules = (\n" \
 	"\t{ name = \"smtp\"; file = \"protocol_smtp\"; config = { banner = \"hello\"; };\n" \
@@ -116,7 +118,8 @@ Test(config, keeps_the_place_of_every_setting)
 Test(config, reads_includes_relative_to_the_including_file_and_names_their_lines, .init = make_dir, .fini = remove_dir)
 {
 	mkdir(path_of("conf.d"), 0700);
-	write_file("esp.conf", "# main\n@include \"conf.d/server.conf\"\nlisteners = { mx = { addres = \"[::]:25\"; }; };\n");
+	write_file(
+		"esp.conf", "# main\n@include \"conf.d/server.conf\"\nlisteners = { mx = { addres = \"[::]:25\"; }; };\n");
 	write_file("conf.d/server.conf", "\nserver = {\n  @include \"inner.conf\"\n  workerz = 1;\n};");
 	write_file("conf.d/inner.conf", "hostname = \"mx.example.test\";\nworkers = 900; # no newline at the end");
 	struct loaded l = load_path("esp.conf");
