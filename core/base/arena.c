@@ -57,17 +57,25 @@ static char *chunk_bytes(const struct arena *a, const struct arena_chunk *c)
 
 esp_arena *arena_new(const esp_mem_api *api, const char *label, size_t cap)
 {
-	struct arena *a = malloc(ARENA_FIRST);
+	return arena_new_small(api, label, ARENA_FIRST, cap);
+}
 
+esp_arena *arena_new_small(const esp_mem_api *api, const char *label, size_t first, size_t cap)
+{
+	struct arena *a;
+
+	first = round_up(first);
+	if (first < round_up(sizeof(*a)))
+		first = round_up(sizeof(*a));
+	a = calloc(1, first);
 	if (!a)
 		return NULL;
-	memset(a, 0, sizeof(*a));
 	a->pub.api = api;
 	a->magic = ARENA_MAGIC;
 	a->cap = cap ? cap : ARENA_CAP_DEFAULT;
 	a->label = label ? label : "";
-	a->held = ARENA_FIRST;
-	a->first.size = ARENA_FIRST - round_up(sizeof(*a));
+	a->held = first;
+	a->first.size = first - round_up(sizeof(*a));
 	a->chunks = &a->first;
 	sanitize_poison(chunk_bytes(a, &a->first), a->first.size);
 	return &a->pub;
@@ -75,7 +83,7 @@ esp_arena *arena_new(const esp_mem_api *api, const char *label, size_t cap)
 
 static struct arena_chunk *chunk_add(struct arena *a, size_t need)
 {
-	size_t size = a->chunks == &a->first ? 4096 : a->chunks->size * 2;
+	size_t size = a->chunks != &a->first ? a->chunks->size * 2 : a->first.size < ARENA_FIRST / 2 ? 512 : 4096;
 	struct arena_chunk *c;
 
 	if (size > ARENA_CHUNK_MAX)
@@ -201,7 +209,7 @@ void arena_reset(esp_arena *pub)
 	free_chunks(a);
 	a->first.used = 0;
 	a->used = 0;
-	a->held = ARENA_FIRST;
+	a->held = a->first.size + round_up(sizeof(*a));
 	sanitize_poison(chunk_bytes(a, &a->first), a->first.size);
 }
 

@@ -17,6 +17,9 @@
 /*! \brief New arena of at most `cap` bytes handed out (0: 64 MiB).  The head costs one 1 KiB malloc that also
  *  holds the first block.  `label` is borrowed for life (a literal).  NULL: no memory. */
 esp_arena *arena_new(const esp_mem_api *api, const char *label, size_t cap);
+/*! \brief The same with `first` bytes for the head (about 130) and the first blocks; for what exists in thousands.
+ *  Its chunks begin at 512 bytes. */
+esp_arena *arena_new_small(const esp_mem_api *api, const char *label, size_t first, size_t cap);
 /*! \brief Deferred functions, newest first; then all memory.  NULL is fine. */
 void arena_free(esp_arena *a);
 /*! \brief The same but the arena stays usable and keeps its first chunk. */

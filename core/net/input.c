@@ -65,12 +65,14 @@ int input_line(struct input *in, size_t max, esp_str *ret)
 	size_t total;
 
 	*ret = (esp_str){ "", 0 };
-	if (in->dead)
-		return ESP_ECLOSED;
-	lf = find_lf(in);
+	lf = in->dead ? NULL : find_lf(in);
 	if (!lf) {
-		judge_rest(in, max);
-		return in->dead ? ESP_E2BIG : ESP_EAGAIN;
+		bool told = in->told;
+
+		if (!in->dead)
+			judge_rest(in, max);
+		in->told = in->dead;
+		return told ? ESP_ECLOSED : in->dead ? ESP_E2BIG : ESP_EAGAIN;
 	}
 	*ret = (esp_str){ in->p + in->start, (size_t)(lf - in->p) - in->start };
 	total = in->skipped + ret->len + 1;
@@ -80,7 +82,7 @@ int input_line(struct input *in, size_t max, esp_str *ret)
 	if (in->skipping || total > max + 2) {
 		*ret = (esp_str){ "", 0 };
 		in->skipping = false;
-		in->dead = total > 2 * (max + 2);
+		in->dead = in->told = total > 2 * (max + 2);
 		return ESP_E2BIG;
 	}
 	return judge_text(ret);

@@ -21,7 +21,8 @@ struct input {
 	uint32_t start, end, cap;
 	uint32_t scanned;       /* no LF in [start, scanned) */
 	uint32_t skipped;       /* bytes of an overlong line thrown away so far */
-	bool skipping, dead;    /* dead: the overlong line had no end; nothing more is read */
+	bool skipping;
+	bool dead, told;        /* the overlong line had no end: nothing more is read; ESP_E2BIG was said */
 };
 
 /*! \brief Bytes that are buffered. */

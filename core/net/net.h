@@ -76,8 +76,9 @@ ESP_CHECKED int net_listen(struct net *n, const struct listen_spec *specs, size_
  *  ESP_ENOENT. */
 ESP_CHECKED int net_listener_fd(const struct net *n, const char *name, int *ret_fd, uint16_t *ret_port);
 
-/*! \brief [worker] Adopt an already connected socket as if `listener` had accepted it (tests, socket pairs); the
- *  descriptor is taken over.  The peer is 127.0.0.1 when the socket has no IP address. */
+/*! \brief [control] Serve an already connected, non-blocking socket as if `listener` had accepted it from
+ *  127.0.0.1 (inetd-like use, socket pairs); the descriptor is taken over.  ESP_ENOENT: no such listener, and the
+ *  descriptor stays the caller's. */
 ESP_CHECKED int net_adopt(struct net *n, const char *listener, int fd);
 
 /*! \brief [control] Stop accepting and call every session with ESP_CONN_DRAIN; those that are still there at the

@@ -365,6 +365,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		snprintf(err->text, sizeof err->text, "no memory for the lanes");
 		return ESP_ENOMEM;
 	}
+	writer_start(&s->writer);
 	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;

@@ -1,8 +1,6 @@
 /* writer - the one thread that writes: many transactions per COMMIT.
  *
- * Fibers push a job that lives on their stack and suspend, shielded.  The lane takes all that came, runs each in a
- * savepoint, commits once, wakes all.  While one COMMIT waits for the disk the next batch gathers: the busier, the
- * fewer fsyncs a transaction.  If SQLite rolled the batch back (disk full), every job is run again alone, so that each
+ * The lane takes all jobs that came (modules/common/batch), runs each in a savepoint, commits once, wakes all.  If SQLite rolled the batch back (disk full), every job is run again alone, so that each
  * gets its own answer; functions given to transact() may be run again.
  *
  * A write or sync that failed below us leaves SQLite's idea of the file in doubt: the process ends and recovers.
@@ -15,12 +13,10 @@
 #define BATCH_MAX 256u   /* transactions per COMMIT: bounds how long the first waits for the last */
 
 struct writer_job {
-	struct writer_job *next;
+	struct batch_job batch;    /* first: the batch links jobs by it */
 	esp_status (*fn)(esp_tx *tx, void *arg);
 	void *arg;
 	esp_status status;
-	esp_ticket ticket;
-	atomic_int done;
 };
 
 struct lane_tx { esp_tx pub; struct writer *writer; };
@@ -91,14 +87,6 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n)
 	return st;
 }
 
-static void finish(struct writer *w, struct writer_job *job)
-{
-	esp_ticket t = job->ticket;   /* the job is the fiber's again once done is set */
-
-	atomic_store_explicit(&job->done, 1, memory_order_release);
-	w->core->fiber->wake(t);
-}
-
 static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
 {
 	int st = run_batch(w, jobs, n);
@@ -114,86 +102,28 @@ static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		if (st != ESP_OK && jobs[i]->status >= 0)
 			jobs[i]->status = st;
-		finish(w, jobs[i]);
+		batch_finish(&w->batch, &jobs[i]->batch, jobs[i]->status);
 	}
 }
 
-/* Oldest first, at most BATCH_MAX; the rest stays in *list. */
-static uint32_t take(struct writer_job **list, struct writer_job **jobs)
-{
-	uint32_t n = 0;
-
-	while (*list && n < BATCH_MAX) {
-		jobs[n++] = *list;
-		*list = (*list)->next;
-	}
-	return n;
-}
-
-static struct writer_job *take_inbox(struct writer *w)
-{
-	struct writer_job *newest = atomic_exchange_explicit(&w->inbox, NULL, memory_order_acquire), *oldest = NULL;
-
-	while (newest) {
-		struct writer_job *next = newest->next;
-		newest->next = oldest;
-		oldest = newest;
-		newest = next;
-	}
-	return oldest;
-}
-
-static void on_lane(void *arg)
+static void on_jobs(void *arg, struct batch_job *list)
 {
 	struct writer *w = arg;
-	struct writer_job *jobs[BATCH_MAX], *list;
+	struct writer_job *jobs[BATCH_MAX];
 
-	_Static_assert(sizeof jobs <= 4096, "the batch fits the frame limit");
-	for (;;) {
-		while ((list = take_inbox(w)) != NULL) {
-			uint32_t n;
-			while ((n = take(&list, jobs)) > 0)
-				commit_jobs(w, jobs, n);
-		}
-		atomic_store(&w->scheduled, 0);
-		/* a job pushed after the last look and before the store has seen scheduled == 1: look again */
-		if (!atomic_load(&w->inbox) || atomic_exchange(&w->scheduled, 1))
-			return;
+	while (list) {
+		uint32_t n = 0;
+		for (; list && n < BATCH_MAX; list = list->next)
+			jobs[n++] = (struct writer_job *)list;
+		commit_jobs(w, jobs, n);
 	}
 }
 
-static esp_status schedule(struct writer *w)
-{
-	esp_status st;
-
-	if (atomic_exchange(&w->scheduled, 1))
-		return ESP_OK;
-	st = w->core->pool->submit(w->self, w->lane, on_lane, w);
-	if (st != ESP_OK)
-		atomic_store(&w->scheduled, 0);
-	return st;
-}
+void writer_start(struct writer *w) { batch_init(&w->batch, w->core, w->self, w->lane, on_jobs, w); }
 
 esp_status writer_transact(struct writer *w, esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
 {
-	const esp_fiber_api *fiber = w->core->fiber;
 	struct writer_job job = { .fn = fn, .arg = arg };
 
-	fiber->shield(1);
-	job.ticket = fiber->ticket();
-	job.next = atomic_load_explicit(&w->inbox, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&w->inbox, &job.next, &job, memory_order_release, memory_order_relaxed))
-		;
-	/* The lane holds one drain of ours at most, so its queue cannot be full for long. */
-	while (schedule(w) != ESP_OK)
-		if (fiber->yield() != ESP_OK)
-			break;
-	while (!atomic_load_explicit(&job.done, memory_order_acquire)) {
-		if (fiber->suspend() != ESP_OK)
-			continue;
-		if (!atomic_load_explicit(&job.done, memory_order_acquire))
-			abort();   /* woken by somebody who has no business with this ticket */
-	}
-	fiber->shield(0);
-	return job.status;
+	return batch_do(&w->batch, &job.batch);
 }

@@ -5,9 +5,7 @@
 #include "db.h"
 
 #include <esp/metric.h>
-#include <stdatomic.h>
-
-struct writer_job;
+#include "modules/common/batch.h"
 
 struct writer {
 	esp_core *core;
@@ -15,12 +13,13 @@ struct writer {
 	esp_lane *lane;            /* private, width 1 */
 	struct db *db;             /* used on the lane only, once started */
 	esp_arena *arena;          /* for one transaction's rows; lane only */
-	_Atomic(struct writer_job *) inbox; /* newest first; pushed by workers, taken whole by the lane */
-	atomic_int scheduled;      /* a drain is queued or running on the lane */
+	struct batch batch;
 	const esp_metric_api *metric;
 	esp_metric commits, transactions, retries;
 };
 
+/*! \brief [control] Lane and database are open: work may come. */
+void writer_start(struct writer *w);
 /*! \brief [worker, control; fiber] ESP_SUSPENDS, shielded: see esp_sql.transact. */
 esp_status writer_transact(struct writer *w, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
 

@@ -1,0 +1,86 @@
+/* batch - fibers queue work and wait; one lane takes all that came and finishes it together. */
+#include "modules/common/batch.h"
+
+#include <stdlib.h>
+
+void batch_init(struct batch *b, const esp_core *core, esp_module *self, esp_lane *lane,
+                void (*run)(void *arg, struct batch_job *list), void *arg)
+{
+	b->core = core;
+	b->self = self;
+	b->lane = lane;
+	b->run = run;
+	b->arg = arg;
+	atomic_init(&b->inbox, NULL);
+	atomic_init(&b->scheduled, 0);
+}
+
+static struct batch_job *take_inbox(struct batch *b)
+{
+	struct batch_job *newest = atomic_exchange_explicit(&b->inbox, NULL, memory_order_acquire), *oldest = NULL;
+
+	while (newest) {
+		struct batch_job *next = newest->next;
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	return oldest;
+}
+
+static void on_lane(void *arg)
+{
+	struct batch *b = arg;
+	struct batch_job *list;
+
+	for (;;) {
+		while ((list = take_inbox(b)) != NULL)
+			b->run(b->arg, list);
+		atomic_store(&b->scheduled, 0);
+		/* a job pushed after the last look and before the store has seen scheduled == 1: look again */
+		if (!atomic_load(&b->inbox) || atomic_exchange(&b->scheduled, 1))
+			return;
+	}
+}
+
+static esp_status schedule(struct batch *b)
+{
+	esp_status st;
+
+	if (atomic_exchange(&b->scheduled, 1))
+		return ESP_OK;
+	st = b->core->pool->submit(b->self, b->lane, on_lane, b);
+	if (st != ESP_OK)
+		atomic_store(&b->scheduled, 0);
+	return st;
+}
+
+esp_status batch_do(struct batch *b, struct batch_job *job)
+{
+	const esp_fiber_api *fiber = b->core->fiber;
+
+	fiber->shield(1);
+	atomic_init(&job->done, 0);
+	job->ticket = fiber->ticket();
+	job->next = atomic_load_explicit(&b->inbox, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&b->inbox, &job->next, job, memory_order_release, memory_order_relaxed))
+		;
+	/* the lane holds one drain of ours at most, so its queue cannot be full for long */
+	while (schedule(b) != ESP_OK)
+		if (fiber->yield() != ESP_OK)
+			break;
+	while (!atomic_load_explicit(&job->done, memory_order_acquire))
+		if (fiber->suspend() == ESP_OK && !atomic_load_explicit(&job->done, memory_order_acquire))
+			abort();   /* woken by somebody who has no business with this ticket */
+	fiber->shield(0);
+	return job->status;
+}
+
+void batch_finish(struct batch *b, struct batch_job *job, esp_status st)
+{
+	esp_ticket ticket = job->ticket;
+
+	job->status = st;
+	atomic_store_explicit(&job->done, 1, memory_order_release);
+	b->core->fiber->wake(ticket);
+}

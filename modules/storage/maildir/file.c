@@ -1,0 +1,223 @@
+/* file - one immutable file a message, named by its id.
+ *
+ * Reading: what the page cache has is read on the worker (RWF_NOWAIT); what must come from the disk is read on the
+ * sync lane.  Nothing maps a blob, so a file that shrinks under us is a short read and not a signal.
+ */
+#include "maildir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOB_MAX (INT64_C(1) << 31)
+
+esp_status file_status(int error)
+{
+	switch (error) {
+	case 0: return ESP_OK;
+	case ENOSPC: case EDQUOT: return ESP_ENOSPC;
+	case ENOENT: return ESP_ENOENT;
+	case EEXIST: return ESP_EEXIST;
+	case EMFILE: case ENFILE: return ESP_EBUSY;
+	case ENOMEM: return ESP_ENOMEM;
+	case EACCES: case EPERM: return ESP_EACCES;
+	default: return ESP_EIO;
+	}
+}
+
+void file_hex(esp_id id, char out[MAILDIR_HEX])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < 16; i++) {
+		out[2 * i] = digits[id.b[i] >> 4];
+		out[2 * i + 1] = digits[id.b[i] & 15];
+	}
+	out[32] = '\0';
+}
+
+/* The last byte of a UUIDv7 is random: 256 directories of equal size. */
+void file_name(esp_id id, char out[40])
+{
+	char hex[MAILDIR_HEX];
+
+	file_hex(id, hex);
+	snprintf(out, 40, "%.2s/%s", hex + 30, hex);
+}
+
+esp_status file_write_all(int fd, const struct iovec *iov, int n)
+{
+	for (int i = 0; i < n; i++) {
+		const char *p = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
+		while (left > 0) {
+			ssize_t put = write(fd, p, left);
+			if (put < 0 && errno == EINTR)
+				continue;
+			if (put < 0)
+				return file_status(errno);
+			p += put;
+			left -= (size_t)put;
+		}
+	}
+	return ESP_OK;
+}
+
+esp_status file_write(struct maildir *m, esp_id id, const struct iovec *iov, int n)
+{
+	char name[40];
+	esp_status st;
+	int fd;
+
+	file_name(id, name);
+	fd = openat(m->blobs, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return file_status(errno);
+	st = file_write_all(fd, iov, n);
+	if (close(fd) != 0 && st == ESP_OK)
+		st = file_status(errno);
+	if (st != ESP_OK)
+		(void)unlinkat(m->blobs, name, 0);
+	return st;
+}
+
+static esp_status sync_directory(struct maildir *m, const char *name)
+{
+	char sub[3] = { name[0], name[1], '\0' };
+	int fd = openat(m->blobs, sub, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	esp_status st = fd < 0 ? file_status(errno) : ESP_OK;
+
+	if (fd >= 0 && fsync(fd) != 0)
+		st = file_status(errno);
+	if (fd >= 0)
+		(void)close(fd);
+	return st;
+}
+
+esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *iov, int n)
+{
+	char name[40], hex[MAILDIR_HEX];
+	esp_status st;
+	int fd;
+
+	file_hex(id, hex);
+	file_name(id, name);
+	fd = openat(m->tmp, hex, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return file_status(errno);
+	st = file_write_all(fd, iov, n);
+	if (st == ESP_OK && fsync(fd) != 0)
+		st = file_status(errno);
+	if (close(fd) != 0 && st == ESP_OK)
+		st = file_status(errno);
+	if (st == ESP_OK && renameat(m->tmp, hex, m->blobs, name) != 0)
+		st = file_status(errno);
+	if (st == ESP_OK)
+		st = sync_directory(m, name);
+	if (st != ESP_OK)
+		(void)unlinkat(m->tmp, hex, 0);
+	return st;
+}
+
+static int make_directory(int at, const char *name)
+{
+	if (mkdirat(at, name, 0700) != 0 && errno != EEXIST)
+		return -1;
+	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+esp_status file_prepare(struct maildir *m, esp_err *err)
+{
+	int made = 0;
+
+	m->root = make_directory(AT_FDCWD, m->path);
+	m->blobs = m->root < 0 ? -1 : make_directory(m->root, ".blobs");
+	m->tmp = m->blobs < 0 ? -1 : make_directory(m->root, ".tmp");
+	if (m->tmp < 0) {
+		snprintf(err->text, sizeof err->text, "cannot use %s: %s", m->path, strerror(errno));
+		return file_status(errno);
+	}
+	for (int i = 0; i < 256; i++) {
+		char sub[4];
+		snprintf(sub, sizeof sub, "%02x", (unsigned)i);
+		if (mkdirat(m->blobs, sub, 0700) == 0)
+			made = 1;
+		else if (errno != EEXIST)
+			return file_status(errno);
+	}
+	if (made && (fsync(m->blobs) != 0 || fsync(m->root) != 0))
+		return file_status(errno);
+	return ESP_OK;
+}
+
+/* --- reading -------------------------------------------------------------------------------------------------- */
+
+struct read_job { int fd; char *to; size_t len; };
+
+static int32_t on_read(void *arg)
+{
+	struct read_job *job = arg;
+	size_t got = 0;
+
+	while (got < job->len) {
+		ssize_t n = pread(job->fd, job->to + got, job->len - got, (off_t)got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? file_status(errno) : ESP_ECORRUPT;
+		got += (size_t)n;
+	}
+	return ESP_OK;
+}
+
+static esp_status read_all(struct maildir *m, struct read_job *job)
+{
+	struct iovec iov = { .iov_base = job->to, .iov_len = job->len };
+	int32_t result = ESP_OK;
+	esp_status st;
+
+	if (job->len <= (256u << 10) && preadv2(job->fd, &iov, 1, 0, RWF_NOWAIT) == (ssize_t)job->len)
+		return ESP_OK;
+	st = m->core.pool->run(m->self, m->sync_lane, on_read, job, &result);
+	return st == ESP_OK ? result : st;
+}
+
+esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret)
+{
+	struct maildir *m = maildir_of(b);
+	struct read_job job = { .fd = -1 };
+	struct stat sb;
+	char name[40];
+	esp_status st;
+
+	file_name(id, name);
+	job.fd = openat(m->blobs, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (job.fd < 0)
+		return file_status(errno);
+	if (fstat(job.fd, &sb) != 0 || !S_ISREG(sb.st_mode) || sb.st_size > BLOB_MAX) {
+		(void)close(job.fd);
+		return ESP_ECORRUPT;
+	}
+	job.len = (size_t)sb.st_size;
+	job.to = malloc(job.len + 1);
+	st = job.to ? read_all(m, &job) : ESP_ENOMEM;
+	if (st != ESP_OK) {
+		free(job.to);
+		(void)close(job.fd);
+		return st;
+	}
+	*ret = (esp_blob_file){ .size = sizeof *ret, .fd = job.fd, .content = { job.to, job.len }, .opaque = { job.to } };
+	return ESP_OK;
+}
+
+void file_close(const esp_blob *b, esp_blob_file *f)
+{
+	(void)b;
+	free(f->opaque[0]);
+	if (f->fd >= 0)
+		(void)close(f->fd);
+	*f = (esp_blob_file){ .size = sizeof *f, .fd = -1 };
+}

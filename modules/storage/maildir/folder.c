@@ -1,0 +1,359 @@
+/* folder - the Maildir++ folders beside the blobs: jobs are rows of the transaction that changed the mailbox.
+ *
+ * One fiber (worker 0) reads the oldest jobs after each COMMIT it hears of, does them on a lane of its own (width 1:
+ * order matters) and deletes their rows.  A crash between doing and deleting does them again: each is idempotent.
+ * A job that cannot be done (a foreign file is in the way) is logged and dropped; the database keeps the truth.
+ * Blobs that nobody names any more wait in blob_trash for the grace time.
+ */
+#include "maildir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define JOBS_A_ROUND 500
+
+static const esp_sql_migration items[] = {
+	{ .number = 1, .title = "folder jobs and trash",
+	  .up = "CREATE TABLE blob_job (id BLOB NOT NULL PRIMARY KEY, kind BIGINT NOT NULL, account TEXT NOT NULL, folder TEXT NOT NULL,"
+	        " target TEXT NOT NULL, blob_id BLOB NOT NULL, uid BIGINT NOT NULL, bytes BIGINT NOT NULL, flags BIGINT NOT NULL,"
+	        " received BIGINT NOT NULL);\n"
+	        "CREATE TABLE blob_trash (id BLOB NOT NULL PRIMARY KEY, since BIGINT NOT NULL);\n"
+	        "CREATE INDEX blob_trash_since ON blob_trash (since)",
+	  .down = "DROP TABLE blob_trash;\nDROP TABLE blob_job" },
+};
+const esp_sql_migrations maildir_migrations = {
+	.size = sizeof maildir_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],
+	.module = "storage_maildir", .items = items,
+};
+
+/* Ascending within the one thread that runs transactions, so that jobs keep the order of their commits. */
+static esp_id job_id(struct maildir *m)
+{
+	return ((const esp_crypto_api *)m->core.host->core("esp.crypto/1", 0))->new_id();
+}
+
+esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
+{
+	struct maildir *m = maildir_of(b);
+	esp_id id = job_id(m);
+
+	return tx->exec(tx, "INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received)"
+	                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", (esp_sql_value[]){
+		ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder), ESP_SQL_T(job->to),
+		ESP_SQL_ID(job->id), ESP_SQL_I(job->uid), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags), ESP_SQL_I(job->received) }, 10, NULL);
+}
+
+esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
+{
+	struct maildir *m = maildir_of(b);
+
+	return tx->exec(tx, "INSERT INTO blob_trash (id, since) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
+	                (esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(m->core.loop->wall(NULL)) }, 2, NULL);
+}
+
+/* --- on the folder lane ----------------------------------------------------------------------------------------- */
+
+struct round { struct maildir *m; const esp_sql_rows *rows; uint32_t failed; };
+
+static esp_str text(const esp_sql_rows *r, uint32_t row, uint32_t col) { return esp_sql_at(r, row, col)->s; }
+
+static esp_status make_folder(struct maildir *m, const char *path)
+{
+	static const char *const parts[] = { "cur", "new", "tmp" };
+	char sub[MAILDIR_PATH + 8];
+
+	/* domain, account, folder: each level on its own */
+	for (const char *p = strchr(path, '/'); ; p = strchr(p + 1, '/')) {
+		snprintf(sub, sizeof sub, "%.*s", (int)(p ? p - path : (ptrdiff_t)strlen(path)), path);
+		if (mkdirat(m->root, sub, 0700) != 0 && errno != EEXIST)
+			return file_status(errno);
+		if (!p)
+			break;
+	}
+	for (int i = 0; i < 3; i++) {
+		snprintf(sub, sizeof sub, "%s/%s", path, parts[i]);
+		if (mkdirat(m->root, sub, 0700) != 0 && errno != EEXIST)
+			return file_status(errno);
+	}
+	return ESP_OK;
+}
+
+static esp_status link_message(struct maildir *m, const char *folder, const esp_blob_job *job)
+{
+	char blob[40], name[MAILDIR_PATH], to[2 * MAILDIR_PATH + 8];
+	esp_status st = name_message(job, m->hostname, name);
+
+	if (st != ESP_OK)
+		return st;
+	file_name(job->id, blob);
+	snprintf(to, sizeof to, "%s/cur/%s", folder, name);
+	if (linkat(m->blobs, blob, m->root, to, 0) == 0 || errno == EEXIST)
+		return ESP_OK;
+	if (errno != ENOENT)
+		return file_status(errno);
+	st = make_folder(m, folder);
+	if (st != ESP_OK)
+		return st;
+	return linkat(m->blobs, blob, m->root, to, 0) == 0 || errno == EEXIST ? ESP_OK : file_status(errno);
+}
+
+/* The file's name up to its flags is known; whoever else renamed it changed only them. */
+static esp_status find_message(struct maildir *m, const char *folder, const esp_blob_job *job, char out[2 * MAILDIR_PATH])
+{
+	char prefix[MAILDIR_PATH], dir[MAILDIR_PATH + 8], exact[2 * MAILDIR_PATH + 8];
+	struct dirent *e;
+	size_t len;
+	DIR *d;
+	esp_status st = name_message(job, m->hostname, prefix);
+	int fd;
+
+	if (st != ESP_OK)
+		return st;
+	snprintf(exact, sizeof exact, "%s/cur/%s", folder, prefix);
+	if (faccessat(m->root, exact, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		snprintf(out, 2 * MAILDIR_PATH, "%s/cur/%s", folder, prefix);
+		return ESP_OK;
+	}
+	len = (size_t)(strchr(prefix, ':') - prefix);
+	snprintf(dir, sizeof dir, "%s/cur", folder);
+	fd = openat(m->root, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	st = ESP_ENOENT;
+	while (d && st == ESP_ENOENT && (e = readdir(d)) != NULL) {
+		if (strncmp(e->d_name, prefix, len) == 0 && (e->d_name[len] == ':' || e->d_name[len] == '\0')) {
+			snprintf(out, 2 * MAILDIR_PATH, "%s/cur/%s", folder, e->d_name);
+			st = ESP_OK;
+		}
+	}
+	if (d)
+		(void)closedir(d);
+	return st;
+}
+
+static esp_status unlink_message(struct maildir *m, const char *folder, const esp_blob_job *job)
+{
+	char path[2 * MAILDIR_PATH];
+	esp_status st = find_message(m, folder, job, path);
+
+	if (st == ESP_OK && unlinkat(m->root, path, 0) != 0 && errno != ENOENT)
+		st = file_status(errno);
+	return st == ESP_ENOENT ? ESP_OK : st;
+}
+
+static esp_status rename_flags(struct maildir *m, const char *folder, const esp_blob_job *job)
+{
+	char path[2 * MAILDIR_PATH], name[MAILDIR_PATH], to[2 * MAILDIR_PATH + 8];
+	esp_status st = find_message(m, folder, job, path);
+
+	if (st == ESP_ENOENT)
+		return link_message(m, folder, job);
+	if (st == ESP_OK)
+		st = name_message(job, m->hostname, name);
+	if (st != ESP_OK)
+		return st;
+	snprintf(to, sizeof to, "%s/cur/%s", folder, name);
+	return renameat(m->root, path, m->root, to) == 0 ? ESP_OK : file_status(errno);
+}
+
+/* Only what a Maildir has; a foreign file in it keeps the folder. */
+static esp_status remove_folder(struct maildir *m, const char *folder)
+{
+	static const char *const parts[] = { "/cur", "/new", "/tmp", "" };
+	char path[MAILDIR_PATH + 8];
+	esp_status st = ESP_OK;
+
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "%s%s", folder, parts[i]);
+		if (unlinkat(m->root, path, AT_REMOVEDIR) != 0 && errno != ENOENT)
+			st = file_status(errno);
+	}
+	return st;
+}
+
+static esp_status move_folder(struct maildir *m, const char *folder, const esp_blob_job *job)
+{
+	char to[MAILDIR_PATH];
+	esp_status st = name_folder(job->account, job->to, to);
+
+	if (st != ESP_OK)
+		return st;
+	return renameat(m->root, folder, m->root, to) == 0 || errno == ENOENT ? ESP_OK : file_status(errno);
+}
+
+static esp_status do_job(struct maildir *m, const esp_blob_job *job)
+{
+	char folder[MAILDIR_PATH];
+	esp_status st = name_folder(job->account, job->folder, folder);
+
+	if (st != ESP_OK)
+		return st;
+	switch (job->kind) {
+	case ESP_BLOB_LINK: return link_message(m, folder, job);
+	case ESP_BLOB_UNLINK: return unlink_message(m, folder, job);
+	case ESP_BLOB_FLAGS: return rename_flags(m, folder, job);
+	case ESP_BLOB_MKFOLDER: return make_folder(m, folder);
+	case ESP_BLOB_RMFOLDER: return remove_folder(m, folder);
+	case ESP_BLOB_MVFOLDER: return move_folder(m, folder, job);
+	default: return ESP_EINVAL;
+	}
+}
+
+static int32_t on_round(void *arg)
+{
+	struct round *r = arg;
+
+	for (uint32_t i = 0; i < r->rows->nrows; i++) {
+		esp_blob_job job = { .size = sizeof job, .kind = (uint32_t)esp_sql_at(r->rows, i, 1)->i, .account = text(r->rows, i, 2),
+			.folder = text(r->rows, i, 3), .to = text(r->rows, i, 4), .uid = (uint32_t)esp_sql_at(r->rows, i, 6)->i,
+			.bytes = (uint64_t)esp_sql_at(r->rows, i, 7)->i, .flags = (uint32_t)esp_sql_at(r->rows, i, 8)->i,
+			.received = esp_sql_at(r->rows, i, 9)->i };
+		if (text(r->rows, i, 5).len == sizeof job.id.b)
+			memcpy(job.id.b, text(r->rows, i, 5).ptr, sizeof job.id.b);
+		r->failed += do_job(r->m, &job) != ESP_OK;
+	}
+	return ESP_OK;
+}
+
+/* --- the fiber -------------------------------------------------------------------------------------------------- */
+
+static esp_status forget_tx(esp_tx *tx, void *arg)
+{
+	const esp_sql_rows *rows = arg;
+
+	/* jobs were read oldest first: all up to the last one are done */
+	for (uint32_t i = 0; i < rows->nrows; i++) {
+		esp_status st = tx->exec(tx, "DELETE FROM blob_job WHERE id = $1", esp_sql_at(rows, i, 0), 1, NULL);
+		if (st != ESP_OK)
+			return st;
+	}
+	return ESP_OK;
+}
+
+static uint32_t one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
+{
+	esp_sql_rows rows = { .nrows = 0 };
+	struct round round = { .m = m, .rows = &rows };
+	esp_status st = sql->query(sql, 0, arena, "SELECT id, kind, account, folder, target, blob_id, uid, bytes, flags, received"
+	                           " FROM blob_job ORDER BY id LIMIT $1", (esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
+
+	if (st != ESP_OK || rows.nrows == 0)
+		return 0;
+	st = m->core.pool->run(m->self, m->folder_lane, on_round, &round, NULL);
+	if (st == ESP_OK)
+		st = sql->transact(sql, NULL, 0, forget_tx, &rows);
+	if (round.failed)
+		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "folder jobs could not be done", ESP_FINT("jobs", round.failed));
+	m->metric->add(m->jobs, st == ESP_OK ? rows.nrows : 0);
+	return st == ESP_OK ? rows.nrows : 0;
+}
+
+static int32_t on_trash(void *arg)
+{
+	struct round *r = arg;
+
+	for (uint32_t i = 0; i < r->rows->nrows; i++) {
+		esp_id id;
+		char name[40];
+		if (text(r->rows, i, 0).len != sizeof id.b)
+			continue;
+		memcpy(id.b, text(r->rows, i, 0).ptr, sizeof id.b);
+		file_name(id, name);
+		if (unlinkat(r->m->blobs, name, 0) != 0 && errno != ENOENT)
+			r->failed++;
+	}
+	return ESP_OK;
+}
+
+static esp_status forget_trash_tx(esp_tx *tx, void *arg)
+{
+	const esp_sql_rows *rows = arg;
+
+	for (uint32_t i = 0; i < rows->nrows; i++) {
+		esp_status st = tx->exec(tx, "DELETE FROM blob_trash WHERE id = $1", esp_sql_at(rows, i, 0), 1, NULL);
+		if (st != ESP_OK)
+			return st;
+	}
+	return ESP_OK;
+}
+
+static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
+{
+	esp_time before = m->core.loop->wall(NULL) - m->grace / ESP_SEC;
+	esp_sql_rows rows = { .nrows = 0 };
+	struct round round = { .m = m, .rows = &rows };
+	esp_status st = sql->query(sql, 0, arena, "SELECT id FROM blob_trash WHERE since <= $1 ORDER BY since LIMIT $2",
+	                           (esp_sql_value[]){ ESP_SQL_I(before), ESP_SQL_I(JOBS_A_ROUND) }, 2, &rows);
+
+	if (st == ESP_OK && rows.nrows)
+		st = m->core.pool->run(m->self, m->folder_lane, on_trash, &round, NULL);
+	if (st == ESP_OK && rows.nrows)
+		st = sql->transact(sql, NULL, 0, forget_trash_tx, &rows);
+	if (st != ESP_OK && st != ESP_ECANCELED)
+		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "removed messages wait for their files to go", ESP_FINT("status", st));
+}
+
+static void on_kicked(void *arg)       /* worker 0 */
+{
+	struct maildir *m = arg;
+
+	atomic_store(&m->posted, 0);
+	m->pending = 1;
+	m->core.fiber->signal(&m->kicked);
+}
+
+void folder_kick(const esp_blob *b)
+{
+	struct maildir *m = maildir_of(b);
+
+	if (atomic_exchange(&m->posted, 1))
+		return;
+	/* a full mailbox: the fiber looks by itself every second */
+	if (m->core.loop->post(m->self, m->core.loop->worker(0), on_kicked, m) != ESP_OK)
+		atomic_store(&m->posted, 0);
+}
+
+void folder_end(void *arg)
+{
+	struct maildir *m = arg;
+
+	m->draining = 1;
+	m->core.fiber->signal(&m->kicked);
+}
+
+void folder_fiber(void *arg)
+{
+	struct maildir *m = arg;
+	esp_arena *arena = m->core.mem->arena_new(m->self, "folder jobs", 64 << 20);
+	esp_nsec trash_at = 0;
+
+	while (arena && !m->core.fiber->canceled()) {
+		const esp_sql *sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
+		m->pending = 0;
+		while (sql && one_round(m, sql, arena) == JOBS_A_ROUND)
+			m->core.mem->arena_reset(arena);
+		if (sql && m->core.loop->now() >= trash_at) {
+			empty_trash(m, sql, arena);
+			trash_at = m->core.loop->now() + 60 * ESP_SEC;
+		}
+		m->core.mem->arena_reset(arena);
+		m->core.host->quiesce();
+		if (m->draining)
+			break;             /* what was committed before the stop has been done */
+		if (!m->pending) {
+			(void)m->core.fiber->set_deadline(m->core.loop->now() + ESP_SEC);
+			if (m->core.fiber->wait(&m->kicked) == ESP_ECANCELED)
+				break;
+			(void)m->core.fiber->set_deadline(0);
+		}
+		/* let a burst gather: one query and one COMMIT for many messages */
+		if (!m->draining && m->core.fiber->sleep_until(m->core.loop->now() + 20 * ESP_MSEC) == ESP_ECANCELED)
+			break;
+	}
+	if (arena)
+		m->core.mem->arena_free(arena);
+}

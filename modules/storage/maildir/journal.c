@@ -1,0 +1,381 @@
+/* journal - small messages become durable together: one fdatasync for all that wait.
+ *
+ * Two segments, preallocated with zeros so that writing into them changes no metadata and fdatasync is one flush.
+ * Every message is written twice: into the journal (synced) and as its own file (in place, not synced), so that all
+ * nodes can read it at once.  When a segment is full the other one goes on and the sync lane syncs the volume (syncfs:
+ * the checkpoint); an orderly stop checkpoints too.  After a crash journal_open() writes the files
+ * of every valid entry anew.
+ *
+ * An entry is valid when magic, generation of the segment, length and CRC fit; reading stops at the first that does not.
+ * A failed write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced
+ * again.  A failed checkpoint leaves the segment as it is: it will be replayed.
+ *
+ * Threads: jobs come from workers; everything else runs on the journal's private lane of width 1.
+ */
+#include "maildir.h"
+#include "modules/common/batch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#define SEGMENT_MAGIC UINT64_C(0x314a505345)   /* "ESPJ1" */
+#define ENTRY_MAGIC   0x454a5053u
+#define HEADER        4096u
+#define BATCH_MAX     256u
+
+struct segment_header { uint64_t magic, generation, clean; };
+struct entry_header { uint32_t magic, crc; uint64_t generation; uint64_t len; uint8_t id[16]; };
+
+struct journal_job {
+	struct batch_job batch;    /* first: the batch links jobs by it */
+	esp_id id;
+	esp_str prefix, content;
+	int placed;                /* its blob file was made */
+};
+
+enum { SEGMENT_CLEAN = 0, SEGMENT_USED, SEGMENT_CHECKPOINT, SEGMENT_FAILED };
+struct segment {
+	struct journal *j;
+	int fd;
+	uint64_t generation, at;
+	int sealed;                /* an error: write nothing more into it */
+	atomic_int state;          /* CLEAN: free to be begun; CHECKPOINT: on the sync lane */
+};
+
+struct journal {
+	struct maildir *m;
+	int lock;
+	struct segment segment[2];
+	uint32_t now;              /* the one being written */
+	uint64_t generation;       /* highest in use */
+	struct batch batch;
+};
+
+/* --- segments ------------------------------------------------------------------------------------------------ */
+
+static esp_status write_header(struct segment *s, int clean)
+{
+	struct segment_header h = { .magic = SEGMENT_MAGIC, .generation = s->generation, .clean = (uint64_t)clean };
+
+	if (pwrite(s->fd, &h, sizeof h, 0) != (ssize_t)sizeof h)
+		return file_status(errno);
+	return fdatasync(s->fd) == 0 ? ESP_OK : file_status(errno);
+}
+
+static esp_status preallocate(struct journal *j, int fd)
+{
+	static const size_t step = 1 << 20;
+	uint64_t left = j->m->journal_bytes;
+	char *zeros = calloc(1, step);
+	esp_status st = zeros ? ESP_OK : ESP_ENOMEM;
+
+	while (st == ESP_OK && left > 0) {
+		struct iovec iov = { .iov_base = zeros, .iov_len = left < step ? (size_t)left : step };
+		st = file_write_all(fd, &iov, 1);
+		left -= iov.iov_len;
+	}
+	free(zeros);
+	if (st == ESP_OK && fsync(fd) != 0)
+		st = file_status(errno);
+	return st;
+}
+
+/* Everything the segment holds is in files that are synced now: it may be begun anew. */
+static esp_status checkpoint(struct segment *s)
+{
+	esp_status st = syncfs(s->j->m->root) == 0 ? write_header(s, 1) : file_status(errno);
+
+	atomic_store(&s->state, st == ESP_OK ? SEGMENT_CLEAN : SEGMENT_FAILED);
+	return st;
+}
+
+static void on_checkpoint(void *arg)   /* sync lane */
+{
+	struct segment *s = arg;
+
+	if (checkpoint(s) != ESP_OK)
+		esp_log_text(s->j->m->core.log, s->j->m->self, ESP_LOG_ERROR, "the journal cannot be checkpointed: the volume does not sync");
+}
+
+static esp_status begin_segment(struct journal *j, struct segment *s)
+{
+	s->at = HEADER;
+	s->sealed = 0;
+	s->generation = ++j->generation;
+	atomic_store(&s->state, SEGMENT_USED);
+	return write_header(s, 0);
+}
+
+/* --- replay --------------------------------------------------------------------------------------------------- */
+
+static uint32_t entry_crc(const struct entry_header *h, const struct iovec *iov, int n)
+{
+	uLong crc = crc32(0, (const Bytef *)&h->generation, sizeof *h - offsetof(struct entry_header, generation));
+
+	for (int i = 0; i < n; i++)
+		if (iov[i].iov_len)
+			crc = crc32(crc, iov[i].iov_base, (uInt)iov[i].iov_len);
+	return (uint32_t)crc;
+}
+
+/* The files may be there, cut short or empty: write each anew. */
+static esp_status replay_entry(struct journal *j, const struct entry_header *h, char *data)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = (size_t)h->len };
+	esp_id id;
+
+	memcpy(id.b, h->id, sizeof id.b);
+	return file_write_durable(j->m, id, &iov, 1);
+}
+
+static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
+{
+	char *data = malloc(j->m->journal_limit);
+	esp_status st = data ? ESP_OK : ESP_ENOMEM;
+	struct entry_header h;
+	uint64_t at = HEADER;
+
+	while (st == ESP_OK && at + sizeof h <= j->m->journal_bytes) {
+		struct iovec iov = { .iov_base = data };
+		if (pread(s->fd, &h, sizeof h, (off_t)at) != (ssize_t)sizeof h || h.magic != ENTRY_MAGIC ||
+		    h.generation != s->generation || h.len > j->m->journal_limit || at + sizeof h + h.len > j->m->journal_bytes)
+			break;
+		iov.iov_len = (size_t)h.len;
+		if (pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof h)) != (ssize_t)h.len || entry_crc(&h, &iov, 1) != h.crc)
+			break;
+		st = replay_entry(j, &h, data);
+		at += sizeof h + h.len;
+		++*ret_n;
+	}
+	free(data);
+	return st;
+}
+
+static esp_status open_segment(struct journal *j, int dir, uint32_t i)
+{
+	char name[2] = { (char)('0' + i), '\0' };
+	struct segment *s = &j->segment[i];
+	struct segment_header h = { .magic = 0 };
+	uint32_t replayed = 0;
+	esp_status st = ESP_OK;
+
+	s->j = j;
+	s->fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (s->fd < 0)
+		return file_status(errno);
+	if (pread(s->fd, &h, sizeof h, 0) == (ssize_t)sizeof h && h.magic == SEGMENT_MAGIC) {
+		s->generation = h.generation;
+		if (h.generation > j->generation)
+			j->generation = h.generation;
+		if (!h.clean)
+			st = replay(j, s, &replayed);
+	}
+	if (st == ESP_OK && (uint64_t)lseek(s->fd, 0, SEEK_END) != j->m->journal_bytes) {
+		if (ftruncate(s->fd, 0) != 0 || lseek(s->fd, 0, SEEK_SET) != 0)
+			return file_status(errno);
+		st = preallocate(j, s->fd);
+	}
+	if (replayed)
+		esp_log(j->m->core.log, j->m->self, ESP_LOG_NOTICE, "replayed messages from the journal", ESP_FINT("messages", replayed));
+	return st;
+}
+
+esp_status journal_open(struct maildir *m, esp_err *err)
+{
+	struct journal *j = calloc(1, sizeof *j);
+	int dir = -1;
+	esp_status st = ESP_ENOMEM;
+
+	if (!j)
+		return st;
+	j->m = m;
+	j->lock = j->segment[0].fd = j->segment[1].fd = -1;
+	m->journal = j;
+	if (mkdirat(m->root, ".journal", 0700) == 0 || errno == EEXIST)
+		dir = openat(m->root, ".journal", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir >= 0)
+		j->lock = openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (j->lock < 0 || flock(j->lock, LOCK_EX | LOCK_NB) != 0) {
+		snprintf(err->text, sizeof err->text, "the journal in %s is in use or not writable: %s", m->path, strerror(errno));
+		st = ESP_EBUSY;
+	} else {
+		st = open_segment(j, dir, 0);
+		if (st == ESP_OK)
+			st = open_segment(j, dir, 1);
+		for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
+			st = write_header(&j->segment[i], 1);   /* replayed files are synced each */
+		if (st == ESP_OK)
+			st = begin_segment(j, &j->segment[0]);
+		if (st != ESP_OK)
+			snprintf(err->text, sizeof err->text, "cannot prepare the journal in %s (status %d)", m->path, st);
+	}
+	if (dir >= 0)
+		(void)close(dir);
+	return st;
+}
+
+void journal_close(struct maildir *m)
+{
+	struct journal *j = m->journal;
+
+	if (!j)
+		return;
+	for (uint32_t i = 0; i < 2; i++) {
+		while (atomic_load(&j->segment[i].state) == SEGMENT_CHECKPOINT)
+			usleep(1000);
+		/* a checkpoint that fails leaves the segment to be replayed at the next start */
+		if (atomic_load(&j->segment[i].state) != SEGMENT_CLEAN && checkpoint(&j->segment[i]) != ESP_OK)
+			esp_log_text(m->core.log, m->self, ESP_LOG_WARNING, "the journal was not checkpointed and will be replayed");
+		if (j->segment[i].fd >= 0)
+			(void)close(j->segment[i].fd);
+	}
+	if (j->lock >= 0)
+		(void)close(j->lock);
+	free(j);
+	m->journal = NULL;
+}
+
+/* --- committing ------------------------------------------------------------------------------------------------ */
+
+static size_t entry_size(const struct journal_job *job)
+{
+	return sizeof(struct entry_header) + job->prefix.len + job->content.len;
+}
+
+/* When the segment in use is full the other one goes on, while the sync lane checkpoints the full one. */
+static esp_status make_room(struct journal *j, size_t bytes)
+{
+	struct segment *s = &j->segment[j->now], *other = &j->segment[!j->now];
+	esp_status st;
+
+	if (!s->sealed && s->at + bytes <= j->m->journal_bytes)
+		return ESP_OK;
+	while (atomic_load(&other->state) == SEGMENT_CHECKPOINT)
+		usleep(500);           /* mail comes faster than the volume syncs: everybody waits for it */
+	if (atomic_load(&other->state) == SEGMENT_FAILED && checkpoint(other) != ESP_OK)
+		return ESP_EIO;
+	st = begin_segment(j, other);
+	if (st != ESP_OK)
+		return st;
+	j->now = !j->now;
+	atomic_store(&s->state, SEGMENT_CHECKPOINT);
+	if (j->m->core.pool->submit(j->m->self, j->m->sync_lane, on_checkpoint, s) != ESP_OK)
+		on_checkpoint(s);
+	return ESP_OK;
+}
+
+static esp_status append(struct journal *j, const struct journal_job *job)
+{
+	struct segment *s = &j->segment[j->now];
+	struct entry_header h = { .magic = ENTRY_MAGIC, .generation = s->generation, .len = job->prefix.len + job->content.len };
+	struct iovec iov[3] = { { &h, sizeof h }, { (void *)(uintptr_t)job->prefix.ptr, job->prefix.len },
+	                        { (void *)(uintptr_t)job->content.ptr, job->content.len } };
+	ssize_t want = (ssize_t)entry_size(job);
+
+	memcpy(h.id, job->id.b, sizeof h.id);
+	h.crc = entry_crc(&h, iov + 1, 2);
+	if (pwritev(s->fd, iov, 3, (off_t)s->at) != want)
+		return errno ? file_status(errno) : ESP_EIO;
+	s->at += (uint64_t)want;
+	return ESP_OK;
+}
+
+static esp_status place(struct journal *j, struct journal_job *job)
+{
+	struct iovec iov[2] = { { (void *)(uintptr_t)job->prefix.ptr, job->prefix.len },
+	                        { (void *)(uintptr_t)job->content.ptr, job->content.len } };
+	esp_status st = file_write(j->m, job->id, iov, 2);
+
+	job->placed = st == ESP_OK;
+	return st;
+}
+
+static void unplace(struct journal *j, struct journal_job *job)
+{
+	char name[40];
+
+	file_name(job->id, name);
+	if (job->placed)
+		(void)unlinkat(j->m->blobs, name, 0);
+}
+
+static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uint32_t n)
+{
+	struct segment *s;
+	size_t bytes = 0;
+	esp_status st;
+
+	for (uint32_t i = 0; i < n; i++)
+		bytes += entry_size(jobs[i]);
+	st = make_room(j, bytes);
+	if (st != ESP_OK)
+		return st;
+	s = &j->segment[j->now];
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+		st = place(j, jobs[i]);
+		if (st == ESP_OK)
+			st = append(j, jobs[i]);
+	}
+	if (st == ESP_OK && fdatasync(s->fd) != 0)
+		st = file_status(errno);
+	if (st != ESP_OK)
+		s->sealed = 1;
+	return st;
+}
+
+/* As many of the list as one segment and one batch hold. */
+static uint32_t take(struct journal *j, struct batch_job **list, struct journal_job **jobs)
+{
+	uint64_t room = j->m->journal_bytes - HEADER, bytes = 0;
+	uint32_t n = 0;
+
+	for (; *list && n < BATCH_MAX; *list = (*list)->next) {
+		struct journal_job *job = (struct journal_job *)*list;
+		bytes += entry_size(job);
+		if (bytes > room)
+			break;
+		jobs[n++] = job;
+	}
+	return n;
+}
+
+static void on_jobs(void *arg, struct batch_job *list)
+{
+	struct journal *j = arg;
+	struct journal_job *jobs[BATCH_MAX];
+
+	while (list) {
+		uint32_t n = take(j, &list, jobs);
+		esp_status st = commit_batch(j, jobs, n);
+		j->m->metric->add(j->m->syncs, 1);
+		j->m->metric->add(j->m->commits, st == ESP_OK ? n : 0);
+		for (uint32_t i = 0; i < n; i++) {
+			if (st != ESP_OK)
+				unplace(j, jobs[i]);
+			batch_finish(&j->batch, &jobs[i]->batch, st);
+		}
+	}
+}
+
+esp_status journal_start(struct maildir *m)
+{
+	esp_lane *lane = m->core.pool->open(m->self, "maildir-journal", 1, 65536);
+
+	if (!lane)
+		return ESP_ENOMEM;
+	batch_init(&m->journal->batch, &m->core, m->self, lane, on_jobs, m->journal);
+	return ESP_OK;
+}
+
+esp_status journal_commit(struct maildir *m, esp_id id, esp_str prefix, esp_str content)
+{
+	struct journal_job job = { .id = id, .prefix = prefix, .content = content };
+
+	return batch_do(&m->journal->batch, &job.batch);
+}

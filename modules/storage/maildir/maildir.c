@@ -1,0 +1,139 @@
+/* storage_maildir - "esp.blob/1": message files, durable in groups, with real Maildir++ folders beside them. */
+#include "maildir.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static esp_status declare_metrics(struct maildir *m)
+{
+	static const struct { size_t at; const char *name, *help; } series[] = {
+		{ offsetof(struct maildir, commits), "esp_blob_commits_total", "Messages made durable through the journal" },
+		{ offsetof(struct maildir, syncs), "esp_blob_syncs_total", "fdatasyncs of the journal" },
+		{ offsetof(struct maildir, large), "esp_blob_large_total", "Messages with a file and fsync of their own" },
+		{ offsetof(struct maildir, jobs), "esp_blob_folder_jobs_total", "Links, unlinks and renames in Maildir++ folders" },
+	};
+	esp_status st = ESP_OK;
+
+	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
+		st = m->metric->declare(m->self, ESP_COUNTER, series[i].name, "", series[i].help, NULL, 0,
+		                        (esp_metric *)(void *)((char *)m + series[i].at));
+	return st;
+}
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	esp_arena *arena = self->host->arena(self);
+	struct maildir *m = esp_alloc(arena, sizeof *m);
+	const char *dir = self->host->data_dir();
+	esp_str path;
+	esp_status st;
+
+	esp_core_init(&m->core, self);
+	m->self = self;
+	m->root = m->blobs = m->tmp = -1;
+	m->metric = self->host->core("esp.metric/1", 0);
+	m->hostname = self->host->hostname();
+	path = m->core.cfg->string(cfg, "path");
+	m->path = esp_alloc(arena, strlen(dir) + path.len + 2);
+	snprintf(m->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir, path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
+	m->journal_bytes = (uint64_t)m->core.cfg->integer(cfg, "journal") & ~UINT64_C(4095);
+	m->journal_limit = (uint32_t)m->core.cfg->integer(cfg, "journal_limit");
+	m->grace = m->core.cfg->integer(cfg, "grace");
+	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 0, .provider = self },
+		.create = writer_create, .write = writer_write, .content = writer_content, .commit = writer_commit, .close = writer_close,
+		.open = file_open, .close_file = file_close, .job = folder_job, .kick = folder_kick, .remove = folder_remove };
+	self->state = m;
+	st = self->host->bind(self, "esp.sql/1", &m->sql);
+	if (st == ESP_OK)
+		st = declare_metrics(m);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.sql.migrations/1", &maildir_migrations);
+	if (st == ESP_OK)
+		st = self->host->provide(self, "esp.blob/1", &m->table.service);
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+	return st;
+}
+
+struct open_job { struct maildir *m; esp_err *err; };
+
+static int32_t on_open(void *arg)
+{
+	struct open_job *job = arg;
+	esp_status st = file_prepare(job->m, job->err);
+
+	return st == ESP_OK ? journal_open(job->m, job->err) : st;
+}
+
+static esp_status on_start(esp_module *self, esp_err *err)
+{
+	struct maildir *m = self->state;
+	const esp_sql *sql = (const esp_sql *)self->host->service(self, m->sql);
+	struct open_job job = { m, err };
+	int32_t result = ESP_OK;
+	esp_status st = sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
+
+	m->sync_lane = m->core.pool->lane("sync");
+	m->folder_lane = m->core.pool->open(self, "maildir-folders", 1, 64);
+	if (st == ESP_OK && !m->folder_lane)
+		st = ESP_ENOMEM;
+	if (st == ESP_OK)
+		st = m->core.pool->run(self, m->folder_lane, on_open, &job, &result);
+	if (st == ESP_OK)
+		st = result;
+	return st == ESP_OK ? journal_start(m) : st;
+}
+
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	struct maildir *m = self->state;
+
+	if (m->core.loop->index(w) != 0)
+		return ESP_OK;
+	return m->core.fiber->spawn(self, 0, "folder jobs", folder_fiber, m, NULL);
+}
+
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	struct maildir *m = self->state;
+
+	(void)deadline;
+	if (m->core.loop->post(self, m->core.loop->worker(0), folder_end, m) != ESP_OK)
+		esp_log_text(m->core.log, self, ESP_LOG_WARNING, "the fiber of folder jobs ends at the deadline");
+}
+
+static int32_t on_close(void *arg)
+{
+	struct maildir *m = arg;
+
+	journal_close(m);
+	for (int *const *fd = (int *const[]){ &m->tmp, &m->blobs, &m->root, NULL }; *fd; fd++) {
+		if (**fd >= 0)
+			(void)close(**fd);
+		**fd = -1;
+	}
+	return ESP_OK;
+}
+
+static void on_stop(esp_module *self)
+{
+	struct maildir *m = self->state;
+
+	if (m && (!m->folder_lane || m->core.pool->run(self, m->folder_lane, on_close, m, NULL) != ESP_OK))
+		on_close(m);
+}
+
+static const esp_cfg_item config[] = {
+	{ .name = "path", .type = ESP_CFG_STRING, .def_str = "/var/mail/esp", .min = 1, .max = 400, .help = "Root of blobs and Maildir++ folders; relative to server.path." },
+	{ .name = "journal", .type = ESP_CFG_SIZE, .def_int = 32 << 20, .min = 4 << 20, .max = INT64_C(1) << 32, .help = "Size of each of the two journal segments." },
+	{ .name = "journal_limit", .type = ESP_CFG_SIZE, .def_int = 256 << 10, .min = 4096, .max = 2 << 20, .help = "Larger messages get a file and an fsync of their own." },
+	{ .name = "grace", .type = ESP_CFG_TIME, .def_int = 86400 * ESP_SEC, .max = 365 * 86400 * ESP_SEC, .help = "How long the file of a removed message stays." },
+	{ .name = NULL }
+};
+static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.blob/1" }, { .id = NULL } };
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
+	.drain = on_drain, .stop = on_stop };
+ESP_MODULE(.name = "storage_maildir", .version = "1.0", .summary = "Message files and Maildir++ folders", .license = "MIT",
+           .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .config = config, .ops = &ops);

@@ -1,0 +1,92 @@
+/* maildir - what the files of storage/maildir share.
+ *
+ *   <path>/.blobs/ab/<id>       one immutable file a message, CRLF, named by the hex of its id
+ *   <path>/.journal/0, 1        preallocated segments: small messages, one fdatasync for many
+ *   <path>/.tmp/                files being written
+ *   <path>/<domain>/<local>/    Maildir++ of an account: hard links into .blobs
+ */
+#ifndef ESP_STORAGE_MAILDIR_H
+#define ESP_STORAGE_MAILDIR_H
+
+#include <esp/blob.h>
+#include <esp/crypto.h>
+#include <esp/metric.h>
+
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#define MAILDIR_PATH 512u          /* longest path below the root */
+#define MAILDIR_HEX  33u           /* id in hex and a NUL */
+
+struct journal;
+
+struct maildir {
+	esp_blob table;            /* first: services are found by it */
+	esp_core core;
+	esp_module *self;
+	const esp_metric_api *metric;
+	esp_binding sql;
+	esp_str hostname;
+	char *path;                /* root, absolute */
+	int root;                  /* its directory */
+	int blobs;                 /* .blobs */
+	int tmp;                   /* .tmp */
+	esp_lane *sync_lane, *folder_lane;
+	struct journal *journal;
+	uint64_t journal_bytes;    /* of one segment */
+	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
+	esp_nsec grace;
+	/* folder jobs, worker 0 only (folder.c) */
+	esp_fcond kicked;
+	int pending, draining;
+	atomic_int posted;
+	esp_metric commits, syncs, large, jobs;
+};
+
+static inline struct maildir *maildir_of(const esp_blob *b) { return (struct maildir *)b; }
+
+/* file.c: names and files of blobs.  [lane] unless said otherwise. */
+void file_hex(esp_id id, char out[MAILDIR_HEX]);
+/*! \brief "ab/abcd..." below .blobs. */
+void file_name(esp_id id, char out[40]);
+/*! \brief Write all pieces into a new blob file, not synced.  ESP_EEXIST when it is there. */
+ESP_CHECKED esp_status file_write(struct maildir *m, esp_id id, const struct iovec *iov, int n);
+/*! \brief The same through .tmp, synced, renamed, directory synced. */
+ESP_CHECKED esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *iov, int n);
+/*! \brief Write every byte or fail. */
+ESP_CHECKED esp_status file_write_all(int fd, const struct iovec *iov, int n);
+esp_status file_status(int error);
+ESP_CHECKED esp_status file_prepare(struct maildir *m, esp_err *err);   /* the directories */
+/* [worker] */
+ESP_CHECKED esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret);
+void file_close(const esp_blob *b, esp_blob_file *f);
+
+/* journal.c */
+ESP_CHECKED esp_status journal_open(struct maildir *m, esp_err *err);          /* [lane]; replays what a crash left */
+ESP_CHECKED esp_status journal_start(struct maildir *m);                       /* [control] */
+void journal_close(struct maildir *m);                                         /* [lane]; checkpoints */
+/*! \brief [worker] ESP_SUSPENDS, shielded.  The bytes are in the journal and synced, the file is in place. */
+ESP_CHECKED esp_status journal_commit(struct maildir *m, esp_id id, esp_str prefix, esp_str content);
+
+/* writer.c */
+ESP_CHECKED esp_status writer_create(const esp_blob *b, esp_id id, uint64_t max, esp_blob_writer **ret);
+ESP_CHECKED esp_status writer_write(esp_blob_writer *w, const void *data, size_t n);
+ESP_CHECKED esp_status writer_content(esp_blob_writer *w, esp_str *ret);
+ESP_CHECKED esp_status writer_commit(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t *ret_size);
+void writer_close(esp_blob_writer *w);
+
+/* folder.c */
+ESP_CHECKED esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job);
+ESP_CHECKED esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id);
+void folder_kick(const esp_blob *b);
+void folder_fiber(void *arg);      /* worker 0, until draining */
+void folder_end(void *arg);        /* worker 0 */
+extern const esp_sql_migrations maildir_migrations;
+
+/* name.c: paths of folders; pure. */
+/*! \brief "example.test/user" or "example.test/user/.Sent.2026"; ESP_E2BIG, ESP_EINVAL. */
+ESP_CHECKED esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH]);
+/*! \brief "1700000000.<hex>.host,S=4096,U=17:2,FS". */
+ESP_CHECKED esp_status name_message(const esp_blob_job *job, esp_str hostname, char out[MAILDIR_PATH]);
+
+#endif

@@ -1,0 +1,149 @@
+/* name - paths of Maildir++ folders and messages.  Pure.
+ *
+ * A mailbox name becomes ".A.B" with "/" as "."; what a path or Maildir++ cannot hold (".", "/", control bytes, a
+ * leading "~") is written as "&" modified UTF-7 does: readers that know IMAP names show it right.  ASCII stays as it is.
+ */
+#include "maildir.h"
+
+#include <stdio.h>
+
+static int put(char *out, size_t *at, char c)
+{
+	if (*at + 1 >= MAILDIR_PATH)
+		return 0;
+	out[(*at)++] = c;
+	out[*at] = '\0';
+	return 1;
+}
+
+/* Account names: letters, digits and a few signs as they are, everything else as %XX; never a leading dot. */
+static int put_account_part(char *out, size_t *at, esp_str part)
+{
+	static const char hex[] = "0123456789ABCDEF";
+
+	for (size_t i = 0; i < part.len; i++) {
+		unsigned char c = (unsigned char)part.ptr[i];
+		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+		            c == '+' || c == '=' || (c == '.' && i > 0) || c >= 0x80;
+		if (plain ? !put(out, at, (char)c)
+		          : !put(out, at, '%') || !put(out, at, hex[c >> 4]) || !put(out, at, hex[c & 15]))
+			return 0;
+	}
+	return 1;
+}
+
+static int put_base64(char *out, size_t *at, const uint16_t *units, size_t n)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
+	uint32_t bits = 0;
+	int have = 0;
+
+	if (!put(out, at, '&'))
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		bits = bits << 16 | units[i];
+		for (have += 16; have >= 6; have -= 6)
+			if (!put(out, at, alphabet[bits >> (have - 6) & 63]))
+				return 0;
+		bits &= (1u << have) - 1;
+	}
+	if (have && !put(out, at, alphabet[bits << (6 - have) & 63]))
+		return 0;
+	return put(out, at, '-');
+}
+
+/* One code point of valid UTF-8 (the mailbox engine checked it). */
+static size_t decode(esp_str s, size_t i, uint32_t *ret)
+{
+	const unsigned char *p = (const unsigned char *)s.ptr + i;
+	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+
+	if (i + len > s.len)
+		return 0;
+	*ret = len == 1 ? p[0] : p[0] & (0xffu >> (len + 1));
+	for (size_t k = 1; k < len; k++)
+		*ret = *ret << 6 | (p[k] & 0x3f);
+	return len;
+}
+
+static int put_component(char *out, size_t *at, esp_str part)
+{
+	for (size_t i = 0; i < part.len; ) {
+		uint16_t units[64];
+		size_t n = 0;
+		uint32_t c;
+		size_t len = decode(part, i, &c);
+		if (len == 0)
+			return 0;
+		if (c >= 0x20 && c < 0x7f && c != '.' && c != '~' && c != '/') {
+			if (!put(out, at, (char)c) || (c == '&' && !put(out, at, '-')))
+				return 0;
+			i += len;
+			continue;
+		}
+		while (n < 62 && i < part.len && (len = decode(part, i, &c)) > 0 && (c < 0x20 || c >= 0x7f || c == '.' || c == '~' || c == '/')) {
+			if (c >= 0x10000) {
+				units[n++] = (uint16_t)(0xd800 + ((c - 0x10000) >> 10));
+				units[n++] = (uint16_t)(0xdc00 + ((c - 0x10000) & 0x3ff));
+			} else {
+				units[n++] = (uint16_t)c;
+			}
+			i += len;
+		}
+		if (!put_base64(out, at, units, n))
+			return 0;
+	}
+	return 1;
+}
+
+esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH])
+{
+	size_t at = 0, split = account.len, start = 0;
+
+	while (split > 0 && account.ptr[split - 1] != '@')
+		split--;
+	if (split < 2 || split == account.len)
+		return ESP_EINVAL;
+	out[0] = '\0';
+	if (!put_account_part(out, &at, (esp_str){ account.ptr + split, account.len - split }) || !put(out, &at, '/') ||
+	    !put_account_part(out, &at, (esp_str){ account.ptr, split - 1 }))
+		return ESP_E2BIG;
+	if (esp_str_eq(folder, ESP_STR("INBOX")))
+		return ESP_OK;
+	if (!put(out, &at, '/'))
+		return ESP_E2BIG;
+	for (size_t i = 0; i <= folder.len; i++) {
+		if (i < folder.len && folder.ptr[i] != '/')
+			continue;
+		if (!put(out, &at, '.') || !put_component(out, &at, (esp_str){ folder.ptr + start, i - start }))
+			return ESP_E2BIG;
+		start = i + 1;
+	}
+	return ESP_OK;
+}
+
+/* Suffix letters in ASCII order, as Maildir readers want them. */
+static void put_flags(char *out, uint32_t flags)
+{
+	static const struct { uint32_t flag; char letter; } letters[] = {
+		{ 1u << 4, 'D' }, { 1u << 2, 'F' }, { 1u << 1, 'R' }, { 1u << 0, 'S' }, { 1u << 3, 'T' } };
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof letters / sizeof letters[0]; i++)
+		if (flags & letters[i].flag)
+			out[n++] = letters[i].letter;
+	out[n] = '\0';
+}
+
+esp_status name_message(const esp_blob_job *job, esp_str hostname, char out[MAILDIR_PATH])
+{
+	char hex[MAILDIR_HEX], flags[8];
+	int n;
+
+	file_hex(job->id, hex);
+	put_flags(flags, job->flags);
+	n = snprintf(out, MAILDIR_PATH, "%lld.%s.%.*s,S=%llu,U=%u:2,%s", (long long)job->received, hex,
+	             (int)(hostname.len > 100 ? 100 : hostname.len), hostname.ptr ? hostname.ptr : "",
+	             (unsigned long long)job->bytes, job->uid, flags);
+	return n > 0 && (size_t)n < MAILDIR_PATH ? ESP_OK : ESP_E2BIG;
+}

@@ -1,0 +1,270 @@
+/* tests/unit/net/echo.c - see echo.h.
+ *
+ * Commands: QUIT; STARTTLS; TAKE n (reads n bytes, says their sum); BIG n (writes n bytes of 'x'); SUB c / UNSUB c
+ * (topic c); USER; SLEEP ms (suspends inside session()); IDLE ms (set_idle); WHO; TLS; FILE fd n; ID; COUNT (commands
+ * so far, survives a handover).  Anything else is echoed.
+ */
+#include "echo.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "double.h"
+
+struct module_core echo_generation[2];
+
+struct echo { uint32_t commands; atomic_int inside; uint32_t generation; };
+
+static void *mem_alloc(esp_arena *a, size_t n) { return arena_alloc(a, n); }
+const esp_mem_api echo_mem = { .size = sizeof(echo_mem), .alloc = mem_alloc };
+
+static uint32_t generation_of(const esp_module *m) { return m == &echo_generation[1].pub; }
+
+static int reply(esp_conn *c, const char *text)
+{
+	return esp_conn_write(c, (esp_str){ text, strlen(text) });
+}
+
+__attribute__((format(printf, 2, 3)))
+static int replyf(esp_conn *c, const char *fmt, ...)
+{
+	char buf[700];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(buf, sizeof(buf), fmt, ap);
+	va_end(ap);
+	return reply(c, buf);
+}
+
+static int say_last(esp_conn *c, const char *text)
+{
+	int rc = reply(c, text);
+
+	return rc == ESP_OK ? ESP_ECLOSED : rc;
+}
+
+static int do_take(esp_conn *c, size_t n)
+{
+	unsigned long long sum = 0;
+	size_t left = n;
+
+	while (left) {
+		esp_str some;
+		int rc = c->api->read(c, left, &some);
+
+		if (rc != ESP_OK)
+			return rc;
+		for (size_t i = 0; i < some.len; i++)
+			sum += (uint8_t)some.ptr[i];
+		left -= some.len;
+	}
+	return replyf(c, "took %zu %llu\r\n", n, sum);
+}
+
+static int do_big(esp_conn *c, size_t n)
+{
+	char block[1000];
+	int rc = ESP_OK;
+
+	memset(block, 'x', sizeof(block));
+	while (n && rc == ESP_OK) {
+		size_t step = n < sizeof(block) ? n : sizeof(block);
+
+		rc = c->api->write(c, block, step);
+		n -= step;
+	}
+	return rc;
+}
+
+static int do_tls(esp_conn *c)
+{
+	const esp_conn_info *info = c->api->info(c);
+	uint8_t binding[32];
+	int rc = c->api->channel_binding(c, binding);
+
+	return replyf(c, "tls %d %.*s %.*s %d\r\n", info->encrypted, ESP_FMT(info->tls_version), ESP_FMT(info->tls_sni), rc);
+}
+
+static int do_starttls(esp_conn *c)
+{
+	int rc = reply(c, "220 go ahead\r\n");
+
+	return rc == ESP_OK ? c->api->starttls(c) : rc;
+}
+
+static int do_who(esp_conn *c)
+{
+	const esp_conn_info *info = c->api->info(c);
+
+	return replyf(c, "who %.*s %u %d\r\n", ESP_FMT(info->peer), info->peer_port, info->trusted);
+}
+
+/* Commands with an argument; ESP_EAGAIN: not one of them. */
+static int command_with(esp_conn *c, const char *text)
+{
+	char word[2];
+	int n, fd;
+
+	if (sscanf(text, "TAKE %d", &n) == 1)
+		return do_take(c, (size_t)n);
+	if (sscanf(text, "BIG %d", &n) == 1)
+		return do_big(c, (size_t)n);
+	if (sscanf(text, "SUB %1s", word) == 1)
+		return replyf(c, "sub %d\r\n", topic_api.subscribe(c, topic_of(word[0])));
+	if (sscanf(text, "UNSUB %1s", word) == 1) {
+		topic_api.unsubscribe(c, topic_of(word[0]));
+		return reply(c, "unsub\r\n");
+	}
+	if (sscanf(text, "SLEEP %d", &n) == 1) {
+		int rc = fiber_sleep_until(clock_monotonic() + n * ESP_MSEC);
+
+		return rc == ESP_OK ? reply(c, "slept\r\n") : rc;
+	}
+	if (sscanf(text, "IDLE %d", &n) == 1) {
+		c->api->set_idle(c, n * ESP_MSEC);
+		return reply(c, "idle\r\n");
+	}
+	if (sscanf(text, "FILE %d %d", &fd, &n) == 2)
+		return c->api->write_file(c, fd, 0, (uint64_t)n);
+	return ESP_EAGAIN;
+}
+
+static int command(esp_conn *c, esp_str line)
+{
+	struct echo *e = c->session;
+	char text[300];
+	int rc;
+
+	e->commands++;
+	snprintf(text, sizeof(text), "%.*s", ESP_FMT(line));
+	if (strcmp(text, "QUIT") == 0)
+		return say_last(c, "221 bye\r\n");
+	if (strcmp(text, "STARTTLS") == 0)
+		return do_starttls(c);
+	if (strcmp(text, "TLS") == 0)
+		return do_tls(c);
+	if (strcmp(text, "WHO") == 0)
+		return do_who(c);
+	if (strcmp(text, "COUNT") == 0)
+		return replyf(c, "count %u generation %u\r\n", e->commands, e->generation);
+	if (strcmp(text, "ID") == 0)
+		return replyf(c, "id %llu\r\n", (unsigned long long)c->id);
+	if (strcmp(text, "USER") == 0) {
+		c->api->set_user(c, ESP_STR("u"));
+		return reply(c, "user\r\n");
+	}
+	rc = command_with(c, text);
+	return rc == ESP_EAGAIN ? replyf(c, "echo %s\r\n", text) : rc;
+}
+
+static int commands(esp_conn *c)
+{
+	for (;;) {
+		esp_str line;
+		int rc = c->api->line(c, &line);
+
+		if (rc == ESP_EAGAIN)
+			return ESP_OK;
+		if (rc == ESP_E2BIG)
+			rc = reply(c, "500 too long\r\n");
+		else if (rc == ESP_EPROTO)
+			rc = replyf(c, "501 bad %zu\r\n", line.len);
+		else if (rc == ESP_OK)
+			rc = command(c, line);
+		if (rc != ESP_OK)
+			return rc;
+	}
+}
+
+static int greet(esp_module *self, esp_conn *c)
+{
+	struct echo *e = esp_alloc(c->arena, sizeof(*e));
+
+	cr_assert_not_null(e);
+	e->generation = generation_of(self);
+	c->session = e;
+	atomic_fetch_add(&seen.opened, 1);
+	return reply(c, "220 hi\r\n");
+}
+
+static esp_status handle(esp_module *self, esp_conn *c, uint32_t why)
+{
+	int rc = ESP_OK;
+
+	if (why & ESP_CONN_OPENED)
+		rc = greet(self, c);
+	if (rc == ESP_OK && (why & ESP_CONN_RESUMED)) {
+		atomic_fetch_add(&seen.resumed, 1);
+		rc = reply(c, "* resumed\r\n");
+	}
+	if (rc == ESP_OK && (why & ESP_CONN_TOPIC)) {
+		atomic_fetch_add(&seen.topics, 1);
+		rc = reply(c, "* topic\r\n");
+	}
+	if (rc == ESP_OK && (why & ESP_CONN_INPUT))
+		rc = commands(c);
+	if (rc != ESP_OK)
+		return rc;
+	if (why & ESP_CONN_TIMEOUT) {
+		atomic_fetch_add(&seen.timeouts, 1);
+		return say_last(c, "421 idle\r\n");
+	}
+	if (why & (ESP_CONN_OVERLOAD | ESP_CONN_DRAIN))
+		return say_last(c, why & ESP_CONN_OVERLOAD ? "421 busy\r\n" : "421 drain\r\n");
+	return why & ESP_CONN_EOF ? ESP_ECLOSED : ESP_OK;
+}
+
+static esp_status session(esp_module *self, esp_conn *c, uint32_t why)
+{
+	struct echo *before = c->session;
+	int rc;
+
+	atomic_fetch_add(&seen.sessions, 1);
+	if (before && atomic_fetch_add(&before->inside, 1) != 0)
+		atomic_fetch_add(&seen.overlapped, 1);
+	cr_assert_eq(!!(why & ESP_CONN_OPENED), !before);
+	rc = handle(self, c, why);
+	if (before)
+		atomic_fetch_sub(&before->inside, 1);
+	return rc;
+}
+
+static void closed(esp_module *self, esp_conn *c)
+{
+	(void)self;
+	(void)c;
+	atomic_fetch_add(&seen.closed, 1);
+}
+
+static esp_status freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
+{
+	struct echo *e = c->session;
+
+	(void)self;
+	if (cap < sizeof(e->commands))
+		return ESP_E2BIG;
+	memcpy(out, &e->commands, sizeof(e->commands));
+	*ret_len = sizeof(e->commands);
+	return ESP_OK;
+}
+
+static esp_status thaw(esp_module *self, esp_conn *c, const void *blob, size_t len)
+{
+	struct echo *e;
+
+	if (generation_of(self) == 1 && atomic_load(&seen.refuse_thaw)) {
+		atomic_fetch_add(&seen.thaw_refused, 1);
+		return ESP_ECORRUPT;
+	}
+	cr_assert_eq(len, sizeof(e->commands));
+	e = esp_alloc(c->arena, sizeof(*e));
+	memcpy(&e->commands, blob, len);
+	e->generation = generation_of(self);
+	c->session = e;
+	return ESP_OK;
+}
+
+const esp_protocol echo_protocol = {
+	.size = sizeof(echo_protocol), .handover = 1, .session = session, .closed = closed, .freeze = freeze, .thaw = thaw,
+};
