@@ -31,8 +31,13 @@
 #if SANITIZE_ADDRESS
 #include <sanitizer/asan_interface.h>
 #define SANITIZE_GAP ((size_t)16)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpragmas"
+#pragma GCC diagnostic ignored "-Wunknown-warning-option"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* the bytes are marked, not read */
 static inline void sanitize_poison(const void *p, size_t n) { __asan_poison_memory_region(p, n); }
 static inline void sanitize_unpoison(const void *p, size_t n) { __asan_unpoison_memory_region(p, n); }
+#pragma GCC diagnostic pop
 #else
 #define SANITIZE_GAP ((size_t)0)
 static inline void sanitize_poison(const void *p, size_t n) { (void)p; (void)n; }

@@ -19,14 +19,18 @@ struct breadcrumb { const char *module, *point; };
 /*! \brief Where this thread writes; NULL on threads that are not ours. */
 extern _Thread_local struct breadcrumb *breadcrumb_here;
 
+static inline void breadcrumb_write(struct breadcrumb *c, struct breadcrumb v)
+{
+	__atomic_store_n(&c->module, v.module, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->point, v.point, __ATOMIC_RELAXED);
+}
 static inline struct breadcrumb breadcrumb_enter(const char *module, const char *point)
 {
 	struct breadcrumb *c = breadcrumb_here, was = { NULL, NULL };
 
 	if (c) {
 		was = *c;
-		__atomic_store_n(&c->module, module, __ATOMIC_RELAXED);
-		__atomic_store_n(&c->point, point, __ATOMIC_RELAXED);
+		breadcrumb_write(c, (struct breadcrumb){ module, point });
 	}
 	return was;
 }
@@ -34,10 +38,8 @@ static inline void breadcrumb_leave(struct breadcrumb was)
 {
 	struct breadcrumb *c = breadcrumb_here;
 
-	if (c) {
-		__atomic_store_n(&c->module, was.module, __ATOMIC_RELAXED);
-		__atomic_store_n(&c->point, was.point, __ATOMIC_RELAXED);
-	}
+	if (c)
+		breadcrumb_write(c, was);
 }
 static inline struct breadcrumb breadcrumb_read(const struct breadcrumb *c)
 {

@@ -102,7 +102,7 @@ static void begin_life(struct worker *w, struct fiber *f)
 	f->result = ESP_OK;
 	f->waiting = NULL;
 	f->joiner = NULL;
-	f->crumb = (struct breadcrumb){ NULL, NULL };
+	breadcrumb_write(&f->crumb, (struct breadcrumb){ NULL, NULL });
 	f->life++;
 	memset(f->slots, 0, sizeof(f->slots));
 	memset(f->cxx, 0, sizeof(f->cxx));
@@ -196,7 +196,7 @@ void fiber_resume(struct worker *w, struct fiber *f)
 	f->state = FIBER_RUNNING;
 	w->current = f;
 	breadcrumb_here = &f->crumb;
-	atomic_store_explicit(&w->running, f, memory_order_relaxed);
+	atomic_store_explicit(&w->running, f, memory_order_release);
 	worker_count(&w->progress);
 	if (atomic_load_explicit(&cxx_count, memory_order_relaxed))
 		cxx_swap(w, f);

@@ -24,11 +24,12 @@
 #define LANE_QUEUE_SHARED 4096u
 #define LANE_ALTSTACK ((size_t)64 << 10)
 
-enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE };
+enum job_state { JOB_QUEUED, JOB_RUNNING };
 
 struct job {
 	struct list link;
-	enum job_state state;       /* under the lane's mutex; JOB_DONE: set on the worker */
+	enum job_state state;       /* under the lane's mutex */
+	int done;                   /* the worker's: its outcome has arrived */
 	struct owner *owner;
 	int32_t (*fn)(void *arg);
 	void (*fn_void)(void *arg); /* submit */
@@ -82,7 +83,7 @@ static void on_job_done(struct mail_node *n)
 	struct job *j = container_of(n, struct job, mail);
 
 	owner_drop(j->owner, OWNER_JOB);
-	j->state = JOB_DONE;
+	j->done = 1;
 	fiber_ready(j->fiber, ESP_OK);
 }
 
@@ -229,13 +230,13 @@ esp_status lane_run(struct lane *l, struct owner *owner, int32_t (*fn)(void *), 
 	if (st != ESP_OK)
 		return st;
 	st = fiber_park("pool run", 0);
-	if (st != ESP_OK && j.state != JOB_DONE) {
+	if (st != ESP_OK && !j.done) {
 		if (abandon(l, &j)) {
 			owner_drop(owner, OWNER_JOB);
 			return st;
 		}
 		f->shield++; /* it runs: its outcome must be known, and its arguments may be on this stack */
-		while (j.state != JOB_DONE)
+		while (!j.done)
 			if (fiber_park("pool run", 0) != ESP_OK)
 				ESP_PANIC("a shielded wait was cut short");
 		f->shield--;

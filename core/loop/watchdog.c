@@ -45,7 +45,7 @@ static void copy_racy(char *dst, const char *src, size_t cap)
 
 static void describe(const struct worker *w, struct loop_stall *s)
 {
-	const struct fiber *f = atomic_load_explicit(&w->running, memory_order_relaxed);
+	const struct fiber *f = atomic_load_explicit(&w->running, memory_order_acquire);
 	struct breadcrumb c = breadcrumb_read(f ? &f->crumb : &w->crumb);
 
 	s->worker = w;

@@ -16,6 +16,7 @@ struct worker_ev {
 	esp_nsec armed;     /* what it is armed for; 0: stopped */
 	esp_nsec polled;    /* our clock when libev last read its own */
 	struct timer give_up;
+	struct timer retry; /* of pending spawns: the place may become free on another worker */
 	void *altstack;
 };
 

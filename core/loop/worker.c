@@ -13,6 +13,7 @@
 
 #define ALTSTACK ((size_t)64 << 10)
 #define MAIL_BUDGET 1024 /* posts per wake-up */
+#define SPAWN_RETRY (5 * ESP_MSEC)
 
 _Thread_local struct worker *worker_self;
 _Thread_local struct breadcrumb *breadcrumb_here;
@@ -37,6 +38,11 @@ static void spawn_posted(struct worker *w, const struct mail_post *p)
 	list_append(&w->pending_spawns, &s->link);
 }
 
+static void on_retry(struct timer *t)
+{
+	(void)t; /* the turn it makes is what counts */
+}
+
 static void retry_spawns(struct worker *w)
 {
 	struct list again;
@@ -51,11 +57,12 @@ static void retry_spawns(struct worker *w)
 
 		free(s);
 		spawn_posted(w, &post);
-		if (!list_empty(&w->pending_spawns)) { /* still full: keep the order */
+		if (!list_empty(&w->pending_spawns)) /* still full: keep the order */
 			list_splice(&w->pending_spawns, &again);
-			return;
-		}
 	}
+	if (!list_empty(&w->pending_spawns) && !timer_active(&w->ev->retry) &&
+	    timer_start(&w->ev->retry, NULL, "retry spawn", SPAWN_RETRY, on_retry) != ESP_OK)
+		worker_kick(w);
 }
 
 static void run_post(struct worker *w, const struct mail_post *p)

@@ -7,7 +7,7 @@
 #include "core/loop/loop.h"
 #include "core/loop/pool.h"
 
-#include <criterion/criterion.h>
+#include "tests/support/test.h"
 
 /* Storms are smaller where a sanitizer makes them slow. */
 #define STORM(n) ((SANITIZE_ADDRESS || SANITIZE_THREAD) ? (n) / 10 : (n))

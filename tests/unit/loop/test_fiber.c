@@ -426,7 +426,7 @@ static void sleeps_long(void *arg)
 Test(fiber, two_thousand_at_once_all_end_when_cancelled)
 {
 	struct worker *w;
-	int i, n = 2000;
+	uint32_t i, n = 2000;
 
 	loop_test_init(0);
 	w = loop_control();

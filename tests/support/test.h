@@ -1,0 +1,88 @@
+/* tests/support/test.h - Criterion, or under ThreadSanitizer (whose address space Criterion's arena does not fit into)
+ * a small stand-in: the same Test() and cr_assert family, one forked child per test, a name filter as argument. */
+#ifndef TESTS_SUPPORT_TEST_H
+#define TESTS_SUPPORT_TEST_H
+
+#include "core/base/sanitize.h"
+
+#if !SANITIZE_THREAD
+#include <criterion/criterion.h>
+#else
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct test_options { int signal; double timeout; int disabled; };
+struct test_entry { struct test_entry *next; const char *name; void (*fn)(void); struct test_options options; };
+static struct test_entry *test_all;
+
+#define Test(suite, test, ...) \
+	static void suite##_##test(void); \
+	__attribute__((constructor)) static void suite##_##test##_register(void) \
+	{ \
+		static struct test_entry e = { .name = #suite "/" #test, .fn = suite##_##test, .options = { .disabled = 0, __VA_ARGS__ } }; \
+		e.next = test_all; \
+		test_all = &e; \
+	} \
+	static void suite##_##test(void)
+
+#define test_check(cond, text, ...) \
+	do { if (!(cond)) { fprintf(stderr, "%s:%d: %s ", __FILE__, __LINE__, text); \
+		fprintf(stderr, " " __VA_ARGS__); fputc('\n', stderr); _exit(1); } } while (0)
+#define cr_assert(a, ...) test_check(a, #a, __VA_ARGS__)
+#define cr_assert_not(a, ...) test_check(!(a), "not " #a, __VA_ARGS__)
+#define cr_assert_eq(a, b, ...) test_check((a) == (b), #a " == " #b, __VA_ARGS__)
+#define cr_assert_neq(a, b, ...) test_check((a) != (b), #a " != " #b, __VA_ARGS__)
+#define cr_assert_lt(a, b, ...) test_check((a) < (b), #a " < " #b, __VA_ARGS__)
+#define cr_assert_leq(a, b, ...) test_check((a) <= (b), #a " <= " #b, __VA_ARGS__)
+#define cr_assert_gt(a, b, ...) test_check((a) > (b), #a " > " #b, __VA_ARGS__)
+#define cr_assert_geq(a, b, ...) test_check((a) >= (b), #a " >= " #b, __VA_ARGS__)
+#define cr_assert_null(a, ...) test_check((a) == NULL, #a " is NULL", __VA_ARGS__)
+#define cr_assert_not_null(a, ...) test_check((a) != NULL, #a " is not NULL", __VA_ARGS__)
+#define cr_assert_str_eq(a, b, ...) test_check(strcmp(a, b) == 0, #a " equals " #b, __VA_ARGS__)
+#define cr_assert_fail(...) test_check(0, "failed:", __VA_ARGS__)
+
+static int test_run(const struct test_entry *t)
+{
+	int status = 0;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+
+	if (pid == 0) {
+		t->fn();
+		exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 0;
+	if (t->options.signal) /* TSan turns some deaths into its own exit code */
+		return status != 0;
+	return status == 0;
+}
+
+int main(int argc, char **argv)
+{
+	int run = 0, failed = 0;
+	struct test_entry *t;
+
+	for (t = test_all; t; t = t->next) {
+		if (t->options.disabled || (argc > 1 && !strstr(t->name, argv[1])))
+			continue;
+		run++;
+		if (!test_run(t)) {
+			failed++;
+			printf("FAILED %s\n", t->name);
+		}
+	}
+	printf("[====] Synthesis: Tested: %d | Passing: %d | Failing: %d\n", run, run - failed, failed);
+	return failed != 0;
+}
+#endif
+#endif
