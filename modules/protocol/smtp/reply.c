@@ -1,0 +1,86 @@
+/* reply - the one writer of replies, and the one table from internal status to reply. */
+#include "smtp.h"
+
+#include <stdio.h>
+
+#define REPLY_MAX 2000u
+
+esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text)
+{
+	char room[REPLY_MAX];
+	esp_buf buf;
+
+	esp_buf_init_fixed(&buf, room, sizeof room);
+	if (esp_smtp_reply(&buf, code, enhanced, text) != ESP_OK) {
+		esp_buf_init_fixed(&buf, room, sizeof room);
+		if (esp_smtp_reply(&buf, code, enhanced, ESP_STR("see the log of this server")) != ESP_OK)
+			return ESP_EINVAL;
+	}
+	return esp_conn_write(s->conn, esp_buf_str(&buf));
+}
+
+esp_status reply(struct session *s, uint32_t code, const char *enhanced, const char *text)
+{
+	return reply_str(s, code, enhanced, (esp_str){ text, strlen(text) });
+}
+
+esp_status reply_error(struct session *s, uint32_t code, const char *enhanced, const char *text)
+{
+	const struct smtp *smtp = s->smtp;
+	esp_status st;
+
+	s->errors++;
+	if (!s->conn->api->info(s->conn)->trusted) {
+		if (s->errors >= smtp->hard_errors) {
+			st = reply(s, 421, "4.7.0", "too many errors, try again later");
+			return st == ESP_OK ? ESP_ECLOSED : st;
+		}
+		if (s->errors >= smtp->soft_errors) {
+			st = smtp->core.fiber->sleep_until(smtp->core.loop->now() + ESP_SEC);
+			if (st != ESP_OK)
+				return st;
+		}
+	}
+	return reply(s, code, enhanced, text);
+}
+
+esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what)
+{
+	int reject = o->verdict == ESP_VERDICT_REJECT;
+	uint32_t code = o->answer.smtp_code, low = reject ? 500 : 400;
+	char enhanced[24];
+	esp_str text = o->answer.text;
+
+	if (code < low || code > low + 99)
+		code = reject ? 550 : 451;
+	if (o->answer.enhanced[0] == (reject ? 5 : 4))
+		snprintf(enhanced, sizeof enhanced, "%u.%u.%u", o->answer.enhanced[0], o->answer.enhanced[1], o->answer.enhanced[2]);
+	else
+		snprintf(enhanced, sizeof enhanced, "%d.7.1", reject ? 5 : 4);
+	if (text.len == 0)
+		text = (esp_str){ what, strlen(what) };
+	s->errors++;
+	s->smtp->metric->add(reject ? s->smtp->rejected : s->smtp->deferred, 1);
+	return reply_str(s, code, enhanced, text);
+}
+
+esp_status reply_status(struct session *s, esp_status st)
+{
+	static const struct { esp_status st; uint32_t code; const char *enhanced, *text; } table[] = {
+		{ ESP_EQUOTA, 452, "4.2.2", "the mailbox is full" },
+		{ ESP_ENOSPC, 452, "4.3.1", "no space here now, try again later" },
+		{ ESP_EBUSY, 451, "4.3.2", "busy, try again later" },
+		{ ESP_ENOMEM, 451, "4.3.0", "out of memory, try again later" },
+		{ ESP_EIO, 451, "4.3.0", "the store failed, try again later" },
+		{ ESP_ETIMEDOUT, 451, "4.3.0", "this took too long, try again later" },
+		{ ESP_EUNAVAIL, 451, "4.3.0", "not available now, try again later" },
+		{ ESP_EUNKNOWN, 451, "4.3.0", "the outcome is not known, try again later" },
+		{ ESP_E2BIG, 552, "5.3.4", "larger than this server takes" },
+	};
+
+	s->smtp->metric->add(s->smtp->deferred, 1);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+		if (table[i].st == st)
+			return reply(s, table[i].code, table[i].enhanced, table[i].text);
+	return reply(s, 451, "4.3.0", "a local error, try again later");
+}

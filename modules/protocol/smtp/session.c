@@ -1,0 +1,192 @@
+/* session - one client: greeted, its lines run one after the other, goodbye.
+ *
+ * Called by the core in a fiber of the connection's worker whenever a whole line is buffered; what it keeps between the
+ * calls is struct session.  Between transactions a session can be frozen into a blob and go on in a new generation.
+ */
+#include "smtp.h"
+
+#include <stdlib.h>
+
+void session_reset(struct session *s)
+{
+	if (s->txn)
+		s->smtp->mail->end(s->txn);
+	s->txn = NULL;
+}
+
+static struct session *session_new(esp_module *self, esp_conn *c)
+{
+	struct session *s = calloc(1, sizeof *s);
+	const esp_conn_info *info = c->api->info(c);
+
+	if (!s)
+		return NULL;
+	s->magic = SESSION_MAGIC;
+	s->smtp = self->state;
+	s->conn = c;
+	s->role = esp_str_eq(info->role, ESP_STR("mx")) ? SMTP_MX : SMTP_SUBMISSION;
+	c->session = s;
+	return s;
+}
+
+static esp_status greet(struct session *s)
+{
+	esp_connect_args args = { .size = sizeof args, .conn = s->conn };
+	esp_outcome o;
+	esp_status st;
+
+	s->smtp->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
+	if (o.verdict >= ESP_VERDICT_DEFER) {
+		int reject = o.verdict == ESP_VERDICT_REJECT;
+		st = reply_str(s, reject ? 554 : 421, reject ? "5.7.1" : "4.7.1",
+		               o.answer.text.len ? o.answer.text : ESP_STR("not from you, not now"));
+		return st == ESP_OK ? ESP_ECLOSED : st;
+	}
+	if (s->role == SMTP_MX && s->conn->api->peek(s->conn).len) {
+		st = reply(s, 554, "5.5.0", "you spoke before the greeting (RFC 5321 3.1)");
+		return st == ESP_OK ? ESP_ECLOSED : st;
+	}
+	s->greeted = 1;
+	{
+		char room[SMTP_NAME_MAX + 32];
+		esp_buf b;
+		esp_buf_init_fixed(&b, room, sizeof room);
+		(void)esp_buf_add_str(&b, s->smtp->hostname);
+		(void)esp_buf_add_z(&b, " ESMTP ESP");
+		return reply_str(s, 220, NULL, esp_buf_str(&b));
+	}
+}
+
+static esp_status goodbye(struct session *s, const char *enhanced, const char *text)
+{
+	esp_status st = reply(s, 421, enhanced, text);
+
+	return st == ESP_OK ? ESP_ECLOSED : st;
+}
+
+/* Lines that can be no command: say so, count it; the core ends a line that is far too long. */
+static esp_status bad_line(struct session *s, esp_status st)
+{
+	if (st == ESP_E2BIG)
+		return reply_error(s, 500, "5.5.2", "the line is too long");
+	/* bare CR or LF where a command should end: somebody smuggles, or does not speak SMTP */
+	st = reply(s, 500, "5.5.2", "a bare CR, LF or NUL in a command line");
+	return st == ESP_OK ? ESP_ECLOSED : st;
+}
+
+static esp_status run_lines(struct session *s)
+{
+	const esp_conn_api *conn = s->conn->api;
+	esp_str line;
+	esp_status st = ESP_OK;
+
+	while (st == ESP_OK) {
+		st = conn->line(s->conn, &line);
+		if (st == ESP_EAGAIN)
+			return ESP_OK;
+		if (st == ESP_OK)
+			st = command_run(s, line);
+		else if (st == ESP_E2BIG || st == ESP_EPROTO)
+			st = bad_line(s, st);
+	}
+	return st;
+}
+
+static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
+{
+	struct session *s = c->session;
+	esp_status st = ESP_OK;
+
+	if (!s && !(s = session_new(self, c)))
+		return ESP_ENOMEM;
+	if (s->magic != SESSION_MAGIC)
+		abort();
+	if (why & ESP_CONN_OVERLOAD)
+		return goodbye(s, "4.3.2", "too many connections, try again later");
+	if (why & ESP_CONN_OPENED) {
+		c->api->set_idle(c, s->smtp->idle);
+		st = greet(s);
+	}
+	if (st == ESP_OK && (why & (ESP_CONN_INPUT | ESP_CONN_RESUMED)))
+		st = run_lines(s);
+	if (st != ESP_OK)
+		return st;
+	if (why & ESP_CONN_EOF)
+		return ESP_ECLOSED;
+	if (why & ESP_CONN_DRAIN)
+		return goodbye(s, "4.3.2", "this server is going down, try again");
+	if (why & ESP_CONN_TIMEOUT)
+		return goodbye(s, "4.4.2", "you were silent too long");
+	return ESP_OK;
+}
+
+static void on_closed(esp_module *self, esp_conn *c)
+{
+	struct session *s = c->session;
+
+	(void)self;
+	if (!s)
+		return;
+	session_reset(s);
+	s->magic = 0;
+	free(s);
+	c->session = NULL;
+}
+
+/* --- handover -------------------------------------------------------------------------------------------------- */
+
+#define HANDOVER_VERSION 1u
+struct frozen {
+	uint32_t role, errors, commands;
+	uint8_t extended, greeted, pad[2];
+	uint16_t helo_len, login_len;
+	esp_id account;
+	char helo[SMTP_NAME_MAX], login[SMTP_NAME_MAX];
+};
+
+static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
+{
+	struct session *s = c->session;
+	struct frozen *f = out;
+
+	if (s->txn || cap < sizeof *f)
+		return ESP_EBUSY;          /* a transaction keeps the snapshot it began with */
+	*f = (struct frozen){ .role = s->role, .errors = s->errors, .commands = s->commands, .extended = s->extended,
+	                      .greeted = s->greeted, .helo_len = s->helo_len, .login_len = s->login_len, .account = s->account };
+	memcpy(f->helo, s->helo, sizeof f->helo);
+	memcpy(f->login, s->login, sizeof f->login);
+	*ret_len = sizeof *f;
+	on_closed(self, c);
+	return ESP_OK;
+}
+
+static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_t len)
+{
+	struct frozen f;
+	struct session *s;
+
+	if (len != sizeof f)
+		return ESP_EPROTO;
+	memcpy(&f, blob, sizeof f);
+	if ((f.role != SMTP_MX && f.role != SMTP_SUBMISSION) || f.helo_len > SMTP_NAME_MAX || f.login_len > SMTP_NAME_MAX)
+		return ESP_EPROTO;
+	s = session_new(self, c);
+	if (!s)
+		return ESP_ENOMEM;
+	s->role = f.role;
+	s->errors = f.errors;
+	s->commands = f.commands;
+	s->extended = f.extended;
+	s->greeted = f.greeted;
+	s->helo_len = f.helo_len;
+	s->login_len = f.login_len;
+	s->account = f.account;
+	memcpy(s->helo, f.helo, sizeof s->helo);
+	memcpy(s->login, f.login, sizeof s->login);
+	return ESP_OK;
+}
+
+const esp_protocol smtp_protocol = {
+	.size = sizeof smtp_protocol, .alpn = "smtp", .handover = HANDOVER_VERSION, .max_line = 2048,
+	.session = on_session, .closed = on_closed, .freeze = on_freeze, .thaw = on_thaw,
+};

@@ -1,0 +1,85 @@
+/* smtp - what the files of protocol/smtp share. */
+#ifndef ESP_PROTOCOL_SMTP_H
+#define ESP_PROTOCOL_SMTP_H
+
+#include <esp/accept.h>
+#include <esp/auth.h>
+#include <esp/directory.h>
+#include <esp/hook.h>
+#include <esp/mail.h>
+#include <esp/metric.h>
+#include <esp/mail/smtp.h>
+
+struct smtp {
+	esp_core core;
+	esp_module *self;
+	const esp_listen_api *listen;
+	const esp_hook_api *hook;
+	const esp_mail_api *mail;
+	const esp_metric_api *metric;
+	esp_binding accept, blob, directory, auth;
+	esp_str hostname;
+	uint64_t max_size;
+	uint32_t max_rcpt, max_rcpt_unauth, max_hops;
+	uint32_t soft_errors, hard_errors;
+	esp_nsec idle;
+	int bare_newline_ok;
+	esp_metric accepted, rejected, deferred, discarded;
+};
+
+enum smtp_role { SMTP_MX = 1, SMTP_SUBMISSION };
+
+#define SESSION_MAGIC 0x50544d53u
+#define SMTP_NAME_MAX 256u
+
+/* One client.  Everything about the message under way is in `txn` and `writer`; reset() is their only end. */
+struct session {
+	uint32_t magic;
+	enum smtp_role role;
+	struct smtp *smtp;
+	esp_conn *conn;
+	esp_txn *txn;
+	uint32_t errors, commands;
+	uint64_t declared;         /* SIZE of MAIL; 0: not said */
+	uint8_t extended, greeted, quit;
+	uint16_t helo_len, login_len;
+	esp_id account;
+	char helo[SMTP_NAME_MAX], login[SMTP_NAME_MAX];
+};
+
+static inline esp_str session_helo(const struct session *s) { return (esp_str){ s->helo, s->helo_len }; }
+static inline esp_str session_login(const struct session *s) { return (esp_str){ s->login, s->login_len }; }
+
+/* session.c */
+extern const esp_protocol smtp_protocol;
+/*! \brief Give the transaction up, whatever state it is in. */
+void session_reset(struct session *s);
+
+/* reply.c: the one writer of replies.  All may suspend; a negative status means the connection is gone. */
+ESP_CHECKED esp_status reply(struct session *s, uint32_t code, const char *enhanced, const char *text);
+ESP_CHECKED esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text);
+/*! \brief A reply that counts as the client's mistake: slows down, and ends the session after too many. */
+ESP_CHECKED esp_status reply_error(struct session *s, uint32_t code, const char *enhanced, const char *text);
+/*! \brief What a chain decided, when it says no (DEFER, REJECT); the point's default text when the hook gave none. */
+ESP_CHECKED esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what);
+/*! \brief The one table from internal status to reply. */
+ESP_CHECKED esp_status reply_status(struct session *s, esp_status st);
+
+/* command.c: one function a verb; ESP_ECLOSED ends the session. */
+ESP_CHECKED esp_status command_run(struct session *s, esp_str line);
+/* auth.c, data.c */
+ESP_CHECKED esp_status command_auth(struct session *s, esp_str args);
+ESP_CHECKED esp_status command_data(struct session *s, esp_str args);
+/* rcpt.c */
+ESP_CHECKED esp_status command_rcpt(struct session *s, esp_str args);
+
+/* relay.c */
+enum relay { RELAY_YES = 0, RELAY_DENIED, RELAY_NO_QUEUE };
+/*! \brief May this session send mail to somebody who is not ours?  The only place that says so. */
+enum relay may_relay(const struct session *s);
+
+/* trace.c */
+/*! \brief The Received field of this message (RFC 5321 4.4), with its CRLF, in the transaction's arena. */
+ESP_CHECKED esp_status trace_received(const struct session *s, esp_str *ret);
+
+#endif
