@@ -236,7 +236,8 @@ static void on_input(struct conn *c)
 			break;          /* level triggered; only TLS may hold back what it already read */
 	}
 	if (rc != ESP_OK && rc != ESP_EAGAIN && rc != ESP_ECLOSED) {
-		conn_kill(c);
+		c->broken = true;
+		conn_retire(c);
 	} else if (input_ready(&c->in, conn_max_line(c))) {
 		conn_wake(c, ESP_CONN_INPUT);
 	} else if (c->eof) {
@@ -334,7 +335,7 @@ static void session_end(struct conn *c)
 void conn_retire(struct conn *c)
 {
 	struct listener *l = c->listener;
-	esp_nsec linger = c->broken || c->eof ? 0 : CONN_LINGER_TIME;
+	esp_nsec linger = c->killed || c->eof ? 0 : CONN_LINGER_TIME;  /* a TLS alert wants to arrive, too */
 
 	ESP_ASSERT(c->state != CONN_LINGER);
 	list_remove(&c->link);
@@ -381,7 +382,7 @@ void conn_kill(struct conn *c)
 {
 	if (c->state == CONN_LINGER)
 		return;
-	c->broken = true;
+	c->broken = c->killed = true;
 	if (c->state == CONN_RUNNING || (c->state == CONN_READY && !list_linked(&c->link)))
 		shutdown(c->fd, SHUT_RDWR);     /* whoever waits for the socket wakes and finds it broken */
 	else
@@ -431,7 +432,7 @@ void conn_free_all(struct net_worker *nw)
 		if (!c)
 			continue;
 		if (c->state != CONN_LINGER) {
-			c->broken = true;
+			c->broken = c->killed = true;
 			conn_retire(c);
 		}
 		conn_destroy(c);

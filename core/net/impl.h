@@ -111,6 +111,7 @@ struct conn {
 	uint8_t state;
 	bool eof;                       /* the peer sent its end */
 	bool broken;                    /* the socket is unusable: write nothing more */
+	bool killed;                    /* by conn_kill(): no lingering */
 	bool handshaking;               /* holds a slot of the handshake cap */
 	bool boundary;                  /* RUNNING, but between two calls of session() */
 	bool eof_told, authenticated, stalled;

@@ -18,20 +18,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct test_options { int signal; double timeout; int disabled; };
-struct test_entry { struct test_entry *next; const char *name; void (*fn)(void); struct test_options options; };
-static struct test_entry *test_all;
-
-#define Test(suite, test, ...) \
-	static void suite##_##test(void); \
-	__attribute__((constructor)) static void suite##_##test##_register(void) \
-	{ \
-		static struct test_entry e = { .name = #suite "/" #test, .fn = suite##_##test, .options = { .disabled = 0, __VA_ARGS__ } }; \
-		e.next = test_all; \
-		test_all = &e; \
-	} \
-	static void suite##_##test(void)
-
 #define test_check(cond, text, ...) \
 	do { if (!(cond)) { fprintf(stderr, "%s:%d: %s ", __FILE__, __LINE__, text); \
 		fprintf(stderr, " " __VA_ARGS__); fputc('\n', stderr); _exit(1); } } while (0)
@@ -47,6 +33,22 @@ static struct test_entry *test_all;
 #define cr_assert_not_null(a, ...) test_check((a) != NULL, #a " is not NULL", __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) test_check(strcmp(a, b) == 0, #a " equals " #b, __VA_ARGS__)
 #define cr_assert_fail(...) test_check(0, "failed:", __VA_ARGS__)
+
+/* Files that only assert, beside the one that has the tests, define TEST_HELPER first. */
+#if !defined(TEST_HELPER)
+struct test_options { int signal; double timeout; int disabled; };
+struct test_entry { struct test_entry *next; const char *name; void (*fn)(void); struct test_options options; };
+static struct test_entry *test_all;
+
+#define Test(suite, test, ...) \
+	static void suite##_##test(void); \
+	__attribute__((constructor)) static void suite##_##test##_register(void) \
+	{ \
+		static struct test_entry e = { .name = #suite "/" #test, .fn = suite##_##test, .options = { .disabled = 0, __VA_ARGS__ } }; \
+		e.next = test_all; \
+		test_all = &e; \
+	} \
+	static void suite##_##test(void)
 
 static int test_run(const struct test_entry *t)
 {
@@ -84,5 +86,6 @@ int main(int argc, char **argv)
 	printf("[====] Synthesis: Tested: %d | Passing: %d | Failing: %d\n", run, run - failed, failed);
 	return failed != 0;
 }
+#endif
 #endif
 #endif

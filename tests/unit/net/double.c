@@ -1,4 +1,5 @@
 /* tests/unit/net/double.c - the server around the tests and their client's side.  See double.h. */
+#define TEST_HELPER
 #include "double.h"
 
 #include <arpa/inet.h>

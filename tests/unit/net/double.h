@@ -7,7 +7,6 @@
 #ifndef TESTS_UNIT_NET_DOUBLE_H
 #define TESTS_UNIT_NET_DOUBLE_H
 
-#include <criterion/criterion.h>
 #include <stdatomic.h>
 
 #include "core/base/arena.h"
@@ -15,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/loop/loop.h"
 #include "core/net/net.h"
+#include "tests/support/test.h"
 
 struct double_opts {
 	uint32_t workers;               /* 0: 1 */

@@ -4,6 +4,7 @@
  * (topic c); USER; SLEEP ms (suspends inside session()); IDLE ms (set_idle); WHO; TLS; FILE fd n; ID; COUNT (commands
  * so far, survives a handover).  Anything else is echoed.
  */
+#define TEST_HELPER
 #include "echo.h"
 
 #include <stdio.h>
