@@ -8,7 +8,7 @@
 #include "core/bus/line.h"
 #include "core/loop/loop.h"
 
-#include <criterion/criterion.h>
+#include "tests/support/test.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

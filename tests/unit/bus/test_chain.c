@@ -129,9 +129,9 @@ static void in_fiber(void (*body)(void *arg))
 }
 
 #define CHAIN_TEST(suite, name) \
-	static void suite##_##name(void *arg); \
-	Test(suite, name, .timeout = 60) { in_fiber(suite##_##name); } \
-	static void suite##_##name(void *arg __attribute__((unused)))
+	static void suite##_##name##_body(void *arg); \
+	Test(suite, name, .timeout = 60) { in_fiber(suite##_##name##_body); } \
+	static void suite##_##name##_body(void *arg __attribute__((unused)))
 
 #define expect_str(s, want) cr_expect(esp_str_eq((s), (esp_str){ (want), strlen(want) }), "got \"%.*s\"", ESP_FMT(s))
 

@@ -115,9 +115,9 @@ static void in_fiber(void (*body)(void *arg))
 }
 
 #define EVENT_TEST(suite, name) \
-	static void suite##_##name(void *arg); \
-	Test(suite, name, .timeout = 60) { in_fiber(suite##_##name); } \
-	static void suite##_##name(void *arg __attribute__((unused)))
+	static void suite##_##name##_body(void *arg); \
+	Test(suite, name, .timeout = 60) { in_fiber(suite##_##name##_body); } \
+	static void suite##_##name##_body(void *arg __attribute__((unused)))
 
 #define start_bus() cr_assert_eq(bus_start(loop_observer()), ESP_OK)
 #define stop_bus() bus_stop(clock_monotonic() + 5 * ESP_SEC)

@@ -36,9 +36,9 @@ static void open_file(bool json, int32_t level, const struct log_level *levels, 
 	cr_assert_eq(log_open(&c, &err), ESP_OK, "%s", err.text);
 }
 
-TestSuite(log, .init = setup, .fini = teardown);
+#define LOG_TEST(name) Test(log, name, .init = setup, .fini = teardown, .timeout = 60)
 
-Test(log, writes_one_json_object_per_line)
+LOG_TEST(writes_one_json_object_per_line)
 {
 	esp_id id = { { 1, 2, 3 } };
 	char *text, *end;
@@ -59,7 +59,7 @@ Test(log, writes_one_json_object_per_line)
 	free(text);
 }
 
-Test(log, json_is_valid_for_every_byte_in_every_place)
+LOG_TEST(json_is_valid_for_every_byte_in_every_place)
 {
 	char *text;
 	size_t lines = 0;
@@ -77,7 +77,7 @@ Test(log, json_is_valid_for_every_byte_in_every_place)
 	free(text);
 }
 
-Test(log, text_lines_start_with_time_and_level)
+LOG_TEST(text_lines_start_with_time_and_level)
 {
 	char *text;
 	int year, ms;
@@ -91,7 +91,7 @@ Test(log, text_lines_start_with_time_and_level)
 	free(text);
 }
 
-Test(log, a_line_that_is_too_long_is_cut_at_a_field_and_stays_valid)
+LOG_TEST(a_line_that_is_too_long_is_cut_at_a_field_and_stays_valid)
 {
 	esp_field fields[20];
 	static char big[5000];
@@ -109,7 +109,7 @@ Test(log, a_line_that_is_too_long_is_cut_at_a_field_and_stays_valid)
 	free(text);
 }
 
-Test(log, levels_are_per_module)
+LOG_TEST(levels_are_per_module)
 {
 	const struct log_level levels[] = { { "smtp", ESP_LOG_DEBUG }, { "imap", ESP_LOG_ERROR } };
 	esp_module smtp = { .name = "smtp" }, imap = { .name = "imap" };
@@ -130,7 +130,7 @@ Test(log, levels_are_per_module)
 	free(text);
 }
 
-Test(log, reads_fields_of_another_size)
+LOG_TEST(reads_fields_of_another_size)
 {
 	struct { esp_field f; char later[24]; } wide[2] = { { ESP_FINT("a", 1), "x" }, { ESP_FINT("b", 2), "y" } };
 	char *text;
@@ -142,7 +142,7 @@ Test(log, reads_fields_of_another_size)
 	free(text);
 }
 
-Test(log, limits_identical_lines_and_says_how_many)
+LOG_TEST(limits_identical_lines_and_says_how_many)
 {
 	struct log_summary s;
 	struct log_sink *sink = calloc(1, sizeof *sink);
@@ -170,7 +170,7 @@ Test(log, limits_identical_lines_and_says_how_many)
 	free(line);
 }
 
-Test(log, the_summary_is_a_line_of_the_log)
+LOG_TEST(the_summary_is_a_line_of_the_log)
 {
 	char *text;
 
@@ -185,7 +185,7 @@ Test(log, the_summary_is_a_line_of_the_log)
 	free(text);
 }
 
-Test(log, reopens_its_file_after_rotation)
+LOG_TEST(reopens_its_file_after_rotation)
 {
 	esp_err err = ESP_ERR_INIT;
 	char *text;
@@ -207,7 +207,7 @@ Test(log, reopens_its_file_after_rotation)
 	cr_expect_eq(st.st_mode & 0007, 0, "others may read the log");
 }
 
-Test(log, keeps_its_target_when_a_new_one_cannot_be_opened)
+LOG_TEST(keeps_its_target_when_a_new_one_cannot_be_opened)
 {
 	const struct log_config bad = { .target = LOG_TO_FILE, .path = "/nowhere/at/all" }, none = { .target = LOG_TO_FILE };
 	esp_err err = ESP_ERR_INIT;
@@ -223,7 +223,7 @@ Test(log, keeps_its_target_when_a_new_one_cannot_be_opened)
 	free(text);
 }
 
-Test(log, speaks_to_the_journal_socket)
+LOG_TEST(speaks_to_the_journal_socket)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct log_config c = { .target = LOG_TO_JOURNAL, .path = path };
@@ -264,7 +264,7 @@ static void through_the_observer(void *arg)
 	log_line(ESP_LOG_INFO, "thread", "written directly");
 }
 
-Test(log, queued_lines_of_all_threads_arrive_whole_and_in_order, .timeout = 60)
+LOG_TEST(queued_lines_of_all_threads_arrive_whole_and_in_order)
 {
 	int last[WRITERS] = { -1, -1, -1 }, n = 0;
 	char *text;
@@ -303,7 +303,7 @@ static void flood(void *arg)
 	log_detach();
 }
 
-Test(log, drops_and_counts_what_its_queue_cannot_hold, .timeout = 60)
+LOG_TEST(drops_and_counts_what_its_queue_cannot_hold)
 {
 	struct text t = { 0 };
 	char *text;
