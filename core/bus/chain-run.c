@@ -1,14 +1,16 @@
 /* core/bus/chain-run.c - asking the hooks of a chain (see chain.h).
  *
- * Thread: a worker, in the fiber of the session or transaction.  Time is the coarse clock (a few ns to read, 1 to
- * 4 ms old); one call in HOOK_SAMPLE is measured exactly.  A hook that is still running at its deadline without
- * suspending cannot be stopped, but its answer is not taken, it is counted and named.
+ * Thread: a worker, in the fiber of the session or transaction.  No clock is read: time is the later one of the loop's
+ * (fresh after a suspension) and the watchdog's (moves while this thread does not); one call in HOOK_SAMPLE is measured.
+ * A hook that is still running at its deadline without suspending cannot be stopped, but its answer is not taken, it is
+ * counted and named.
  * Errors: none; what goes wrong with a hook becomes its failure policy, what goes wrong with memory becomes DEFER.
  */
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/bus/chain-priv.h"
 #include "core/loop/fiber.h"
+#include "core/loop/loop.h"
 #include "core/loop/owner.h"
 
 #include <string.h>
@@ -22,6 +24,14 @@ struct call {
 	esp_verdict verdict;      /* never FAIL after judge() */
 	const char *why;          /* NULL: the hook's own answer */
 	esp_answer answer;
+};
+
+/* Who asks. */
+struct asking {
+	const struct chain *c;
+	const void *args;
+	struct fiber *f;
+	esp_nsec limit;           /* the deadline of who asks: 0 or what no hook may outlast */
 };
 
 struct group {
@@ -40,27 +50,30 @@ struct group {
 	} m[];
 };
 
-/* The call itself, between a breadcrumb and a deadline.  `now` is coarse; returns the coarse time after it. */
-static esp_nsec enter(const struct chain *c, const struct hook_entry *e, const void *args, esp_answer *answer,
-                      esp_nsec now, esp_verdict *ret, bool *ret_late)
-{
-	const _Atomic uint64_t *cell = metric_cell(e->calls[0].v & METRIC_INDEX_MASK);
-	bool timed = unlikely(!cell || (atomic_load_explicit(cell, memory_order_relaxed) & (HOOK_SAMPLE - 1)) == 0);
-	esp_nsec start = timed ? clock_monotonic() : 0;
-	esp_nsec before = fiber_deadline();
-	esp_nsec deadline = clock_earlier(before, now + e->hook.timeout);
-	struct breadcrumb crumb = breadcrumb_enter(e->instance, c->at->name);
+static const struct call fresh_call = { .answer = { .size = sizeof(esp_answer) } };
+static const esp_outcome nothing_said = { .size = sizeof nothing_said, .answer = { .size = sizeof(esp_answer) } };
 
-	fiber_set_deadline(deadline);
-	*ret = e->hook.run.any(e->module, args, answer);
-	fiber_set_deadline(before);
-	breadcrumb_leave(crumb);
-	if (timed)
-		metric_observe(e->seconds, (double)(clock_monotonic() - start) / 1e9);
-	/* the coarse clock may lag behind the timer that cut a suspension short: look closely when the hook gave up */
-	now = unlikely(*ret == ESP_VERDICT_FAIL) ? clock_monotonic() : clock_coarse();
-	*ret_late = now >= deadline;
-	return now;
+static inline esp_nsec time_of(const struct fiber *f)
+{
+	esp_nsec lazy = atomic_load_explicit(&loop_lazy_now, memory_order_relaxed);
+
+	return f->worker->now > lazy ? f->worker->now : lazy;
+}
+
+static struct asking asking_begin(const struct chain *c, const void *args, struct breadcrumb *ret_was)
+{
+	struct asking q = { c, args, fiber_self(), 0 };
+
+	ESP_ASSERT(q.f != NULL);
+	q.limit = q.f->deadline;
+	*ret_was = breadcrumb_enter(NULL, c->at->name);
+	return q;
+}
+
+static void asking_end(const struct asking *q, struct breadcrumb was)
+{
+	q->f->deadline = q->limit;
+	breadcrumb_leave(was);
 }
 
 static void hook_failed(const struct chain *c, struct call *call)
@@ -97,25 +110,49 @@ static void judge(const struct chain *c, struct call *call, bool late)
 		hook_failed(c, call);
 }
 
-/* Ask one hook; its answer is in *call and still points into the hook's memory. */
-static esp_nsec ask(const struct chain *c, struct call *call, const void *args, esp_nsec now)
+/* What is not the plain CONTINUE of nearly every call. */
+static __attribute__((noinline)) void ask_slowly(const struct asking *q, struct call *call, esp_nsec deadline)
+{
+	/* the loop's time may lag behind the timer that cut a suspension short: look closely when the hook gave up */
+	esp_nsec now = call->verdict == ESP_VERDICT_FAIL ? clock_monotonic() : time_of(q->f);
+
+	q->f->deadline = q->limit;
+	judge(q->c, call, now >= deadline);
+}
+
+static __attribute__((noinline)) void left_out(const struct asking *q, struct call *call)
+{
+	call->why = "the module was left out after crashes";
+	hook_failed(q->c, call);
+}
+
+/* Ask one hook; its answer is in *call and still points into the hook's memory.  The fiber's deadline stays the hook's
+ * until asking_end(). */
+static inline void ask(const struct asking *q, struct call *call)
 {
 	const struct hook_entry *e = call->e;
-	bool late;
+	_Atomic uint64_t *cell = metric_cell(e->calls[0].v & METRIC_INDEX_MASK);
+	uint64_t count = likely(cell != NULL) ? atomic_load_explicit(cell, memory_order_relaxed) : 0;
+	esp_nsec deadline = clock_earlier(q->limit, time_of(q->f) + e->hook.timeout), start = 0;
 
 	if (unlikely(!e->module)) {
-		call->why = "the module was left out after crashes";
-		hook_failed(c, call);
-		return now;
+		left_out(q, call);
+		return;
 	}
-	now = enter(c, e, args, &call->answer, now, &call->verdict, &late);
-	if (likely(call->verdict == ESP_VERDICT_CONTINUE && !late && answer_empty(&call->answer))) {
+	q->f->deadline = deadline;
+	__atomic_store_n(&q->f->crumb.module, e->instance, __ATOMIC_RELAXED);
+	if (unlikely(count % HOOK_SAMPLE == 0))
+		start = clock_monotonic();
+	call->verdict = e->hook.run.any(e->module, q->args, &call->answer);
+	if (unlikely(start))
+		metric_observe(e->seconds, (double)(clock_monotonic() - start) / 1e9);
+	if (likely(call->verdict == ESP_VERDICT_CONTINUE && time_of(q->f) < deadline && answer_empty(&call->answer))) {
 		call->why = NULL;
-		metric_count_if(e->calls[0]);
-		return now;
+		if (likely(cell && e->calls[0].v))   /* read again: the hook may have suspended and others been counted */
+			atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + 1, memory_order_relaxed);
+		return;
 	}
-	judge(c, call, late);
-	return now;
+	ask_slowly(q, call, deadline);
 }
 
 /* --- groups ------------------------------------------------------------------------------------------ */
@@ -154,8 +191,11 @@ static void stop_others(struct group *g, const struct member *by)
 static void member_run(struct member *m)
 {
 	struct group *g = m->group;
+	struct breadcrumb was;
+	struct asking q = asking_begin(g->c, g->args, &was);
 
-	ask(g->c, &m->call, g->args, clock_coarse());
+	ask(&q, &m->call);
+	asking_end(&q, was);
 	if (!m->call.why && keep_answer(&m->call.answer, g->arena) != ESP_OK) {
 		m->call.why = "no memory";
 		hook_failed(g->c, &m->call);
@@ -266,40 +306,40 @@ static void no_memory(esp_outcome *o)
 
 void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_outcome *ret)
 {
-	struct call call = { .answer = { .size = sizeof call.answer } };
-	esp_nsec now;
+	struct call call;
+	struct breadcrumb was;
+	struct asking q;
 	bool ended = false;
 
 	MAGIC_CHECK(c, CHAIN_MAGIC);
-	memset(ret, 0, sizeof *ret);
-	ret->size = sizeof *ret;
-	ret->answer.size = sizeof ret->answer;
+	memcpy(ret, &nothing_said, sizeof *ret);
 	if (c->n == 0)
 		return;
-	now = clock_coarse();
+	memcpy(&call, &fresh_call, sizeof call);
+	q = asking_begin(c, args, &was);
 	for (const struct step *s = c->steps; s < c->steps + c->nsteps; s++) {
 		esp_verdict v = ESP_VERDICT_CONTINUE;
 		esp_status st = ESP_OK;
 
 		if (s->n > 1) {
+			q.f->deadline = q.limit;
 			st = run_group(c, s, ended, args, arena, ret, &v);
-			now = clock_coarse();
 		} else if (!ended || (c->entries[s->first].hook.flags & ESP_HOOK_MUST_RUN)) {
 			call.e = &c->entries[s->first];
-			now = ask(c, &call, args, now);
+			ask(&q, &call);
 			if (likely(call.verdict == ESP_VERDICT_CONTINUE && answer_empty(&call.answer)))
 				continue;
 			if (!call.e->shadow) {
 				v = call.verdict;
 				st = outcome_merge(ret, v, &call.answer, call.e->instance, arena);
 			}
-			memset(&call.answer, 0, sizeof call.answer);
-			call.answer.size = sizeof call.answer;
+			memcpy(&call, &fresh_call, sizeof call);
 		}
 		if (unlikely(st != ESP_OK))
 			no_memory(ret);
 		ended |= verdict_ends(v) || st != ESP_OK;
 	}
+	asking_end(&q, was);
 }
 
 /* --- esp.hook/1 -------------------------------------------------------------------------------------- */
@@ -319,9 +359,7 @@ static void api_run(esp_point point, const void *args, esp_arena *arena, esp_out
 		chain_run(c, args, arena, ret);
 		return;
 	}
-	memset(ret, 0, sizeof *ret);
-	ret->size = sizeof *ret;
-	ret->answer.size = sizeof ret->answer;
+	*ret = nothing_said;
 }
 
 const esp_hook_api hook_api = {

@@ -108,12 +108,6 @@ const char *answer_fault(const esp_answer *a)
 	return NULL;
 }
 
-bool answer_empty(const esp_answer *a)
-{
-	return !a->has_score && !a->nheaders && !a->ntags && !a->folder.len && !a->text.len && !a->reason.len &&
-	       !a->smtp_code && !a->enhanced[0];
-}
-
 /* Copy what a peer or a log will see on one line: control characters become spaces. */
 static esp_status copy_line(esp_arena *arena, esp_str s, esp_str *ret)
 {

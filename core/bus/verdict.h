@@ -49,8 +49,12 @@ enum { ANSWER_HEADERS_MAX = 64, ANSWER_TAGS_MAX = 256, ANSWER_HEADER_BYTES = 163
 
 /*! \brief NULL, or why an answer cannot be used: too many headers or tags, a header that would break the message. */
 const char *answer_fault(const esp_answer *a);
-/*! \brief Did the hook write anything into it? */
-bool answer_empty(const esp_answer *a);
+/*! \brief Did the hook leave it as it was given? */
+static inline bool answer_empty(const esp_answer *a)
+{
+	return ((uint64_t)(uint32_t)a->has_score | a->nheaders | a->ntags | a->folder.len | a->text.len | a->reason.len |
+	        a->smtp_code | a->enhanced[0]) == 0;
+}
 /*! \brief Merge the next answer of the chain, in chain order, into the outcome: scores are added, headers and tags
  *  appended, and when `v` is stricter than what stood, code, text and reason are replaced and `by` is named.
  *  The folder is that of the last CONTINUE, as long as nothing stricter stands.  Everything is copied into the

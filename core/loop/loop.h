@@ -55,6 +55,9 @@ struct loop_stall {
 void loop_on_stall(void (*cb)(const struct loop_stall *s));
 /*! \brief "worker-1 busy 812 ms in filter_x at message (fiber smtp)". */
 void loop_stall_text(const struct loop_stall *s, char *buf, size_t cap);
+/*! \brief Monotonic time as of the watchdog's last look: a load, at most loop_config.stall / 2 old while the control
+ *  loop moves.  For noticing that much time has passed where reading a clock would cost too much.  0: no watchdog. */
+extern _Atomic esp_nsec loop_lazy_now;
 /*! \brief [any] Stalls since the start. */
 uint64_t loop_stalls(void);
 

@@ -25,6 +25,8 @@ static struct {
 	_Atomic uint64_t stalls;
 } watchdog;
 
+_Alignas(64) _Atomic esp_nsec loop_lazy_now;
+
 void loop_on_stall(void (*cb)(const struct loop_stall *s)) { watchdog.on_stall = cb; }
 uint64_t loop_stalls(void) { return atomic_load(&watchdog.stalls); }
 
@@ -103,6 +105,7 @@ static void on_tick(struct timer *t)
 	struct worker *w;
 	uint32_t i;
 
+	atomic_store_explicit(&loop_lazy_now, now, memory_order_relaxed);
 	for (i = 1; (w = loop_by_number(i)); i++) /* not ourselves: we move */
 		look_at(w, &watchdog.of[i], now);
 	watchdog_again(t);
