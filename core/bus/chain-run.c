@@ -32,6 +32,7 @@ struct asking {
 	const void *args;
 	struct fiber *f;
 	esp_nsec limit;           /* the deadline of who asks: 0 or what no hook may outlast */
+	const char *was_module, *was_point;
 };
 
 struct group {
@@ -60,20 +61,24 @@ static inline esp_nsec time_of(const struct fiber *f)
 	return f->worker->now > lazy ? f->worker->now : lazy;
 }
 
-static struct asking asking_begin(const struct chain *c, const void *args, struct breadcrumb *ret_was)
+/* The fiber's own breadcrumb and deadline are kept in two words each, set once per hook and put back at the end. */
+static inline void asking_begin(struct asking *q, const struct chain *c, const void *args)
 {
-	struct asking q = { c, args, fiber_self(), 0 };
-
-	ESP_ASSERT(q.f != NULL);
-	q.limit = q.f->deadline;
-	*ret_was = breadcrumb_enter(NULL, c->at->name);
-	return q;
+	q->c = c;
+	q->args = args;
+	q->f = fiber_self();
+	ESP_ASSERT(q->f != NULL);
+	q->limit = q->f->deadline;
+	q->was_module = q->f->crumb.module;
+	q->was_point = q->f->crumb.point;
+	__atomic_store_n(&q->f->crumb.point, c->at->name, __ATOMIC_RELAXED);
 }
 
-static void asking_end(const struct asking *q, struct breadcrumb was)
+static inline void asking_end(const struct asking *q)
 {
 	q->f->deadline = q->limit;
-	breadcrumb_leave(was);
+	__atomic_store_n(&q->f->crumb.module, q->was_module, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->f->crumb.point, q->was_point, __ATOMIC_RELAXED);
 }
 
 static void hook_failed(const struct chain *c, struct call *call)
@@ -191,11 +196,11 @@ static void stop_others(struct group *g, const struct member *by)
 static void member_run(struct member *m)
 {
 	struct group *g = m->group;
-	struct breadcrumb was;
-	struct asking q = asking_begin(g->c, g->args, &was);
+	struct asking q;
 
+	asking_begin(&q, g->c, g->args);
 	ask(&q, &m->call);
-	asking_end(&q, was);
+	asking_end(&q);
 	if (!m->call.why && keep_answer(&m->call.answer, g->arena) != ESP_OK) {
 		m->call.why = "no memory";
 		hook_failed(g->c, &m->call);
@@ -306,9 +311,8 @@ static void no_memory(esp_outcome *o)
 
 void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_outcome *ret)
 {
-	struct call call;
-	struct breadcrumb was;
-	struct asking q;
+	struct call call __attribute__((uninitialized));   /* set below: zeroing it twice would cost as much as a hook */
+	struct asking q __attribute__((uninitialized));
 	bool ended = false;
 
 	MAGIC_CHECK(c, CHAIN_MAGIC);
@@ -316,7 +320,7 @@ void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_ou
 	if (c->n == 0)
 		return;
 	memcpy(&call, &fresh_call, sizeof call);
-	q = asking_begin(c, args, &was);
+	asking_begin(&q, c, args);
 	for (const struct step *s = c->steps; s < c->steps + c->nsteps; s++) {
 		esp_verdict v = ESP_VERDICT_CONTINUE;
 		esp_status st = ESP_OK;
@@ -339,7 +343,7 @@ void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_ou
 			no_memory(ret);
 		ended |= verdict_ends(v) || st != ESP_OK;
 	}
-	asking_end(&q, was);
+	asking_end(&q);
 }
 
 /* --- esp.hook/1 -------------------------------------------------------------------------------------- */

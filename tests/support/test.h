@@ -32,13 +32,28 @@
 #define cr_assert_null(a, ...) test_check((a) == NULL, #a " is NULL", __VA_ARGS__)
 #define cr_assert_not_null(a, ...) test_check((a) != NULL, #a " is not NULL", __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) test_check(strcmp(a, b) == 0, #a " equals " #b, __VA_ARGS__)
+#define cr_assert_str_neq(a, b, ...) test_check(strcmp(a, b) != 0, #a " differs from " #b, __VA_ARGS__)
+#define cr_assert_float_eq(a, b, e, ...) test_check((a) - (b) <= (e) && (b) - (a) <= (e), #a " == " #b, __VA_ARGS__)
 #define cr_assert_fail(...) test_check(0, "failed:", __VA_ARGS__)
+#define cr_expect cr_assert
+#define cr_expect_not cr_assert_not
+#define cr_expect_eq cr_assert_eq
+#define cr_expect_neq cr_assert_neq
+#define cr_expect_lt cr_assert_lt
+#define cr_expect_leq cr_assert_leq
+#define cr_expect_gt cr_assert_gt
+#define cr_expect_geq cr_assert_geq
+#define cr_expect_null cr_assert_null
+#define cr_expect_not_null cr_assert_not_null
+#define cr_expect_str_eq cr_assert_str_eq
+#define cr_expect_str_neq cr_assert_str_neq
+#define cr_expect_float_eq cr_assert_float_eq
 
 /* Files that only assert, beside the one that has the tests, define TEST_HELPER first. */
 #if !defined(TEST_HELPER)
-struct test_options { int signal; double timeout; int disabled; };
+struct test_options { int signal; double timeout; int disabled; void (*init)(void), (*fini)(void); };
 struct test_entry { struct test_entry *next; const char *name; void (*fn)(void); struct test_options options; };
-static struct test_entry *test_all;
+__attribute__((weak)) struct test_entry *test_all;   /* one list and one main() for all files of a program */
 
 #define Test(suite, test, ...) \
 	static void suite##_##test(void); \
@@ -59,7 +74,11 @@ static int test_run(const struct test_entry *t)
 	pid = fork();
 
 	if (pid == 0) {
+		if (t->options.init)
+			t->options.init();
 		t->fn();
+		if (t->options.fini)
+			t->options.fini();
 		exit(0);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
@@ -69,7 +88,8 @@ static int test_run(const struct test_entry *t)
 	return status == 0;
 }
 
-int main(int argc, char **argv)
+int main(int argc, char **argv);
+__attribute__((weak)) int main(int argc, char **argv)
 {
 	int run = 0, failed = 0;
 	struct test_entry *t;

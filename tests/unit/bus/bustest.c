@@ -13,17 +13,27 @@ static void on_body(void *arg)
 	loop_quit();
 }
 
-void test_in_fiber(uint32_t workers, void (*fn)(void *arg), void *arg)
+static void in_fiber(uint32_t workers, bool on_worker, void (*fn)(void *arg), void *arg)
 {
-	const struct loop_config config = { .workers = workers, .stall = ESP_SEC };
+	const struct loop_config config = { .workers = workers, .stall = 10 * ESP_MSEC };
 	struct body b = { fn, arg };
 	esp_err err = ESP_ERR_INIT;
 
 	cr_assert_eq(loop_init(&config, &err), ESP_OK, "%s", err.text);
 	cr_assert_eq(loop_start(&err), ESP_OK, "%s", err.text);
-	cr_assert_eq(worker_post_fiber(loop_control(), NULL, "test", on_body, &b), ESP_OK);
+	cr_assert_eq(worker_post_fiber(on_worker ? loop_worker(0) : loop_control(), NULL, "test", on_body, &b), ESP_OK);
 	loop_run();
 	loop_free();
+}
+
+void test_in_fiber(uint32_t workers, void (*fn)(void *arg), void *arg)
+{
+	in_fiber(workers, false, fn, arg);
+}
+
+void test_on_worker(void (*fn)(void *arg), void *arg)
+{
+	in_fiber(1, true, fn, arg);
 }
 
 void text_sink(void *arg, esp_str piece)

@@ -15,6 +15,8 @@
 
 /*! \brief Run body(arg) in a fiber of the control loop, with `workers` mail workers and an observer beside it. */
 void test_in_fiber(uint32_t workers, void (*body)(void *arg), void *arg);
+/*! \brief The same on a mail worker, under the watchdog's eyes. */
+void test_on_worker(void (*body)(void *arg), void *arg);
 
 struct text { char *p; size_t len; };
 void text_sink(void *arg, esp_str piece);

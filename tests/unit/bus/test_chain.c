@@ -122,7 +122,7 @@ static void in_fiber(void (*body)(void *arg))
 
 	cr_assert_eq(log_open(&quiet, &err), ESP_OK);
 	arena = arena_new(&test_mem, "test", 0);
-	test_in_fiber(1, body, NULL);
+	test_on_worker(body, NULL);
 	arena_free(arena);
 	clear();
 	log_close();
