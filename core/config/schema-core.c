@@ -23,6 +23,16 @@ static const esp_cfg_item log_items[] = {
 	{ .name = NULL }
 };
 
+static const esp_cfg_item drain_items[] = {
+	{ .name = "filter", .type = ESP_CFG_TIME, .min = ESP_MSEC, .max = SECONDS(86400), .def_int = SECONDS(60),
+	  .flags = ESP_CFG_LIVE, .help = "Modules filter_*: hooks that still run." },
+	{ .name = "storage", .type = ESP_CFG_TIME, .min = ESP_MSEC, .max = SECONDS(86400), .def_int = SECONDS(120),
+	  .flags = ESP_CFG_LIVE, .help = "Storage and every other kind: calls that still run." },
+	{ .name = "protocol", .type = ESP_CFG_TIME, .min = ESP_MSEC, .max = SECONDS(86400), .def_int = SECONDS(600),
+	  .flags = ESP_CFG_LIVE, .help = "Modules protocol_*: sessions that could not be handed over." },
+	{ .name = NULL }
+};
+
 static const esp_cfg_item server_items[] = {
 	{ .name = "hostname", .type = ESP_CFG_STRING, .min = 1, .max = 253, .flags = ESP_CFG_REQUIRED,
 	  .help = "The full name this server gives itself, as in its MX record and its greeting." },
@@ -43,8 +53,7 @@ static const esp_cfg_item server_items[] = {
 	  .flags = ESP_CFG_LIVE, .help = "How long an orderly stop waits for work that has begun." },
 	{ .name = "reload_timeout", .type = ESP_CFG_TIME, .min = ESP_SEC, .max = SECONDS(600), .def_int = SECONDS(30),
 	  .flags = ESP_CFG_LIVE, .help = "How long a reload may take before it is undone." },
-	{ .name = "drain_timeout", .type = ESP_CFG_TIME, .min = ESP_SEC, .max = SECONDS(86400), .def_int = SECONDS(300),
-	  .flags = ESP_CFG_LIVE,
+	{ .name = "drain", .type = ESP_CFG_GROUP, .children = drain_items,
 	  .help = "How long a replaced generation of a module may finish its work before its fibers are cancelled." },
 	{ .name = NULL }
 };

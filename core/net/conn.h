@@ -65,6 +65,8 @@ void conn_each_parked(struct net *n, void (*fn)(void *arg, struct conn *c), void
  *  blob back either, the connection is being closed. */
 ESP_CHECKED int conn_handover(struct conn *c, esp_module *next, const esp_protocol *protocol);
 
+/*! \brief [worker] Call session() with this reason (ESP_CONN_...) as soon as it can be. */
+void conn_wake(struct conn *c, unsigned why);
 /*! \brief [worker] Close without another word, as after an error of the socket (also while session() runs). */
 void conn_kill(struct conn *c);
 

@@ -1,0 +1,295 @@
+/* core/module/image-file.c - the file of a module: is it safe to run, its bytes, and what its ELF tables say.
+ *
+ * A module runs with all rights of the server: its directory and file must belong to root or to the server's user and
+ * nobody else may write them; no component of the path may be a symbolic link.  Everything is decided on open
+ * descriptors, so a file exchanged between check and use is not used.
+ * Thread: any (pool lane); blocks on the disk.
+ */
+#include "core/module/image.h"
+#include "core/module/sha256.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/base/hash.h"
+#include "core/base/status.h"
+
+/* ---- safety ------------------------------------------------------------------------------------------ */
+
+static int beneath(int dir, const char *name, int flags)
+{
+	struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC | O_NOFOLLOW), .resolve = RESOLVE_NO_SYMLINKS };
+
+	return (int)syscall(SYS_openat2, dir, name, &how, sizeof how);
+}
+
+/* Kernels before 5.6 and seccomp filters without openat2: one component at a time. */
+static int walk(const char *path)
+{
+	int at = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	while (at >= 0 && *(path += strspn(path, "/"))) {
+		char part[256];
+		size_t n = strcspn(path, "/");
+		int next;
+
+		if (n >= sizeof part) {
+			close(at);
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+		memcpy(part, path, n);
+		part[n] = '\0';
+		next = openat(at, part, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		close(at);
+		at = next;
+		path += n;
+	}
+	return at;
+}
+
+static int open_dir(const char *dir)
+{
+	int fd = beneath(AT_FDCWD, dir, O_PATH | O_DIRECTORY);
+
+	if (fd < 0 && (errno == ENOSYS || errno == EPERM || errno == E2BIG || errno == EINVAL))
+		fd = walk(dir);
+	return fd;
+}
+
+static int refuse_unsafe(const struct stat *st, const char *what, const char *path, esp_err *err)
+{
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return err_fail(err, ESP_EACCES, "%s %s belongs to user %u; it must belong to root or to the server's user: "
+		               "chown root it", what, path, (unsigned)st->st_uid);
+	if (st->st_mode & (S_IWGRP | S_IWOTH))
+		return err_fail(err, ESP_EACCES, "%s %s may be written by others (mode %04o): chmod go-w it", what, path,
+		               (unsigned)(st->st_mode & 07777));
+	return ESP_OK;
+}
+
+static bool good_name(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_");
+
+	return n > 0 && n <= IMAGE_NAME_MAX && s[n] == '\0';
+}
+
+static int open_checked_dir(const char *dir, esp_err *err)
+{
+	struct stat st;
+	int fd, rc;
+
+	if (dir[0] != '/')
+		return err_fail(err, ESP_EACCES, "module directory \"%s\" is not an absolute path", dir);
+	fd = open_dir(dir);
+	if (fd < 0)
+		return err_fail(err, errno == ENOENT ? ESP_ENOENT : ESP_EACCES, "module directory %s: %s%s", dir, strerror(errno),
+		               errno == ELOOP || errno == ENOTDIR ? " (symbolic links are not followed)" : "");
+	rc = fstat(fd, &st) < 0 ? err_fail(err, ESP_EIO, "module directory %s: %s", dir, strerror(errno))
+	                        : refuse_unsafe(&st, "module directory", dir, err);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+int image_file_open(const char *dir, const char *file, esp_err *err)
+{
+	char leaf[IMAGE_NAME_MAX + 4], path[512];
+	struct stat st;
+	int at, fd, rc;
+
+	if (!good_name(file))
+		return err_fail(err, ESP_ECONFIG, "\"%s\" is no module file name (small letters, digits, \"_\")", file);
+	at = open_checked_dir(dir, err);
+	if (at < 0)
+		return at;
+	(void)snprintf(leaf, sizeof leaf, "%s.so", file);
+	(void)snprintf(path, sizeof path, "%s/%s", dir, leaf);
+	fd = openat(at, leaf, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	rc = errno;
+	close(at);
+	if (fd < 0)
+		return err_fail(err, rc == ENOENT ? ESP_ENOENT : ESP_EACCES, "%s: %s%s", path, strerror(rc),
+		               rc == ELOOP ? " (symbolic links are not followed)" : "");
+	if (fstat(fd, &st) < 0)
+		rc = err_fail(err, ESP_EIO, "%s: %s", path, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		rc = err_fail(err, ESP_EACCES, "%s is no regular file", path);
+	else if (st.st_size == 0 || st.st_size > IMAGE_FILE_MAX)
+		rc = err_fail(err, ESP_EINVAL, "%s has %lld bytes; a module has between 1 byte and 256 MiB", path,
+		             (long long)st.st_size);
+	else
+		rc = refuse_unsafe(&st, "module file", path, err);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+/* ---- bytes --------------------------------------------------------------------------------------------- */
+
+static int write_all(int fd, const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t w = write(fd, p, n);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0)
+			return errno == ENOSPC || errno == EDQUOT ? ESP_ENOSPC : ESP_EIO;
+		p += w;
+		n -= (size_t)w;
+	}
+	return ESP_OK;
+}
+
+/* Hash the file, and copy it when `to` is a descriptor: the hash is of the very bytes that were copied. */
+int image_file_copy(int from, int to, char ret_hash[65])
+{
+	struct sha256 sha;
+	uint8_t digest[32];
+	char buf[2048];
+	off_t at = 0;
+
+	sha256_init(&sha);
+	for (;;) {
+		ssize_t n = pread(from, buf, sizeof buf, at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return ESP_EIO;
+		if (n == 0)
+			break;
+		at += n;
+		if (at > IMAGE_FILE_MAX)
+			return ESP_E2BIG;
+		sha256_add(&sha, buf, (size_t)n);
+		if (to >= 0) {
+			int rc = write_all(to, buf, (size_t)n);
+
+			if (rc < 0)
+				return rc;
+		}
+	}
+	sha256_end(&sha, digest);
+	hex_encode(ret_hash, digest, sizeof digest);
+	return ESP_OK;
+}
+
+int image_file_hash(int fd, char ret_hash[65])
+{
+	return image_file_copy(fd, -1, ret_hash);
+}
+
+/* ---- ELF ----------------------------------------------------------------------------------------------- */
+
+/* The mapped file; every access goes through at(), which is the only place that turns an offset into a pointer. */
+struct elf { const uint8_t *map; size_t size; const ElfW(Ehdr) *head; };
+
+static const void *at(const struct elf *e, uint64_t off, uint64_t n)
+{
+	return off <= e->size && n <= e->size - off ? e->map + off : NULL;
+}
+
+static const ElfW(Shdr) *section(const struct elf *e, unsigned i)
+{
+	if (e->head->e_shentsize != sizeof(ElfW(Shdr)) || i >= e->head->e_shnum || e->head->e_shoff % 8)
+		return NULL;
+	return at(e, e->head->e_shoff + (uint64_t)i * sizeof(ElfW(Shdr)), sizeof(ElfW(Shdr)));
+}
+
+/* A string of a string table, or "" when it runs out of the file. */
+static const char *string(const struct elf *e, const ElfW(Shdr) *tab, uint64_t off)
+{
+	const char *s = tab && off < tab->sh_size ? at(e, tab->sh_offset + off, tab->sh_size - off) : NULL;
+
+	return s && memchr(s, '\0', tab->sh_size - off) ? s : "";
+}
+
+static void read_symbol(const struct elf *e, const ElfW(Shdr) *names, const ElfW(Sym) *sym, struct elf_facts *ret)
+{
+	const char *name = string(e, names, sym->st_name);
+
+	if (sym->st_shndx != SHN_UNDEF && ELF64_ST_BIND(sym->st_info) == STB_GNU_UNIQUE)
+		ret->unique = true;
+	if (!strncmp(name, "__cxa_thread_atexit", 19) || !strcmp(name, "pthread_key_create") || !strcmp(name, "tss_create"))
+		ret->tls_dtors = true;
+	if (!strncmp(name, "__gxx_personality", 17) || !strncmp(name, "_Unwind_RaiseException", 22))
+		ret->cxx = true;
+}
+
+static void read_dynamic(const struct elf *e, const ElfW(Shdr) *names, const ElfW(Dyn) *d, struct elf_facts *ret)
+{
+	if (d->d_tag == DT_FLAGS_1 && d->d_un.d_val & DF_1_NODELETE)
+		ret->nodelete = true;
+	if (d->d_tag == DT_NEEDED && ret->nneeded < sizeof ret->needed / sizeof ret->needed[0]) {
+		const char *name = string(e, names, d->d_un.d_val);
+
+		if (strstr(name, "stdc++") || strstr(name, "libc++"))
+			ret->cxx = true;
+		(void)snprintf(ret->needed[ret->nneeded++], sizeof ret->needed[0], "%s", name);
+	}
+}
+
+static void read_section(const struct elf *e, const ElfW(Shdr) *s, struct elf_facts *ret)
+{
+	const ElfW(Shdr) *names = section(e, s->sh_link);
+	size_t item = s->sh_type == SHT_DYNSYM ? sizeof(ElfW(Sym)) : sizeof(ElfW(Dyn));
+	const uint8_t *p = s->sh_offset % 8 ? NULL : at(e, s->sh_offset, s->sh_size);
+
+	for (size_t i = 0; p && i < s->sh_size / item; i++) {
+		if (s->sh_type == SHT_DYNSYM)
+			read_symbol(e, names, (const ElfW(Sym) *)(const void *)(p + i * item), ret);
+		else
+			read_dynamic(e, names, (const ElfW(Dyn) *)(const void *)(p + i * item), ret);
+	}
+}
+
+static int read_elf(struct elf *e, struct elf_facts *ret)
+{
+	e->head = at(e, 0, sizeof *e->head);
+	if (!e->head || memcmp(e->head->e_ident, ELFMAG, SELFMAG) != 0 || e->head->e_type != ET_DYN ||
+	    e->head->e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32))
+		return -1;
+	for (unsigned i = 0; i < e->head->e_shnum; i++) {
+		const ElfW(Shdr) *s = section(e, i);
+
+		if (s && (s->sh_type == SHT_DYNSYM || s->sh_type == SHT_DYNAMIC))
+			read_section(e, s, ret);
+	}
+	return 0;
+}
+
+int image_file_facts(int fd, struct elf_facts *ret)
+{
+	struct elf e = { .map = NULL };
+	struct stat st;
+	void *map;
+	int rc;
+
+	memset(ret, 0, sizeof *ret);
+	if (fstat(fd, &st) < 0 || st.st_size <= 0)
+		return -1;
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (map == MAP_FAILED)
+		return -1;
+	e.map = map;
+	e.size = (size_t)st.st_size;
+	rc = read_elf(&e, ret);
+	munmap(map, e.size);
+	return rc;
+}

@@ -1,0 +1,130 @@
+/* core/module/retire.c - the end of generations that no new work sees: drain, wait, cancel, stop, unmap.
+ *
+ * Each has a fiber of its own on the control loop, so they end independently and in their own time.
+ */
+#include <string.h>
+
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/bus/event.h"
+#include "core/bus/log.h"
+#include "core/loop/loop.h"
+#include "core/module/loops.h"
+#include "core/module/modules-priv.h"
+
+#define NAP_MAX (50 * ESP_MSEC)
+#define REMIND (60 * ESP_SEC)
+
+void generation_left(struct generation *g)
+{
+	struct generation *next = snapshot_find(g->modules->current, g->name);
+
+	if (!next || next == g || next->inherited || g->image->desc.flags & ESP_MODULE_EXCLUSIVE)
+		return;
+	next->inherited = g->left;
+	next->inherited_len = g->left_len;
+	next->inherited_version = g->left_version;
+	g->left = NULL;
+}
+
+static bool is_exclusive(const struct generation *g)
+{
+	return g->image->desc.flags & ESP_MODULE_EXCLUSIVE;
+}
+
+static bool unreferenced(const struct generation *g)
+{
+	return g->snapshots == 0;
+}
+
+/* What can be stopped: an exclusive generation is not pinned by snapshots, only its memory is. */
+static bool done(const struct generation *g)
+{
+	return (g->snapshots == 0 || is_exclusive(g)) && generation_idle(g);
+}
+
+static void nap(esp_nsec *length)
+{
+	loops_nap(*length);
+	*length = *length * 2 < NAP_MAX ? *length * 2 : NAP_MAX;
+}
+
+static void say(const struct generation *g, const char *text)
+{
+	char counts[160];
+
+	owner_describe(&g->core.owner, counts, sizeof counts);
+	log_line(ESP_LOG_WARNING, g->name, text, ESP_FINT("generation", (int64_t)g->number), log_cstr("counts", counts),
+	         ESP_FINT("snapshots", g->snapshots));
+}
+
+/* True when it is so; false when the time in *deadline (which may move) came first.  NULL: no deadline. */
+static bool wait_for(bool (*so)(const struct generation *g), const struct generation *g, const esp_nsec *deadline)
+{
+	esp_nsec length = ESP_MSEC;
+
+	while (!so(g)) {
+		if (deadline && clock_monotonic() >= *deadline)
+			return false;
+		nap(&length);
+	}
+	return true;
+}
+
+/* A parked session that nobody would take over: it is told to leave in its protocol's words. */
+static int on_goodbye(struct generation *g, struct worker *w, esp_err *said)
+{
+	(void)w;
+	(void)said;
+	sessions_say_goodbye(g);
+	return ESP_OK;
+}
+
+static void force(struct generation *g)
+{
+	esp_nsec remind = clock_monotonic() + REMIND;
+
+	say(g, "has not drained by its deadline: its fibers are cancelled, its sessions are told to leave");
+	(void)loops_run(g, LOOPS_MAIL, "goodbye", on_goodbye);
+	generation_cancel(g);
+	for (;;) {
+		esp_nsec soon = clock_monotonic() + ESP_SEC;
+
+		if (wait_for(done, g, &soon))
+			break;
+		generation_cancel(g);
+		if (clock_monotonic() >= remind) {
+			say(g, "still does not end and stays mapped");
+			remind = clock_monotonic() + REMIND;
+		}
+	}
+}
+
+static void on_retire(void *arg)
+{
+	struct generation *g = arg;
+	struct modules *m = g->modules;
+
+	snapshot_unpin(snapshot_enter(NULL));   /* it would wait for itself */
+	fiber_shield(1);
+	if (g->state == GEN_ACTIVE)
+		generation_drain(g, g->drain_until);
+	if (g->state > GEN_NEW && g->state < GEN_STOPPED && !g->kept && !wait_for(done, g, &g->drain_until))
+		force(g);
+	while ((g->state > GEN_NEW || g->kept) && !generation_stop(g, clock_monotonic() + ESP_SEC))
+		say(g, "does not stop and stays mapped");
+	(void)wait_for(unreferenced, g, NULL);
+	if (m->current && g->state == GEN_STOPPED)
+		log_line(ESP_LOG_DEBUG, g->name, "generation ended", ESP_FINT("generation", (int64_t)g->number));
+	list_remove(&g->link);
+	generation_free(g);
+	modules_count(m);
+}
+
+void generation_retire(struct generation *g)
+{
+	list_append(&g->modules->draining, &g->link);
+	g->drain_until = clock_monotonic() + g->drain_time;
+	if (fiber_spawn(NULL, FIBER_RESERVED, "retire", on_retire, g, NULL) != ESP_OK)
+		say(g, "no fiber is free: stays mapped");
+}
