@@ -156,3 +156,9 @@ void loop_install_crash_handlers(void (*callback)(const struct loop_crash *c))
 	for (i = 0; i < ARRAY_LEN(crash_signals); i++)
 		sigaction(crash_signals[i], &sa, &crash_before[i]);
 }
+
+void loop_crash_unblock(sigset_t *set)
+{
+	for (size_t i = 0; i < ARRAY_LEN(crash_signals); i++)
+		sigdelset(set, crash_signals[i]);
+}

@@ -147,7 +147,8 @@ esp_status loop_start(esp_err *err)
 	int rc = 0;
 
 	/* signals are the control thread's; faults are delivered all the same */
-	sigfillset(&all);
+	sigfillset(&all); /* signals are the control thread's */
+	loop_crash_unblock(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &was);
 	for (i = 1; i < loop_state.count && rc == 0; i++) {
 		struct worker *w = loop_state.table[i];

@@ -14,6 +14,7 @@
 #include <esp/fiber.h>
 #include <esp/loop.h>
 #include <esp/pool.h>
+#include <signal.h>
 
 struct loop_config {
 	uint32_t workers;        /* 0: one per core, at most 64 */
@@ -73,6 +74,8 @@ struct loop_crash {
 /*! \brief [control] Install the handlers for SEGV, BUS, ILL, FPE, ABRT: they write a report and a backtrace to stderr,
  *  call on_crash (may be NULL; must be async-signal-safe) and let the process die of the signal. */
 void loop_install_crash_handlers(void (*on_crash)(const struct loop_crash *c));
+/*! \brief Take the signals of a crash out of a mask: blocked, a fault kills the process without its last words. */
+void loop_crash_unblock(sigset_t *set);
 
 /*! \brief The tables that modules get for esp.fiber/1, esp.loop/1 and esp.pool/1. */
 extern const esp_fiber_api loop_fiber_api;

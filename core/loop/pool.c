@@ -8,6 +8,7 @@
 #include "core/base/assert.h"
 #include "core/base/list.h"
 #include "core/base/str.h"
+#include "core/loop/loop.h"
 #include "core/loop/worker.h"
 
 #include <pthread.h>
@@ -166,7 +167,8 @@ static int start_thread(struct lane *l)
 
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	sigfillset(&all); /* signals are the control thread's; faults are delivered all the same */
+	sigfillset(&all); /* signals are the control thread's */
+	loop_crash_unblock(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &was);
 	rc = pthread_create(&t, &attr, lane_thread, l);
 	pthread_sigmask(SIG_SETMASK, &was, NULL);

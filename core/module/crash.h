@@ -20,7 +20,8 @@ struct crash_blame { esp_time when; int signal; char module[64]; char point[32];
  *  many.  For the supervisor. */
 size_t crash_read(const char *dir, struct crash_blame *out, size_t max);
 /*! \brief [any] Instances blamed at least `times` within the last `window` seconds before `now`; names are written
- *  into out (each at most 63 bytes); returns how many. */
+ *  into out (each at most 63 bytes), with a "-" in front when the module crashed before it could say which hooks it
+ *  has (then modules_new does not even load it); returns how many. */
 size_t crash_left_out(const char *dir, esp_time now, uint32_t times, esp_time window, char (*out)[64], size_t max);
 
 #endif

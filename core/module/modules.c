@@ -82,6 +82,13 @@ int modules_new(const struct modules_opts *opts, struct modules **ret)
 	return ESP_OK;
 }
 
+void modules_set_left_out(struct modules *m, const char *const *names, size_t n)
+{
+	MAGIC_CHECK(m, MODULES_MAGIC);
+	m->opts.left_out = names;
+	m->opts.nleft_out = n;
+}
+
 /* The directories are those of the first configuration: a reload does not move them. */
 int modules_open_store(struct modules *m, const struct config *c, esp_err *err)
 {

@@ -75,6 +75,8 @@ void plan_free(struct plan *p);      /* NULL is fine */
 
 /*! \brief [control] ESP_OK and the object, or ESP_ENOMEM. */
 ESP_CHECKED int modules_new(const struct modules_opts *opts, struct modules **ret);
+/*! \brief [control] Other instances to leave out, from the next load or reload on; the list must outlive m. */
+void modules_set_left_out(struct modules *m, const char *const *names, size_t n);
 
 /*! \brief [control] Suspends.  Build, start and publish the first snapshot from the configuration (taken over,
  *  also on failure).  All loops must run.  With opts.check_only: image, schema and check() of every module, nothing

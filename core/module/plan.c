@@ -27,7 +27,13 @@ static int32_t do_read(void *arg)
 	return config_load(j->path, (const char *const *)environ, &j->config, j->errs);
 }
 
-struct image_job { struct image_store *store; const char *file; char hash[65]; struct image *image; esp_err *err; };
+struct image_job {
+	struct image_store *store;
+	const char *name, *file;
+	char hash[65];
+	struct image *image;
+	esp_err *err;
+};
 
 static int32_t do_hash(void *arg)
 {
@@ -39,8 +45,11 @@ static int32_t do_hash(void *arg)
 static int32_t do_open(void *arg)
 {
 	struct image_job *j = arg;
+	struct breadcrumb was = breadcrumb_enter(j->name, "load");
+	int rc = image_open(j->store, j->file, &j->image, j->err);
 
-	return image_open(j->store, j->file, &j->image, j->err);
+	breadcrumb_leave(was);
+	return rc;
 }
 
 /* Runs fn on the lane whatever the deadline says once it has begun. */
@@ -81,7 +90,7 @@ static bool is_left_out(const struct modules *m, const char *name, bool *ret_unl
 static int find_image(struct reload *r, struct next *n)
 {
 	esp_err why = ESP_ERR_INIT;
-	struct image_job j = { .store = &r->m->store, .file = n->entry->file, .err = &why };
+	struct image_job j = { .store = &r->m->store, .name = n->entry->name, .file = n->entry->file, .err = &why };
 	int rc = on_lane(do_hash, &j, "image", &why);
 
 	if (rc == ESP_OK) {

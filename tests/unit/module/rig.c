@@ -1,7 +1,8 @@
 /* tests/unit/module/rig.c - see rig.h. */
 #include "tests/unit/module/rig.h"
 
-#include <criterion/criterion.h>
+#define TEST_HELPER
+#include "tests/support/test.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

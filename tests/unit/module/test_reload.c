@@ -1,5 +1,5 @@
 /* tests/unit/module/test_reload.c - loading and replacing modules: what a plan decides, what is undone, who is asked. */
-#include <criterion/criterion.h>
+#include "tests/support/test.h"
 #include <string.h>
 
 #include "tests/unit/module/rig.h"

@@ -1,0 +1,132 @@
+/* tests/unit/module/test_crash.c - who is blamed for a crash, and who is left out for it. */
+#include "tests/support/test.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/module/crash.h"
+#include "tests/unit/module/rig.h"
+
+static char dir[] = "/tmp/esp-crash-XXXXXX";
+
+static void make(void) { cr_assert(mkdtemp(dir)); }
+
+static void drop(void)
+{
+	char command[64];
+
+	(void)snprintf(command, sizeof command, "rm -rf %s", dir);
+	cr_assert(system(command) == 0);
+}
+
+static void write_log(const char *text)
+{
+	char path[64];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/crash.log", dir);
+	f = fopen(path, "we");
+	cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+Test(crash, reads_the_newest_entries_first, .init = make, .fini = drop)
+{
+	struct crash_blame b[2];
+
+	write_log("100 11 one helo worker-0\n  frame\n200 6 two message worker-1\n  frame 300 11 x y\n300 11 - - control\ngarbage\n");
+	cr_assert(crash_read(dir, b, 2) == 2);
+	cr_expect(b[0].when == 300 && b[0].module[0] == '\0' && b[0].point[0] == '\0');
+	cr_expect_str_eq(b[1].module, "two");
+	cr_expect_str_eq(b[1].point, "message");
+	cr_expect(b[1].signal == 6);
+}
+
+Test(crash, leaves_out_who_is_blamed_three_times_within_the_window, .init = make, .fini = drop)
+{
+	char out[4][64];
+
+	write_log("1000 11 a helo w\n1010 11 b helo w\n1100 11 a helo w\n1200 11 a mail w\n1210 11 b init w\n");
+	cr_expect(crash_left_out(dir, 1290, 3, 300, out, 4) == 1);
+	cr_expect_str_eq(out[0], "a");
+	cr_expect(crash_left_out(dir, 1301, 3, 300, out, 4) == 0, "the first is out of the window");
+	cr_expect(crash_left_out(dir, 1290, 2, 300, out, 4) == 2);
+	cr_expect_str_eq(out[0], "-b", "b crashed in init, so it must not even be loaded");
+}
+
+Test(crash, has_nothing_to_say_without_a_log, .init = make, .fini = drop)
+{
+	struct crash_blame b;
+
+	cr_expect(crash_read(dir, &b, 1) == 0);
+}
+
+static void crash(struct rig *r)
+{
+	cr_assert(crash_install(dir, &r->err) == ESP_OK, "%s", r->err.text);
+	rig_module(r, "abi_crash");
+	rig_conf(r, "{ name = \"bang\"; file = \"abi_crash\"; }");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	(void)rig_helo(1, NULL);
+}
+
+Test(crash, blames_the_module_and_the_point, .init = make, .fini = drop)
+{
+	struct crash_blame b;
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(0);
+		rig_run(crash);
+		_exit(0);
+	}
+	cr_assert(waitpid(child, &status, 0) == child);
+	cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "status %x", status);
+	cr_assert(crash_read(dir, &b, 1) == 1, "nothing was written");
+	cr_expect_str_eq(b.module, "bang");
+	cr_expect_str_eq(b.point, "helo");
+	cr_expect(b.signal == SIGSEGV);
+}
+
+/* ---- left out ---------------------------------------------------------------------------------------------- */
+
+static void left_out(struct rig *r)
+{
+	static const char *const names[] = { "bang" };
+
+	modules_set_left_out(r->m, names, 1);
+	rig_module(r, "abi_crash");
+	rig_conf(r, "{ name = \"bang\"; file = \"abi_crash\"; optional = true; }");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	cr_expect_str_eq(rig_state(r, "bang"), "left out");
+	cr_expect(rig_helo(0, NULL).verdict == ESP_VERDICT_DEFER, "its failure policy must answer, never silently open");
+}
+Test(crash, answers_with_the_failure_policy_of_a_module_left_out) { rig_run(left_out); }
+
+static void not_optional(struct rig *r)
+{
+	static const char *const names[] = { "f" };
+
+	modules_set_left_out(r->m, names, 1);
+	rig_variant(r, "abi_filter", "a");
+	rig_conf(r, "{ name = \"f\"; file = \"abi_filter\"; config = { code = 551; }; }");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	cr_expect_str_eq(rig_state(r, "f"), "active");
+	cr_expect(rig_helo(0, NULL).answer.smtp_code == 551);
+}
+Test(crash, never_leaves_out_what_is_not_optional) { rig_run(not_optional); }
+
+static void not_loaded(struct rig *r)
+{
+	static const char *const names[] = { "-gone" };
+
+	modules_set_left_out(r->m, names, 1);
+	rig_conf(r, "{ name = \"gone\"; file = \"no_such_file\"; optional = true; }");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	cr_expect_str_eq(rig_state(r, "gone"), "");
+}
+Test(crash, does_not_load_what_crashed_before_it_could_start) { rig_run(not_loaded); }
