@@ -87,6 +87,7 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n)
 	return st;
 }
 
+/* Recurses one level deep: with single jobs. */
 static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
 {
 	int st = run_batch(w, jobs, n);
