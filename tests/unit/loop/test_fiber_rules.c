@@ -52,7 +52,7 @@ static void rule_1(void)
 
 Test(fiber_rules, rule_01_a_suspension_inside_nosuspend_aborts_with_both_names)
 {
-	char text[4096];
+	static char text[4096];
 	int status = in_child(rule_1, text, sizeof(text));
 
 	cr_assert_neq(status, 0);
@@ -131,10 +131,12 @@ static void writes(void *arg)
 
 static void two_writers(void *arg)
 {
+	static char lines[3][8] = { "hello ", "world ", "again" };
+	int i;
+
 	(void)arg;
-	cr_assert_eq(fiber_spawn(NULL, 0, "w1", writes, "hello ", NULL), ESP_OK);
-	cr_assert_eq(fiber_spawn(NULL, 0, "w2", writes, "world ", NULL), ESP_OK);
-	cr_assert_eq(fiber_spawn(NULL, 0, "w3", writes, "again", NULL), ESP_OK);
+	for (i = 0; i < 3; i++)
+		cr_assert_eq(fiber_spawn(NULL, 0, "writer", writes, lines[i], NULL), ESP_OK);
 }
 
 Test(fiber_rules, rule_05_writers_of_one_session_queue)
@@ -405,12 +407,13 @@ static size_t depth_of(void (*fn)(void *), void *arg)
 
 Test(fiber_stack, depth_is_measured_and_ordinary_code_stays_below_64_KiB)
 {
+	static char x[] = "x";
 	int frames = 8;
 	size_t d = depth_of(deep, &frames);
 
 #if !SANITIZE_ADDRESS /* whose frames may live on its own stack */
 	cr_assert_geq(d, (size_t)9 * 3900);
 #endif
-	cr_assert_lt(depth_of(shallow, "x"), (size_t)64 << 10);
+	cr_assert_lt(depth_of(shallow, x), (size_t)64 << 10);
 	cr_assert_lt(d, (size_t)64 << 10);
 }
