@@ -97,8 +97,9 @@ int modules_open_store(struct modules *m, const struct config *c, esp_err *err)
 
 	if (m->state_dir)
 		return ESP_OK;
-	m->state_dir = strdup(cfg_string(server, "path").ptr);
-	m->hostname = strdup(cfg_string(server, "hostname").ptr);
+	m->state_dir = strdup(m->opts.state_dir ? m->opts.state_dir : cfg_string(server, "path").ptr);
+	/* unset in a configuration that is only checked, and wrong */
+	m->hostname = strdup(cfg_string(server, "hostname").len ? cfg_string(server, "hostname").ptr : "");
 	if (!m->state_dir || !m->hostname)
 		return err_fail(err, ESP_ENOMEM, "no memory");
 	return image_store_open(&m->store, m->opts.module_dir ? m->opts.module_dir : dir.len ? dir.ptr : ESP_MODULEDIR,

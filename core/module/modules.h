@@ -27,6 +27,7 @@ struct modules;
 struct modules_opts {
 	const char *config_path;      /* esp.conf; read anew by every reload */
 	const char *module_dir;       /* NULL: server.module_dir, else the compiled-in directory */
+	const char *state_dir;        /* for copies of modules and their data; NULL: server.path */
 	const char *const *left_out;  /* instances not to load after crashes; mandatory modules are loaded anyway */
 	size_t nleft_out;
 	bool check_only;              /* esp-server check: modules_load stops after check() */

@@ -1,0 +1,48 @@
+/* core/control/control.h - the control socket: who may speak, what they say (frame.h), one fiber for each.
+ *
+ * Everything runs in fibers of the control thread.  A peer must be root or run as our user (SO_PEERCRED).  At most
+ * CONTROL_PEERS at once.  A connection carries one request, which must be complete CONTROL_REQUEST_S seconds after it was
+ * accepted (an idle peer would pin an old snapshot); a bad frame closes that peer alone.
+ */
+#ifndef CORE_CONTROL_CONTROL_H
+#define CORE_CONTROL_CONTROL_H
+
+#include <stdbool.h>
+
+#include <esp/abi.h>
+
+#include "core/base/buffer.h"
+#include "core/base/list.h"
+
+enum { CONTROL_PEERS = 32, CONTROL_REQUEST_S = 10, CONTROL_WRITE_S = 30 };
+
+struct control;
+struct server;
+struct fiber;
+
+struct peer {
+	struct list link;
+	struct control *control;
+	struct server *server;
+	struct fiber *fiber;
+	int fd;
+	bool busy;               /* runs a command */
+	struct buffer in, out;
+};
+
+/*! \brief [control] Accept on `fd` (taken over). */
+ESP_CHECKED int control_start(struct server *s, int fd, struct control **ret);
+/*! \brief [control] No new peers; idle ones are closed, busy ones finish. */
+void control_close(struct control *c);
+/*! \brief [control] Peers that run a command. */
+uint32_t control_busy(const struct control *c);
+/*! \brief [control] Peers that exist; the object may be freed at 0, after control_close(). */
+uint32_t control_peers(const struct control *c);
+void control_free(struct control *c);
+
+/*! \brief [fiber] ESP_SUSPENDS.  Send one frame. */
+ESP_CHECKED int peer_send(struct peer *p, char type, esp_str payload);
+/*! \brief [fiber] ESP_SUSPENDS.  Send a long text in frames of that type. */
+ESP_CHECKED int peer_send_all(struct peer *p, char type, esp_str text);
+
+#endif

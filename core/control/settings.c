@@ -1,0 +1,142 @@
+/* core/control/settings.c - settings of esp.conf that are needed before, or without, a server; see settings.h. */
+#include "core/control/settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/config/config.h"
+#include "core/control/privilege.h"
+
+extern char **environ;
+
+static int take_string(const esp_cfg *server, const char *key, char *out, size_t cap, struct config_errors *errs)
+{
+	esp_str s = cfg_string(server, key);
+	uint32_t line;
+	const char *file = cfg_where(server, key, &line);
+
+	out[0] = '\0';
+	if (s.len >= cap) {
+		config_errors_add(errs, file, line, "server.%s is longer than %zu bytes", key, cap - 1);
+		return ESP_ECONFIG;
+	}
+	memcpy(out, s.ptr ? s.ptr : "", s.len);
+	out[s.len] = '\0';
+	return ESP_OK;
+}
+
+int settings_take(const struct config *c, struct settings *ret, struct config_errors *errs)
+{
+	const esp_cfg *server = cfg_group(config_root(c), "server"), *root = config_root(c);
+	uint32_t n = cfg_count(root, "listeners");
+	int status = ESP_OK;
+
+	memset(ret, 0, sizeof(*ret));
+	if (take_string(server, "path", ret->path, sizeof(ret->path), errs) ||
+	    take_string(server, "control", ret->control, sizeof(ret->control), errs) ||
+	    take_string(server, "user", ret->user, sizeof(ret->user), errs) ||
+	    take_string(server, "group", ret->group, sizeof(ret->group), errs))
+		status = ESP_ECONFIG;
+	ret->shutdown_timeout = cfg_integer(server, "shutdown_timeout");
+	snprintf(ret->address[ret->naddresses++], SOCKETS_ADDRESS, "%s", ret->control);
+	for (uint32_t i = 0; i < n; i++) {
+		esp_str name, address;
+		const esp_cfg *l = cfg_at(root, "listeners", i, &name);
+
+		address = cfg_string(l, "address");
+		if (ret->naddresses == SOCKETS_MAX || address.len >= SOCKETS_ADDRESS) {
+			uint32_t line;
+			const char *file = cfg_where(l, "address", &line);
+
+			config_errors_add(errs, file, line, "more than %d listeners, or an address that is too long",
+			                  SOCKETS_MAX - 1);
+			return ESP_ECONFIG;
+		}
+		memcpy(ret->address[ret->naddresses++], address.ptr, address.len);
+	}
+	return status;
+}
+
+int settings_load(const char *config_path, struct settings *ret, struct config_errors *errs)
+{
+	struct config *c = NULL;
+	int status = config_load(config_path, (const char *const *)environ, &c, errs);
+
+	if (status == ESP_OK)
+		status = settings_take(c, ret, errs);
+	config_unref(c);
+	return status;
+}
+
+int settings_open(const struct settings *st, struct sockets *s, char *reasons, size_t cap)
+{
+	const char *address[SOCKETS_MAX];
+
+	for (size_t i = 0; i < st->naddresses; i++)
+		address[i] = st->address[i];
+	return sockets_open(s, address, st->naddresses, reasons, cap);
+}
+
+int settings_make_dir(const char *path, const struct privilege *owner, esp_err *err)
+{
+	int fd;
+
+	if (mkdir(path, 0750) == 0) {
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0 && (!owner->drop || fchown(fd, owner->uid, owner->gid) == 0)) {
+			close(fd);
+			return ESP_OK;
+		}
+		if (fd >= 0)
+			close(fd);
+	} else if (errno == EEXIST) {
+		return ESP_OK;
+	}
+	snprintf(err->text, sizeof(err->text), "cannot make the directory %s: %s", path, strerror(errno));
+	return ESP_EIO;
+}
+
+static int lock_open(const char *file, const struct privilege *owner)
+{
+	int fd, saved;
+
+	privilege_act_as(owner);
+	fd = open(file, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	saved = errno;
+	privilege_return();
+	errno = saved;
+	return fd;
+}
+
+int settings_lock(const char *path, const struct privilege *owner, esp_err *err)
+{
+	char file[sizeof(((struct settings *)0)->path) + 16], pid[16] = "";
+	int fd, n;
+
+	snprintf(file, sizeof(file), "%s/esp.pid", path);
+	fd = lock_open(file, owner);
+	if (fd < 0) {
+		snprintf(err->text, sizeof(err->text), "cannot open %s: %s", file, strerror(errno));
+		return errno == EACCES ? ESP_EACCES : ESP_EIO;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		n = (int)pread(fd, pid, sizeof(pid) - 1, 0);
+		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
+		snprintf(err->text, sizeof(err->text), "a server is running on %s (process %s): stop it first", path,
+		         pid[0] ? pid : "unknown");
+		close(fd);
+		return ESP_EBUSY;
+	}
+	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n) {
+		snprintf(err->text, sizeof(err->text), "cannot write %s: %s", file, strerror(errno));
+		close(fd);
+		return ESP_EIO;
+	}
+	return fd;
+}

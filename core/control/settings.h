@@ -1,0 +1,34 @@
+/* core/control/settings.h - the few settings that the supervisor, the offline commands and esp-cli need of esp.conf. */
+#ifndef CORE_CONTROL_SETTINGS_H
+#define CORE_CONTROL_SETTINGS_H
+
+#include <stddef.h>
+
+#include <esp/abi.h>
+
+#include "core/control/sockets.h"
+
+struct config;
+struct config_errors;
+struct privilege;
+
+struct settings {
+	char path[256], control[SOCKETS_ADDRESS], user[64], group[64];
+	esp_nsec shutdown_timeout;
+	size_t naddresses;
+	char address[SOCKETS_MAX][SOCKETS_ADDRESS];   /* the control socket first, then the listeners */
+};
+
+/*! \brief Read them from the file.  ESP_ECONFIG with the reasons in errs. */
+ESP_CHECKED int settings_load(const char *config_path, struct settings *ret, struct config_errors *errs);
+/*! \brief From a loaded configuration. */
+ESP_CHECKED int settings_take(const struct config *c, struct settings *ret, struct config_errors *errs);
+/*! \brief sockets_open() for its addresses. */
+ESP_CHECKED int settings_open(const struct settings *st, struct sockets *s, char *reasons, size_t cap);
+/*! \brief Make a directory that is missing (its parent must exist) and give it to the user.  ESP_EIO. */
+ESP_CHECKED int settings_make_dir(const char *path, const struct privilege *owner, esp_err *err);
+/*! \brief The exclusive lock on server.path: an open, locked <path>/esp.pid with our process id, or a negative
+ *  status.  Children that inherit it keep the lock. */
+ESP_CHECKED int settings_lock(const char *path, const struct privilege *owner, esp_err *err);
+
+#endif

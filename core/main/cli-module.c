@@ -1,0 +1,189 @@
+/* core/main/cli-module.c - `esp-cli module new`: a copy of the module template under a new name.
+ *
+ * Local: no server is asked.  In names of files and in texts "filter_template" becomes KIND_NAME, and "@NAME@" and "@KIND@"
+ * their values.  Nothing is overwritten.
+ */
+#include "core/main/cli.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_PATH = 1024, MAX_FILE = 1 << 20, MAX_DEPTH = 4 };
+
+struct making {
+	const char *kind, *name;
+	char full[128];
+	int files;
+};
+
+static bool is_name(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_");
+
+	return s[0] >= 'a' && s[0] <= 'z' && s[n] == '\0' && n <= 40;
+}
+
+static bool find_template(char *ret)
+{
+	char exe[MAX_PATH / 2];
+	const char *env = getenv("ESP_TEMPLATE");
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (env) {
+		snprintf(ret, MAX_PATH, "%s", env);
+		return access(ret, R_OK) == 0;
+	}
+	snprintf(ret, MAX_PATH, "%s/template", PKGDATADIR);
+	if (access(ret, R_OK) == 0)
+		return true;
+	exe[n > 0 ? n : 0] = '\0';
+	/* in a build tree: beside the binary, or up to three folders above it */
+	for (int up = 0; up < 4 && strrchr(exe, '/'); up++) {
+		*strrchr(exe, '/') = '\0';
+		snprintf(ret, MAX_PATH, "%s/plugin-api/template", exe);
+		if (access(ret, R_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Write `text` with the names replaced. */
+static void put_replaced(const struct making *m, const char *text, FILE *out)
+{
+	const struct { const char *from, *to; } words[] = {
+		{ "filter_template", m->full }, { "@NAME@", m->name }, { "@KIND@", m->kind }
+	};
+
+	while (*text) {
+		size_t k = 0;
+
+		while (k < 3 && strncmp(text, words[k].from, strlen(words[k].from)) != 0)
+			k++;
+		if (k < 3) {
+			fputs(words[k].to, out);
+			text += strlen(words[k].from);
+		} else {
+			fputc(*text++, out);
+		}
+	}
+}
+
+static int fail(const char *what, const char *path)
+{
+	fprintf(stderr, "esp-cli: %s %s: %s\n", what, path, strerror(errno));
+	return CLI_REFUSED;
+}
+
+static char *read_file(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char *text = f ? calloc(1, MAX_FILE + 1) : NULL;
+
+	if (text && fread(text, 1, MAX_FILE, f) == 0 && ferror(f)) {
+		free(text);
+		text = NULL;
+	}
+	if (f)
+		fclose(f);
+	return text;
+}
+
+static int copy_file(struct making *m, const char *from, const char *to, mode_t mode)
+{
+	char *text = read_file(from);
+	int fd = text ? open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777) : -1;
+	FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+	int failed;
+
+	if (!f) {
+		free(text);
+		return fail(text ? "cannot write" : "cannot read", text ? to : from);
+	}
+	put_replaced(m, text, f);
+	free(text);
+	failed = ferror(f);
+	if (fclose(f) || failed)
+		return fail("cannot write", to);
+	m->files++;
+	return CLI_OK;
+}
+
+static int copy_tree(struct making *m, const char *from, const char *to, int depth)
+{
+	DIR *d = opendir(from);
+	struct dirent *e;
+	int code = CLI_OK;
+
+	if (!d)
+		return fail("cannot read", from);
+	if (mkdir(to, 0777)) {
+		closedir(d);
+		return fail("cannot make", to);
+	}
+	while (!code && (e = readdir(d)) != NULL) {
+		char source[MAX_PATH], target[MAX_PATH], name[256] = "";
+		FILE *f = fmemopen(name, sizeof(name) - 1, "w");
+		struct stat st;
+
+		if (f) {
+			put_replaced(m, e->d_name, f);
+			fclose(f);
+		}
+		if (e->d_name[0] == '.' || !name[0] || depth >= MAX_DEPTH)
+			continue;
+		snprintf(source, sizeof(source), "%.760s/%.255s", from, e->d_name);
+		snprintf(target, sizeof(target), "%.760s/%.255s", to, name);
+		if (lstat(source, &st))
+			code = fail("cannot read", source);
+		else if (S_ISDIR(st.st_mode))
+			code = copy_tree(m, source, target, depth + 1);
+		else if (S_ISREG(st.st_mode))
+			code = copy_file(m, source, target, st.st_mode);
+	}
+	closedir(d);
+	return code;
+}
+
+int cli_module_new(int argc, char **argv)
+{
+	static const char kinds[] = "|protocol|filter|storage|delivery|client|identity|observe|tls|";
+	struct making m = { .kind = "filter" };
+	char from[MAX_PATH], to[MAX_PATH], wrapped[32];
+	const char *dir = ".";
+	int code;
+
+	for (int i = 0; i < argc; i++) {
+		if (strncmp(argv[i], "--dir=", 6) == 0)
+			dir = argv[i] + 6;
+		else if (strncmp(argv[i], "--kind=", 7) == 0)
+			m.kind = argv[i] + 7;
+		else if ((strcmp(argv[i], "--dir") == 0 || strcmp(argv[i], "--kind") == 0) && i + 1 < argc)
+			*(argv[i][2] == 'd' ? &dir : &m.kind) = argv[i + 1], i++;
+		else if (!m.name && argv[i][0] != '-')
+			m.name = argv[i];
+		else
+			m.name = "";
+	}
+	snprintf(wrapped, sizeof(wrapped), "|%.20s|", m.kind);
+	if (!m.name || !is_name(m.name) || !strstr(kinds, wrapped)) {
+		fprintf(stderr, "Usage: esp-cli module new NAME [--dir DIR] [--kind KIND]\n\nNAME is lower case (letters, digits, _); "
+		        "KIND is one of protocol, filter, storage, delivery, client, identity, observe, tls.\n");
+		return CLI_USAGE;
+	}
+	snprintf(m.full, sizeof(m.full), "%s_%s", m.kind, m.name);
+	if (!find_template(from)) {
+		fprintf(stderr, "esp-cli: the module template is not installed (%s/template); set ESP_TEMPLATE to its folder\n",
+		        PKGDATADIR);
+		return CLI_REFUSED;
+	}
+	snprintf(to, sizeof(to), "%.800s/%s", dir, m.full);
+	code = copy_tree(&m, from, to, 0);
+	if (!code)
+		printf("%s: %d files from %s\nNext: cd %s && make && make check\n", to, m.files, from, to);
+	return code;
+}

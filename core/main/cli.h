@@ -1,0 +1,23 @@
+/* core/main/cli.h - what the files of esp-cli share. */
+#ifndef CORE_MAIN_CLI_H
+#define CORE_MAIN_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <esp/abi.h>
+
+enum { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 3 };
+
+/*! \brief Print a JSON text for people: an array of flat objects as a table, an object as keys and values.  What is no
+ *  JSON is printed as it is, without its control characters. */
+void cli_print_value(esp_str json, FILE *out);
+/*! \brief One item of a stream (an event) on one line. */
+void cli_print_line(esp_str json, FILE *out);
+/*! \brief Text that somebody else chose: no control character but \n and \t reaches the terminal. */
+void cli_print_clean(esp_str text, FILE *out);
+
+/*! \brief `esp-cli module new NAME [--dir=D] [--kind=K]`; returns the exit code. */
+int cli_module_new(int argc, char **argv);
+
+#endif

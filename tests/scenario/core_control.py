@@ -1,0 +1,247 @@
+"""The control socket and esp-cli: commands of the core and of modules, help, exit codes, garbage."""
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+from lib import ECHO, Server, run, scenario, wait_until
+
+
+def raw(s):
+    c = socket.socket(socket.AF_UNIX)
+    c.settimeout(20)
+    c.connect(s.control)
+    return c
+
+
+def frame(kind, payload):
+    return struct.pack(">I", len(payload) + 1) + kind + payload
+
+
+def read_all(c):
+    data = b""
+    try:
+        while chunk := c.recv(65536):
+            data += chunk
+    except ConnectionError:
+        pass
+    return data
+
+
+@scenario
+def commands_of_the_core_and_of_modules_are_listed_with_their_usage():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        commands = {c["command"]: c for c in s.cli("help", "--json").json}
+        for name in ("status", "modules", "hooks", "events tail", "reload", "stop", "upgrade", "metrics", "log level",
+                     "config show", "help"):
+            assert commands[name]["help"].endswith("."), name
+        assert commands["echo say"]["module"] == "echo" and commands["echo say"]["usage"] == "[WORD ...]"
+        assert [c["command"] for c in s.cli("help", "log", "--json").json] == ["log level"]
+        table = s.cli("help").out.splitlines()
+        assert table[0].split()[:2] == ["COMMAND", "USAGE"] and len(table) == len(commands) + 1
+
+
+@scenario
+def a_module_answers_its_command_and_gives_reasons():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        assert s.cli("echo", "say", "a", "b", "--json").json == {"said": ["a", "b"]}
+        assert s.cli("echo", "say", "a", "b").out == "said  a, b\n"
+        assert s.cli("echo", "say", "fail", check=1).err == "esp-cli: asked to fail\n"
+        got = s.cli("echo", "say", "--password-stdin", "--json", input="secret\n").json
+        assert got["input"] == ["yes"]
+
+
+@scenario
+def wrong_words_are_refused_with_advice():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        assert "esp-cli help" in s.cli("frobnicate", check=1).err
+        assert "unknown option" in s.cli("reload", "--dry", check=1).err
+        assert "unexpected argument" in s.cli("status", "now", check=1).err
+        assert "no hook point" in s.cli("hooks", "lunch", check=1).err
+        s.cli(check=2)
+
+
+@scenario
+def an_unreachable_server_is_exit_code_3_with_advice():
+    with Server([ECHO], {"echo": {}}) as s:
+        done = s.cli("status", check=3)
+        assert "esp-server serve" in done.err, done.err
+
+
+@scenario
+def the_socket_is_found_through_the_configuration_or_the_environment():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        for args, env in ((["--config", s.conf_file], {}), ([], {"ESP_CONTROL": s.control})):
+            done = subprocess.run([s.binary("esp-cli"), *args, "status"], env={**os.environ, **env}, text=True,
+                                  capture_output=True, timeout=30)
+            assert done.returncode == 0 and "serving" in done.stdout, done.stderr
+
+
+@scenario
+def hooks_metrics_and_settings_can_be_looked_at():
+    with Server([ECHO, {"name": "slow", "file": "abi_never"}], {"echo": {}}) as s:
+        s.start()
+        hooks = s.cli("hooks", "--json").json
+        assert [(h["point"], h["module"], h["on_fail"]) for h in hooks] == [("helo", "slow", "defer")], hooks
+        assert s.cli("hooks", "helo", "--json").json == hooks
+        assert s.cli("hooks", "rcpt", "--json").json == []
+        metrics = s.cli("metrics").out
+        assert "# TYPE esp_" in metrics
+        shown = s.cli("config", "show").out
+        assert "mx.example.test" in shown
+
+
+@scenario
+def the_log_level_can_be_changed_while_it_runs():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        assert s.cli("log", "level", "--json").json == {"level": "info"}
+        assert s.cli("log", "level", "debug", "--json").json == {"level": "debug"}
+        assert "no level" in s.cli("log", "level", "loud", check=1).err
+
+
+@scenario
+def events_are_seen_as_they_happen():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        tail = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "events", "tail", "scenario.*", "--count=2",
+                                 "--json"], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.3)
+        with s.connect("echo") as c:
+            c.line()
+            c.ask("EVENT first")
+            c.ask("EVENT second\x01")
+        out, _ = tail.communicate(timeout=20)
+        lines = out.splitlines()
+        assert len(lines) == 2 and '"event":"scenario.said"' in lines[0] and '"text":"first"' in lines[0], out
+        assert '"source":"echo"' in lines[0] and "\x01" not in out
+        assert "pattern" in s.cli("events", "tail", "**", check=1).err
+
+
+@scenario
+def a_tail_that_is_left_open_does_not_keep_the_server_from_stopping():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        tail = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "events", "tail"], stdout=subprocess.PIPE)
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert s.stop() == 0
+        assert time.monotonic() - began < 4
+        tail.wait(10)
+        tail.stdout.close()
+
+
+@scenario
+def garbage_closes_that_peer_alone():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        rng = random.Random(1)
+        good = frame(b"R", b"\0\1\0\6status")
+        attacks = [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0", b"\xff" * 64, frame(b"X", b""), frame(b"R", b""),
+                   frame(b"R", b"\0\xff"), frame(b"R", b"\0\1\xff\xff"), frame(b"R", b"\0\1\0\3a\0b"),
+                   frame(b"R", b"\0\1\0\0"), struct.pack(">I", 1 << 31), frame(b"J", b"{}")]
+        attacks += [bytes(rng.randrange(256) for _ in range(rng.randrange(1, 200))) for _ in range(100)]
+        for i in range(100):
+            mutated = bytearray(good)
+            mutated[rng.randrange(len(mutated))] ^= 1 << rng.randrange(8)
+            attacks.append(bytes(mutated))
+        for a in attacks:
+            c = raw(s)
+            try:
+                c.sendall(a)
+                c.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            read_all(c)
+            c.close()
+        assert s.status()["ready"]
+        assert s.cli("echo", "say", "ok", "--json").json == {"said": ["ok"]}
+
+
+@scenario
+def a_request_cut_at_every_byte_gets_no_answer_and_leaves_nothing():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        fds = f"/proc/{s.pid()}/fd"
+        before = len(os.listdir(fds))
+        good = frame(b"R", b"\0\2\0\4echo\0\3say")
+        for n in range(len(good)):
+            c = raw(s)
+            c.sendall(good[:n])
+            c.shutdown(socket.SHUT_WR)
+            data = read_all(c)
+            assert data.count(b"{") == 1, data          # the hello alone
+            c.close()
+        wait_until(lambda: len(os.listdir(fds)) <= before)
+
+
+@scenario
+def a_request_in_single_bytes_is_answered_the_same():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        good = frame(b"R", b"\0\2\0\4echo\0\3say")
+        answers = []
+        for step in (len(good), 1):
+            c = raw(s)
+            for i in range(0, len(good), step):
+                c.sendall(good[i:i + step])
+            answers.append(read_all(c))
+            c.close()
+        assert answers[0] == answers[1] and b'{"said":[]}' in answers[0], answers
+
+
+@scenario
+def a_request_beyond_64_kib_is_refused():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        done = s.cli("echo", "say", "x" * 70000, check=2)
+        assert "longer than" in done.err
+        c = raw(s)
+        c.sendall(struct.pack(">I", 70000) + b"R")
+        read_all(c)
+        c.close()
+        assert s.is_serving()
+
+
+@scenario
+def silent_peers_neither_block_nor_stay():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        silent = [raw(s) for _ in range(20)]
+        began = time.monotonic()
+        assert s.status()["ready"]
+        assert time.monotonic() - began < 5
+        for c in silent:
+            read_all(c)                                  # closed by the server after its deadline
+            c.close()
+
+
+@scenario
+def another_user_is_not_served():
+    if os.geteuid() != 0:
+        return
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        os.chmod(os.path.dirname(s.control), 0o755)      # even if somebody opened it up
+        os.chmod(s.control, 0o666)
+
+        def ask():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        code = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(10);\n"
+                "sys.exit(len(s.recv(1)))")
+        done = subprocess.run(["python3", "-c", code, s.control], preexec_fn=ask, timeout=30)
+        assert done.returncode == 0, "it got a hello"
+        s.logged("refused a control connection of another user")
+
+
+run()

@@ -1,0 +1,204 @@
+"""Changing a running server: reload, dry run, refusal, upgrade - without dropping a connection."""
+import os
+import signal
+import time
+
+from lib import ECHO, Server, run, scenario, wait_until
+
+
+def greeting(text):
+    return {**ECHO, "config": {"greeting": text}}
+
+
+@scenario
+def a_reload_changes_what_sessions_see_without_dropping_them():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        clients = [s.connect("echo") for _ in range(50)]
+        assert all(c.line() == "one" for c in clients)
+        pid = s.pid()
+        s.modules = [greeting("two")]
+        s.write()
+        done = s.cli("reload", "--json").json
+        assert [m["action"] for m in done["modules"]] == ["new generation"], done
+        for c in clients:
+            assert c.ask("GREETING") == "two"
+        with s.connect("echo") as c:
+            assert c.line() == "two"
+        assert s.pid() == pid
+        wait_until(lambda: len(s.module("echo")) == 1)
+
+
+@scenario
+def a_dry_run_says_what_would_change_and_changes_nothing():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        before = s.status()
+        s.modules = [greeting("two"), {"name": "second", "file": "abi_fail"}]
+        s.write()
+        plan = s.cli("reload", "--dry-run", "--json").json
+        assert plan["dry_run"]
+        actions = {m["module"]: m["action"] for m in plan["modules"]}
+        assert actions == {"echo": "new generation", "second": "add"}, actions
+        assert any("greeting" in c and "one" in c and "two" in c for c in plan["modules"][0]["changes"]), plan
+        assert s.status()["snapshot"] == before["snapshot"]
+        with s.connect("echo") as c:
+            assert c.line() == "one"
+
+
+@scenario
+def a_wrong_configuration_is_refused_with_every_error_and_nothing_changes():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        before = s.status()
+        with s.connect("echo") as c:
+            c.line()
+            s.modules = [{**ECHO, "config": {"greting": "x"}}, {"name": "gone", "file": "filter_gone"}]
+            s.write()
+            done = s.cli("reload", check=1)
+            for wrong in ("greting", "did you mean greeting", "filter_gone"):
+                assert wrong in done.err, done.err
+            assert c.ask("GREETING") == "one"
+        after = s.status()
+        assert after["snapshot"] == before["snapshot"] and after["reloads_failed"] == 1
+        assert after["last_reload_error"]
+
+
+@scenario
+def a_module_that_fails_to_start_leaves_the_old_one_running():
+    with Server([ECHO, {"name": "moody", "file": "abi_fail"}], {"echo": {}}) as s:
+        s.start()
+        for step in ("check", "init", "start", "worker_start"):
+            s.modules[1]["config"] = {"step": step, "salt": 1}
+            s.write()
+            done = s.cli("reload", check=1)
+            assert "moody" in done.err, done.err
+            with s.connect("echo") as c:
+                assert c.line() == "hello"
+        s.modules[1]["config"] = {"step": "none", "salt": 2}
+        s.write()
+        s.cli("reload")
+
+
+@scenario
+def a_listener_is_added_and_removed():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        stays = s.connect("echo")
+        assert stays.line() == "hello"
+        s.listen("more", role="echo")
+        s.write()
+        s.cli("reload")
+        on_more = s.connect("more")
+        assert on_more.line() == "hello"
+        del s.listeners["more"]
+        s.write()
+        s.cli("reload")
+
+        def closed():
+            try:
+                s.connect("more").close()
+                return False
+            except ConnectionRefusedError:
+                return True
+        wait_until(closed)
+        assert on_more.ask("ECHO still") == "still", "a connection outlives its listener"
+        assert stays.ask("ECHO here") == "here"
+
+
+@scenario
+def a_listener_that_cannot_be_opened_undoes_the_reload():
+    with Server([greeting("one")], {"echo": {}}) as s, Server([ECHO], {"echo": {}}) as other:
+        s.start()
+        other.start()
+        s.listeners["taken"] = {"address": f"127.0.0.1:{other.ports['echo']}", "role": "echo"}
+        s.modules = [greeting("two")]
+        s.write()
+        done = s.cli("reload", check=1)
+        assert "another program listens there" in done.err, done.err
+        with s.connect("echo") as c:
+            assert c.line() == "one"
+        del s.listeners["taken"]
+        s.write()
+        s.cli("reload")
+        with s.connect("echo") as c:
+            assert c.line() == "two"
+
+
+@scenario
+def a_hangup_signal_reloads():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        s.modules = [greeting("two")]
+        s.write()
+        s.signal(signal.SIGHUP)
+        wait_until(lambda: s.status()["reloads"] == 1)
+        with s.connect("echo") as c:
+            assert c.line() == "two"
+
+
+@scenario
+def one_module_can_be_replaced_though_nothing_changed():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        generation = s.module("echo")[0]["generation"]
+        s.cli("reload", "echo")
+        wait_until(lambda: [m["generation"] for m in s.module("echo")] != [generation])
+        assert "nobody" in s.cli("reload", "nobody", check=1).err
+
+
+@scenario
+def an_upgrade_replaces_the_process_and_drops_nobody():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        old, supervisor = s.pid(), s.process.pid
+        busy = s.connect("echo")
+        busy.line()
+        busy.send("SLEEP 600")
+        time.sleep(0.1)
+        s.cli("upgrade", timeout=60)
+        assert busy.line() == "slept", "what had begun was finished by the old process"
+        assert busy.line() == "closing"
+        wait_until(lambda: s.is_serving() and s.pid() != old)
+        for _ in range(20):
+            with s.connect("echo") as c:
+                assert c.line() == "hello"
+        wait_until(lambda: not os.path.exists(f"/proc/{old}"))
+        assert s.status()["supervisor"] == supervisor
+        assert s.stop() == 0
+
+
+@scenario
+def connections_during_an_upgrade_are_all_served():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        old = s.pid()
+        s.signal(signal.SIGUSR2)
+        served = 0
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            with s.connect("echo") as c:
+                line = c.line()
+                assert line == "hello", (served, line)
+                served += 1
+        assert served > 20
+        wait_until(lambda: s.is_serving() and s.pid() != old)
+
+
+@scenario
+def an_upgrade_that_fails_leaves_the_old_process_serving():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        old = s.pid()
+        s.write("this is no configuration")
+        done = s.cli("upgrade", check=1, timeout=60)
+        assert "ended before it was ready" in done.err, done.err
+        assert s.pid() == old and s.is_serving()
+        with s.connect("echo") as c:
+            assert c.line() == "hello"
+        s.write()
+        s.cli("upgrade", timeout=60)
+        wait_until(lambda: s.is_serving() and s.pid() != old)
+
+
+run()
