@@ -1,5 +1,7 @@
 /* core/bus/bus.c - starting and stopping the bus, and its minute timer on the observer (see bus.h). */
 #include "core/bus/bus.h"
+#include "core/bus/line.h"
+#include "core/loop/loop.h"
 #include "core/loop/timer.h"
 #include "core/loop/worker.h"
 
@@ -48,8 +50,10 @@ esp_status bus_start(struct worker *on)
 		st = event_start(on);
 	if (st == ESP_OK)
 		st = worker_post(on, NULL, on_start, NULL);
-	if (st == ESP_OK)
+	if (st == ESP_OK) {
 		observer = on;
+		loop_on_stall(bus_on_stall);
+	}
 	return st;
 }
 
@@ -60,8 +64,35 @@ void bus_stop(esp_nsec deadline)
 	if (worker_post(observer, NULL, on_stop, NULL) != ESP_OK)
 		log_line(ESP_LOG_WARNING, "core/bus", "the observer does not take messages");
 	event_stop(deadline);
+	loop_on_stall(NULL);
 	log_detach();
 	observer = NULL;
+}
+
+static void stall_count(const struct loop_stall *s)
+{
+	char labels[192];
+	struct line l = line_on(labels, sizeof labels - 1);
+	esp_metric m;
+
+	line_puts(&l, "module=\"");
+	line_key(&l, s->module[0] ? s->module : "core");
+	line_puts(&l, "\",point=\"");
+	line_key(&l, s->point[0] ? s->point : "none");
+	line_puts(&l, "\"");
+	labels[l.len] = '\0';
+	if (metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, by what it ran.", NULL, 0,
+	                   &m) == ESP_OK)
+		metric_add(m, 1);
+}
+
+void bus_on_stall(const struct loop_stall *s)
+{
+	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop", s->over ? "worker moves again" : "worker does not move",
+	         log_cstr("worker", s->worker->name), ESP_FNSEC("busy", s->nsec), log_cstr("by", s->module[0] ? s->module : "core"),
+	         log_cstr("point", s->point), log_cstr("fiber", s->fiber));
+	if (!s->over)
+		stall_count(s);
 }
 
 void bus_free(void)

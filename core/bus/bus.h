@@ -15,6 +15,8 @@
 #include "core/bus/log.h"
 #include "core/bus/metric.h"
 
+struct loop_stall;
+
 /*! \brief The table of "esp.hook/1", "esp.event/1", "esp.metric/1" or "esp.log/1", or NULL. */
 const void *bus_api(const char *id);
 
@@ -23,7 +25,10 @@ ESP_CHECKED esp_status bus_start(struct worker *observer);
 /*! \brief [control, in a fiber] ESP_SUSPENDS.  Deliver what is queued (until the deadline), write what is queued, go
  *  back to direct logging. */
 void bus_stop(esp_nsec deadline);
-/*! \brief [control] Free everything; the log goes on to stderr. */
+/*! \brief [control] For loop_on_stall(): one log line for each report, counted by module and point
+ *  (esp_loop_stalls_total).  This is how a hook that blocks its worker is named while it still runs. */
+void bus_on_stall(const struct loop_stall *s);
+/*! rief [control] Free everything; the log goes on to stderr. */
 void bus_free(void);
 /*! \brief [control, in a fiber] ESP_SUSPENDS.  Remove the hooks and subscriptions of a generation that no snapshot
  *  uses any more, or that failed to start. */

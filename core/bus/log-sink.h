@@ -20,7 +20,7 @@ struct log_sink {
 	int fd;
 	enum log_target target;
 	char *path;
-	uint64_t lost;             /* lines the target did not take */
+	uint64_t lost, told;       /* lines the target did not take; how many were reported */
 	struct log_seen { uint64_t hash; int64_t since; uint32_t count; char text[96]; } seen[LOG_SEEN];
 };
 

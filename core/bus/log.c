@@ -364,22 +364,26 @@ void log_detach(void)
 			;
 }
 
+/* Under the lock: how many lines were lost since it was last said. */
+static void tell(uint64_t total, uint64_t *told, const char *text)
+{
+	const esp_field f = ESP_FINT("count", (int64_t)(total - *told));
+
+	if (total != *told)
+		log_sink_write(&logger.sink, format(ESP_LOG_WARNING, "core/bus", text, &f, 1, sizeof f));
+	*told = total;
+}
+
 void log_tick(void)
 {
-	struct log_summary s;
-	uint64_t dropped = atomic_load(&logger.dropped), news;
 	struct worker *observer = atomic_load(&logger.observer);
+	struct log_summary s;
 
 	pthread_mutex_lock(&logger.lock);
 	while (log_sink_expire(&logger.sink, seconds(), &s))
 		write_summary(&s);
-	news = dropped - logger.told;
-	logger.told = dropped;
-	if (news) {
-		const esp_field f = ESP_FINT("count", (int64_t)news);
-
-		log_sink_write(&logger.sink, format(ESP_LOG_WARNING, "core/bus", "log lines were dropped", &f, 1, sizeof f));
-	}
+	tell(atomic_load(&logger.dropped), &logger.told, "log lines were dropped");
+	tell(logger.sink.lost, &logger.sink.told, "log lines could not be written");
 	pthread_mutex_unlock(&logger.lock);
 	if (observer && logger.queue && !ring_empty(logger.queue))
 		wake(observer);

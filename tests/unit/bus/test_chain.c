@@ -512,6 +512,19 @@ CHAIN_TEST(chain, hooks_of_a_group_wait_side_by_side)
 	cr_expect_str_eq(order, "dcba");
 }
 
+CHAIN_TEST(chain, answers_of_a_group_are_copied_as_each_hook_returns)
+{
+	struct script *a = hook(ESP_AT_MESSAGE, 100, 1, 0, 0, 0), *b = hook(ESP_AT_MESSAGE, 200, 1, 0, 0, 0);
+	esp_outcome o;
+
+	a->header = "X-A: 1";   /* both hooks return the same array, as a module with one buffer would */
+	b->header = "X-B: 1";
+	o = run(ESP_AT_MESSAGE);
+	cr_assert_eq(o.answer.nheaders, 2);
+	expect_str(o.answer.headers[0], "X-A: 1");
+	expect_str(o.answer.headers[1], "X-B: 1");
+}
+
 CHAIN_TEST(chain, a_rejection_stops_the_others_of_its_group_but_not_those_that_must_run)
 {
 	struct script *slow = hook(ESP_AT_MESSAGE, 100, 1, 0, 0, 0), *must = hook(ESP_AT_MESSAGE, 200, 1, ESP_HOOK_MUST_RUN, 0, 0),
@@ -643,12 +656,17 @@ CHAIN_TEST(chain, every_pair_of_verdicts_comes_to_what_the_model_says)
 				}
 }
 
+static uint32_t pick(uint32_t below)
+{
+	static uint32_t seed = 20261122;
+
+	seed = seed * 1664525u + 1013904223u;
+	return (seed >> 8) % below;
+}
+
 CHAIN_TEST(chain, random_chains_come_to_what_the_model_says)
 {
 	static const esp_verdict policies[] = { 20, 30, 40, 50 };
-	uint32_t seed = 20261122;
-
-#define pick(n) ((seed = seed * 1664525u + 1013904223u) >> 8) % (n)
 	for (int round = 0; round < 1500; round++) {
 		struct model_hook h[8];
 		int n = 1 + (int)(pick(8));
@@ -661,7 +679,6 @@ CHAIN_TEST(chain, random_chains_come_to_what_the_model_says)
 		}
 		check_model(h, n);
 	}
-#undef pick
 }
 
 /* --- esp.hook/1 -------------------------------------------------------------------------------------- */

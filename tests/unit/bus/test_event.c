@@ -1,5 +1,6 @@
 /* The event bus: declarations, subscriptions, delivery on the observer, and what a reload does to them. */
 #include "bustest.h"
+#include "core/bus/event-priv.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -410,6 +411,39 @@ EVENT_TEST(event, a_reload_gives_each_fact_to_one_generation)
 	cr_assert(wait_events(&old, PER_WORKER - next.events));
 	stop_bus();
 	cr_expect_eq(old.events + next.events, PER_WORKER);
+}
+
+/* A publisher that was interrupted between reading who is interested and queueing. */
+static void publish_late(esp_event_id id)
+{
+	uint32_t wrong;
+	struct event_block *b = event_block_new(event_type_of(id), id.v, "late", NULL, 0, sizeof(esp_field), &wrong);
+
+	cr_assert_not_null(b);
+	event_queue(b, 1);   /* the first subscriber */
+}
+
+EVENT_TEST(event, a_late_publisher_never_reaches_who_has_gone_or_came_instead)
+{
+	esp_event_id id = declare("message.received"), other = declare("user.login");
+	static struct seen gone, next;
+
+	seen_init(&gone, "gone");
+	seen_init(&next, "next");
+	start_bus();
+	cr_assert_eq(subscribe(&gone, "message.*", 0, 0), ESP_OK);
+	activate(&gone);
+	event_forget(fake_pub(&gone.fake), clock_monotonic() + ESP_SEC);
+	publish_late(id);
+	cr_assert_eq(fiber_sleep_until(clock_monotonic() + 20 * ESP_MSEC), ESP_OK);
+	cr_assert_eq(subscribe(&next, "user.*", 0, 0), ESP_OK);   /* takes the same place */
+	activate(&next);
+	publish_late(id);
+	publish_late(other);
+	cr_assert(wait_events(&next, 1));
+	stop_bus();
+	cr_expect_eq(gone.events, 0);
+	cr_expect_str_eq(next.names, "user.login ");
 }
 
 EVENT_TEST(event, forgetting_waits_for_a_running_batch_and_drops_the_rest_at_the_deadline)

@@ -318,3 +318,62 @@ LOG_TEST(drops_and_counts_what_its_queue_cannot_hold)
 	cr_expect(strstr(t.p, "esp_log_dropped_lines_total 3616\n"), "%s", t.p);
 	free(t.p);
 }
+
+static esp_verdict on_spin(esp_module *self, const void *args, esp_answer *answer)
+{
+	(void)self;
+	(void)args;
+	(void)answer;
+	for (esp_nsec end = clock_monotonic() + 200 * ESP_MSEC; clock_monotonic() < end; )
+		;
+	return ESP_VERDICT_CONTINUE;
+}
+
+static _Atomic bool spun;
+
+static void on_worker(void *arg)
+{
+	esp_outcome o;
+
+	chain_run(arg, NULL, NULL, &o);
+	atomic_store(&spun, true);
+}
+
+static void stall(void *arg)
+{
+	static struct fake f;
+	const esp_hook h = { .size = sizeof h, .point = ESP_AT_HELO, .run = { .any = on_spin } };
+	const struct chain_member m = { .module = fake_pub(&f), .instance = "spinner" };
+	struct chain *c;
+
+	(void)arg;
+	fake_init(&f, "spinner");
+	cr_assert_eq(hooks_add(fake_pub(&f), &h), ESP_OK);
+	cr_assert_eq(chain_build(ESP_AT_HELO, &m, 1, &c, NULL), ESP_OK);
+	cr_assert_eq(bus_start(loop_observer()), ESP_OK);
+	cr_assert_eq(worker_post_fiber(loop_worker(0), NULL, "session", on_worker, c), ESP_OK);
+	while (!atomic_load(&spun))
+		cr_assert_eq(fiber_sleep_until(clock_monotonic() + 5 * ESP_MSEC), ESP_OK);
+	cr_assert_eq(fiber_sleep_until(clock_monotonic() + 50 * ESP_MSEC), ESP_OK);
+	bus_stop(clock_monotonic() + ESP_SEC);
+	chain_free(c);
+	hooks_forget(fake_pub(&f));
+}
+
+LOG_TEST(names_a_hook_that_blocks_its_worker)
+{
+	struct text t = { 0 };
+	char *text;
+
+	open_file(false, 0, NULL, 0);
+	test_in_fiber(1, stall, NULL);
+	bus_free();
+	text = file_read(path);
+	cr_expect(strstr(text, "warning core/loop: worker does not move worker=worker-0 busy="), "%s", text);
+	cr_expect(strstr(text, "by=spinner point=helo fiber=session\n"), "%s", text);
+	cr_expect(strstr(text, "notice core/loop: worker moves again"), "%s", text);
+	free(text);
+	metric_render(text_sink, &t);
+	cr_expect(strstr(t.p, "esp_loop_stalls_total{module=\"spinner\",point=\"helo\"}"), "%s", t.p);
+	free(t.p);
+}

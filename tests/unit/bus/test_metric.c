@@ -30,7 +30,8 @@ static bool lint_name(const char *p, size_t n)
 
 static const char *lint_labels(const char *p)
 {
-	for (p++; *p != '}'; p++) {
+	p++;
+	while (*p != '}') {
 		size_t n = strcspn(p, "=");
 
 		if (!lint_name(p, n) || p[n + 1] != '"')
@@ -42,7 +43,7 @@ static const char *lint_labels(const char *p)
 			return NULL;
 		if (p[1] == '}')
 			return p + 2;
-		p++;
+		p += 2;
 	}
 	return p + 1;
 }
