@@ -53,8 +53,8 @@ static int parse_v1_line(esp_str line, struct proxy_header *ret)
 	peer = next_word(&line);
 	here = next_word(&line);
 	peer_port = next_word(&line);
-	here_port = next_word(&line);
-	if (line.len || ip_parse(peer, &ret->peer.ip) != ESP_OK || ip_parse(here, &ret->here.ip) != ESP_OK)
+	here_port = line;       /* a further space is no digit */
+	if (ip_parse(peer, &ret->peer.ip) != ESP_OK || ip_parse(here, &ret->here.ip) != ESP_OK)
 		return ESP_EPROTO;
 	/* the text decides the family: a TCP6 line may carry a mapped address, a TCP4 line no colon at all */
 	if (v4 != !memchr(peer.ptr, ':', peer.len) || v4 != !memchr(here.ptr, ':', here.len) || peer.ptr[0] == '[' ||

@@ -1,12 +1,15 @@
 /* tests/unit/net/test_conn.c - connections: parked, woken, read, written, closed. */
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/base/sanitize.h"
 #include "double.h"
 
 static const char script[] =
@@ -443,4 +446,60 @@ static void crowd(void *arg)
 Test(conn, serves_200_on_two_workers, .timeout = 240)
 {
 	run_net(&(struct double_opts){ .workers = 2, .trust = true }, crowd, NULL);
+}
+
+/* --- what waiting costs -------------------------------------------------------------------------------------- */
+
+static int greeted(void)
+{
+	int fd = dial();
+
+	expect_line(fd, "220 hi");
+	return fd;
+}
+
+static size_t heap_each(const struct mallinfo2 *before, int n)
+{
+	struct mallinfo2 after = mallinfo2();
+
+	return after.uordblks > before->uordblks ? (after.uordblks - before->uordblks) / (size_t)n : 0;
+}
+
+static void costs(void *arg)
+{
+	enum { N = 2000, BIG = 20000 };
+	int *fd = malloc(N * sizeof(*fd));
+	char *big = malloc(BIG);
+	struct mallinfo2 before;
+	size_t each;
+
+	(void)arg;
+	fd[0] = greeted();
+	before = mallinfo2();
+	for (int i = 1; i < N; i++)
+		fd[i] = greeted();
+	each = heap_each(&before, N);
+	printf("an idle plaintext connection costs %zu bytes\n", each);
+	cr_assert_lt(each, 1024, "an idle connection costs %zu bytes", each);
+	cr_assert_gt(each, 300, "%zu bytes a connection cannot be right", each);
+	/* work leaves nothing behind but two bytes of a line */
+	before = mallinfo2();
+	for (int i = 0; i < N; i++) {
+		say(fd[i], "BIG 20000\r\nab");
+		cr_assert_eq(hear(fd[i], big, BIG), BIG);
+	}
+	each = heap_each(&before, N);
+	cr_assert_lt(each, 200, "after work and with two bytes of a line it costs %zu bytes more", each);
+	for (int i = 0; i < N; i++)
+		close(fd[i]);
+	free(fd);
+	free(big);
+}
+
+Test(conn, costs_less_than_a_kibibyte_while_parked, .timeout = 120, .disabled = SANITIZE_ADDRESS || SANITIZE_THREAD)
+{
+	struct rlimit many = { 4500, 4500 };
+
+	setrlimit(RLIMIT_NOFILE, &many);
+	run_net(&(struct double_opts){ .trust = true }, costs, NULL);
 }

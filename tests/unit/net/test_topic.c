@@ -1,0 +1,178 @@
+/* tests/unit/net/test_topic.c - wake-ups between workers. */
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "double.h"
+
+static int subscriber(const char *command)
+{
+	int fd = dial();
+
+	expect_line(fd, "220 hi");
+	say(fd, command);
+	expect_line(fd, "sub 0");
+	return fd;
+}
+
+static void wakes(void *arg)
+{
+	int a[4], b = subscriber("SUB b\r\n");
+
+	(void)arg;
+	for (int i = 0; i < 4; i++)
+		a[i] = subscriber("SUB a\r\n");
+	topic_api.publish(topic_of('a'));
+	for (int i = 0; i < 4; i++)
+		expect_line(a[i], "* topic");
+	topic_api.publish(topic_of('c'));
+	topic_api.publish(topic_of('b'));
+	expect_line(b, "* topic");
+	cr_assert_eq(seen.topics, 5);
+	say(a[0], "SUB a\r\n");                 /* twice is once */
+	expect_line(a[0], "sub 0");
+	topic_api.publish(topic_of('a'));
+	for (int i = 0; i < 4; i++)
+		expect_line(a[i], "* topic");
+	cr_assert_eq(seen.topics, 9);
+	say(a[0], "UNSUB a\r\n");
+	expect_line(a[0], "unsub");
+	close(a[1]);
+	wait_count(4);
+	topic_api.publish(topic_of('a'));
+	expect_line(a[2], "* topic");
+	expect_line(a[3], "* topic");
+	say(a[0], "x\r\n");
+	expect_line(a[0], "echo x");
+	cr_assert_eq(seen.topics, 11);
+	close(a[0]);
+	close(a[2]);
+	close(a[3]);
+	close(b);
+}
+
+Test(topic, wakes_its_subscribers_on_every_worker_and_nobody_else, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .workers = 2, .trust = true }, wakes, NULL);
+}
+
+static void publish_many(void *arg)
+{
+	for (int i = 0; i < *(int *)arg; i++)
+		topic_api.publish(topic_of('a'));
+}
+
+static void coalesces(void *arg)
+{
+	int fd = subscriber("SUB a\r\n");
+
+	(void)arg;
+	say(fd, "SLEEP 200\r\n");
+	usleep(50000);
+	publish_many(&(int){ 100000 });         /* more than the notes that are kept */
+	expect_line(fd, "slept");
+	expect_line(fd, "* topic");
+	int before = seen.topics;
+	cr_assert_leq(before, 3);
+	on_worker(0, publish_many, &(int){ 50 });       /* all before the session runs */
+	expect_line(fd, "* topic");
+	say(fd, "x\r\n");
+	expect_line(fd, "echo x");
+	cr_assert_eq(seen.topics, before + 1);
+	close(fd);
+}
+
+Test(topic, makes_one_wake_up_of_many_publications, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .trust = true }, coalesces, NULL);
+}
+
+static void bounded(void *arg)
+{
+	char line[32];
+	int fd = dial();
+
+	(void)arg;
+	expect_line(fd, "220 hi");
+	for (int i = 0; i < 65; i++) {
+		snprintf(line, sizeof(line), "SUB %c\r\n", 33 + i);
+		say(fd, line);
+		expect_line(fd, i < 64 ? "sub 0" : "sub -13");
+	}
+	close(fd);
+}
+
+Test(topic, allows_64_a_connection, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .trust = true }, bounded, NULL);
+}
+
+/* --- handover -------------------------------------------------------------------------------------------------- */
+
+static void handover(void *arg)
+{
+	int fd = subscriber("SUB a\r\n"), busy = dial();
+
+	(void)arg;
+	expect_line(busy, "220 hi");
+	say(busy, "SLEEP 200\r\n");
+	usleep(50000);
+	on_worker(0, handover_all, NULL);
+	expect_line(fd, "* resumed");
+	say(fd, "COUNT\r\n");
+	expect_line(fd, "count 2 generation 1");
+	/* subscriptions go along */
+	topic_api.publish(topic_of('a'));
+	expect_line(fd, "* topic");
+	/* who was busy stays, until on_park() brings it over */
+	expect_line(busy, "slept");
+	say(busy, "COUNT\r\n");
+	expect_line(busy, "count 2 generation 0");
+	seen.park_handover = 1;
+	say(busy, "x\r\n");
+	expect_line(busy, "echo x");
+	expect_line(busy, "* resumed");
+	say(busy, "COUNT\r\n");
+	expect_line(busy, "count 4 generation 1");
+	seen.park_handover = 0;
+	/* a refused blob goes back */
+	seen.refuse_thaw = 1;
+	on_worker(0, handover_all, NULL);       /* 1 -> 0 is taken */
+	expect_line(fd, "* resumed");
+	on_worker(0, handover_all, NULL);       /* 0 -> 1 is refused */
+	say(fd, "COUNT\r\n");
+	expect_line(fd, "count 3 generation 0");
+	wait_for(&seen.thaw_refused, 2);
+	close(fd);
+	close(busy);
+}
+
+Test(handover, moves_parked_sessions_and_keeps_the_refused, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .trust = true }, handover, NULL);
+}
+
+static void many(void *arg)
+{
+	int fd[150];
+
+	(void)arg;
+	for (int i = 0; i < 150; i++) {
+		fd[i] = dial();
+		expect_line(fd[i], "220 hi");
+	}
+	for (int round = 0; round < 20; round++) {
+		for (uint32_t w = 0; w < 2; w++)
+			on_worker(w, handover_all, NULL);
+		for (int i = 0; i < 150; i++)
+			expect_line(fd[i], "* resumed");
+	}
+	cr_assert_eq(seen.resumed, 20 * 150);
+	for (int i = 0; i < 150; i++)
+		close(fd[i]);
+}
+
+Test(handover, goes_twenty_times_over_150_sessions, .timeout = 120)
+{
+	run_net(&(struct double_opts){ .workers = 2, .trust = true }, many, NULL);
+}
