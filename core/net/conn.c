@@ -127,16 +127,26 @@ void conn_overload(struct net_worker *nw)
 
 /* --- opening ------------------------------------------------------------------------------------------ */
 
-void conn_set_peer(struct conn *c, const struct ip_port *peer, const struct ip_port *local)
+/* Texts live in the arena: most addresses are far shorter than the longest. */
+static esp_str ip_text(struct conn *c, const struct ip *ip)
 {
-	c->info.peer = (esp_str){ c->peer, ip_format(&peer->ip, c->peer) };
-	c->info.peer_port = peer->port;
-	c->info.local = (esp_str){ c->local, ip_format(&local->ip, c->local) };
-	c->info.local_port = local->port;
-	c->info.trusted = c->listener->trust_loopback && ip_is_loopback(&peer->ip);
+	char text[IP_TEXT];
+	size_t n = ip_format(ip, text);
+
+	return (esp_str){ arena_dup(c->pub.arena, text, n), n };
 }
 
-static void socket_addresses(struct conn *c, const struct ip_port *peer)
+int conn_set_peer(struct conn *c, const struct ip_port *peer, const struct ip_port *local)
+{
+	c->info.peer = ip_text(c, &peer->ip);
+	c->info.peer_port = peer->port;
+	c->info.local = ip_text(c, &local->ip);
+	c->info.local_port = local->port;
+	c->info.trusted = c->listener->trust_loopback && ip_is_loopback(&peer->ip);
+	return c->info.peer.ptr && c->info.local.ptr ? ESP_OK : ESP_ENOMEM;
+}
+
+static int socket_addresses(struct conn *c, const struct ip_port *peer)
 {
 	struct ip_port local = { { { [10] = 0xff, 0xff, 127, 0, 0, 1 } }, 0 };
 	struct sockaddr_storage sa;
@@ -146,7 +156,7 @@ static void socket_addresses(struct conn *c, const struct ip_port *peer)
 	if (getsockname(c->fd, (struct sockaddr *)&sa, &len) == 0 &&
 	    ip_from_sockaddr((struct sockaddr *)&sa, len, &local) != ESP_OK)
 		local.port = 0;
-	conn_set_peer(c, peer, &local);
+	return conn_set_peer(c, peer, &local);
 }
 
 static void on_watch(struct watch *w, uint32_t events);
@@ -194,10 +204,13 @@ void conn_open(struct net_worker *nw, struct listener *l, int fd, const struct i
 	list_append(&nw->unauthenticated, &c->age);
 	if (nw->unauthenticated.next == &c->age)
 		publish_oldest(nw);
-	socket_addresses(c, peer);
 	watch_start(&c->watch, NULL, "conn", fd, 0, on_watch);
+	c->state = CONN_PROXY;
+	if (socket_addresses(c, peer) != ESP_OK) {
+		conn_kill(c);
+		return;
+	}
 	if (ip_nets_have(&l->proxy, &peer->ip)) {
-		c->state = CONN_PROXY;
 		watch_set(&c->watch, ESP_READ);
 		if (timer_start(&c->timer, NULL, "proxy header", nw->net->handshake, on_timer) != ESP_OK)
 			conn_kill(c);

@@ -24,7 +24,7 @@ enum {
 	NET_STARTING = 128,             /* session fibers spawned and not yet running, per worker */
 	CONN_BACKLOG = 65536,           /* bytes waiting for the peer before the writer waits */
 	CONN_TURN_LINES = 64,           /* fairness: lines in a row ... */
-	CONN_ARENA_FIRST = 256, CONN_ARENA_CAP = 8 << 20,
+	CONN_ARENA_FIRST = 240, CONN_ARENA_CAP = 8 << 20,
 	CONN_LINGER_BYTES = 256 * 1024,
 	TOPIC_BUCKETS = 4096, CONN_TOPICS = 64
 };
@@ -139,7 +139,6 @@ struct conn {
 	struct watch watch;
 	struct timer timer;
 	esp_conn_info info;
-	char peer[IP_TEXT], local[IP_TEXT];
 };
 
 struct net {
@@ -196,7 +195,7 @@ void conn_open(struct net_worker *nw, struct listener *l, int fd, const struct i
 void conn_admitted(struct conn *c, int status, struct limit_net *host);
 struct conn *conn_by_id(struct net_worker *nw, uint64_t id);
 void conn_wake(struct conn *c, unsigned why);
-void conn_set_peer(struct conn *c, const struct ip_port *peer, const struct ip_port *local);
+ESP_CHECKED int conn_set_peer(struct conn *c, const struct ip_port *peer, const struct ip_port *local);
 void conn_retire(struct conn *c);               /* session gone, maybe linger */
 void conn_destroy(struct conn *c);              /* at once, from the loop */
 int conn_timer(struct conn *c, const char *label, esp_nsec delay);

@@ -26,9 +26,12 @@ static void apply(struct conn *c, const struct proxy_header *h)
 		conn_begin(c);
 		return;
 	}
-	conn_set_peer(c, &h->peer, &h->here);
-	c->info.trusted = 0;
 	peer = h->peer;
+	if (conn_set_peer(c, &peer, &h->here) != ESP_OK) {
+		conn_kill(c);
+		return;
+	}
+	c->info.trusted = 0;
 	if (listener_ask_admit(c->nw, c->pub.id, &peer) != ESP_OK)
 		conn_kill(c);
 }

@@ -112,9 +112,9 @@ static int parse_v2(const uint8_t *p, size_t n, struct proxy_header *ret, size_t
 		return ESP_EAGAIN;
 	command = p[12] & 0x0f;
 	family = p[13];
-	*ret_used = V2_FIXED + len;
 	if (command == 0 || family == 0) {
 		ret->local = true;
+		*ret_used = V2_FIXED + len;
 		return ESP_OK;
 	}
 	if (family != 0x11 && family != 0x21)
@@ -127,6 +127,7 @@ static int parse_v2(const uint8_t *p, size_t n, struct proxy_header *ret, size_t
 	v2_address(p + width, width, &ret->here.ip);
 	ret->peer.port = (uint16_t)(p[2 * width] << 8 | p[2 * width + 1]);
 	ret->here.port = (uint16_t)(p[2 * width + 2] << 8 | p[2 * width + 3]);
+	*ret_used = V2_FIXED + len;
 	return ESP_OK;
 }
 
