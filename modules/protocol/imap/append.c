@@ -1,0 +1,179 @@
+/* append - APPEND (RFC 3501 6.3.11, RFC 4315): the message goes into a blob writer while it comes. */
+#include "imap.h"
+
+#include <stdio.h>
+
+struct append_literal {
+	const esp_blob *blob;
+	esp_blob_writer *writer;
+	esp_id id;
+	const char *why;           /* refused: what to say; its bytes were thrown away or never sent */
+	const char *code;
+};
+
+/* Everything of APPEND before its message: mailbox, flags, date. */
+static int read_head(esp_imap_reader *r, esp_str *mailbox, esp_imap_flags *flags, esp_time *date)
+{
+	int32_t zone;
+
+	memset(flags, 0, sizeof *flags);
+	*date = 0;
+	if (!esp_imap_read_sp(r) || !esp_imap_read_mailbox(r, mailbox) || !esp_imap_read_sp(r))
+		return 0;
+	if (esp_imap_peek(r) == '(' && (!esp_imap_read_flags(r, false, flags) || !esp_imap_read_sp(r)))
+		return 0;
+	if (esp_imap_peek(r) == '"' && (!esp_imap_read_datetime(r, date, &zone) || !esp_imap_read_sp(r)))
+		return 0;
+	return 1;
+}
+
+struct head { esp_imap_command command; esp_str mailbox; esp_imap_flags flags; esp_time date; };
+
+static int parse_head(esp_str text, esp_buf *scratch, struct head *h)
+{
+	esp_imap_reader r;
+
+	esp_buf_init(scratch, 2 * text.len + 64);
+	return esp_imap_reader_init(&r, text, 0, scratch) == ESP_OK && esp_imap_read_command(&r, &h->command) &&
+	       h->command.name.len == 6 && strncasecmp(h->command.name.ptr, "APPEND", 6) == 0 &&
+	       read_head(&r, &h->mailbox, &h->flags, &h->date) && esp_imap_read_end(&r);
+}
+
+int append_is_message(struct session *s, esp_str head, esp_arena *arena)
+{
+	struct head *h;
+	esp_buf scratch;
+	int ok;
+
+	if (s->state < STATE_AUTHENTICATED)
+		return 0;
+	h = esp_alloc(arena, sizeof *h);
+	ok = h && parse_head(head, &scratch, h);
+	if (h)
+		esp_buf_free(&scratch);
+	return ok;
+}
+
+static esp_status throw_away(struct session *s, uint64_t len)
+{
+	while (len > 0) {
+		esp_str piece;
+		esp_status st = s->conn->api->read(s->conn, len < 65536 ? (size_t)len : 65536, &piece);
+		if (st != ESP_OK)
+			return st;
+		len -= piece.len;
+	}
+	return ESP_OK;
+}
+
+static esp_status receive(struct session *s, struct append_literal *a, uint64_t len)
+{
+	esp_status keep = ESP_OK;
+
+	while (len > 0) {
+		esp_str piece;
+		esp_status st = s->conn->api->read(s->conn, len < 65536 ? (size_t)len : 65536, &piece);
+		if (st != ESP_OK)
+			return st;
+		if (keep == ESP_OK)
+			keep = a->blob->write(a->writer, piece.ptr, piece.len);
+		len -= piece.len;
+	}
+	if (keep != ESP_OK) {
+		a->why = "cannot store that now";
+		a->code = "[UNAVAILABLE]";
+	}
+	return ESP_OK;
+}
+
+esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int nonsync, struct append_literal **ret)
+{
+	struct append_literal *a = esp_alloc(arena, sizeof *a);
+	esp_status st;
+
+	if (!a)
+		return ESP_ENOMEM;
+	a->blob = (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
+	a->id = s->imap->crypto->new_id();
+	if (len > s->imap->max_append) {
+		a->why = "the message is larger than this server takes";
+		a->code = "[TOOBIG]";
+	} else if (!a->blob || a->blob->create(a->blob, a->id, s->imap->max_append, &a->writer) != ESP_OK) {
+		a->why = "cannot store that now";
+		a->code = "[UNAVAILABLE]";
+	}
+	*ret = a;
+	if (a->why && !nonsync)
+		return ESP_OK;         /* without a "+" the client does not send it */
+	if (a->why)
+		return len > 4 * s->imap->max_append ? session_bye(s, a->why) : throw_away(s, len);
+	if (!nonsync) {
+		st = esp_conn_write(s->conn, ESP_STR("+ OK\r\n"));
+		if (st != ESP_OK)
+			return st;
+	}
+	return receive(s, a, len);
+}
+
+void append_drop(struct append_literal *a)
+{
+	if (a && a->writer)
+		a->blob->close(a->writer);
+	if (a)
+		a->writer = NULL;
+}
+
+static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_uid, uint32_t *ret_validity, esp_id *ret_mailbox, uint64_t *ret_modseq)
+{
+	struct session *s = c->s;
+	struct append_literal *a = c->append;
+	const esp_mailstore *ms = store_of(s);
+	esp_mailbox m = { .size = sizeof m };
+	esp_append item = { .size = sizeof item, .id = a->id, .internal_date = h->date, .flags = h->flags.system,
+	                    .keywords = h->flags.keyword, .nkeywords = h->flags.nkeywords };
+	esp_err err = ESP_ERR_INIT;
+	esp_status st = ms ? ms->find(ms, c->arena, &s->actor, h->mailbox, &m) : ESP_EUNAVAIL;
+
+	if (st == ESP_OK && m.attributes & ESP_BOX_NOSELECT)
+		st = ESP_ENOENT;
+	if (st == ESP_OK)
+		st = a->blob->content(a->writer, &item.content);
+	if (st == ESP_OK)
+		st = ms->prepare(ms, c->arena, &item);
+	if (st == ESP_OK)
+		st = a->blob->commit(a->writer, a->id, (esp_str){ NULL, 0 }, &item.bytes);
+	if (st == ESP_OK)
+		st = ms->append(ms, &s->actor, m.id, &item, 1, ret_uid, ret_validity, ret_modseq, &err);
+	*ret_mailbox = m.id;
+	return st;
+}
+
+esp_status command_append(struct command *c)
+{
+	struct session *s = c->s;
+	struct head *h = esp_alloc(c->arena, sizeof *h);
+	uint32_t uid, validity;
+	uint64_t modseq;
+	esp_id mailbox;
+	char code[64];
+	esp_status st;
+
+	if (!h)
+		return out_status(c, ESP_ENOMEM);
+	if (!read_head(&c->r, &h->mailbox, &h->flags, &h->date) || !c->append)
+		return out_bad(c, c->r.why ? c->r.why : "APPEND needs a literal");
+	if (c->append->why)
+		return out_no(c, c->append->code, c->append->why);
+	if (!esp_imap_read_end(&c->r))
+		return out_bad(c, "one message an APPEND");
+	st = commit(c, h, &uid, &validity, &mailbox, &modseq);
+	if (st == ESP_ENOENT)
+		return out_no(c, "[TRYCREATE]", "there is no such mailbox");
+	if (st != ESP_OK)
+		return out_status(c, st);
+	s->imap->metric->add(s->imap->appended, 1);
+	if (s->view)
+		update_now(c, UPDATE_EXPUNGES);
+	snprintf(code, sizeof code, "[APPENDUID %u %u]", validity, uid);
+	return out_ok(c, code, "APPEND done");
+}

@@ -1,0 +1,293 @@
+/* fetch - FETCH (RFC 3501 6.4.5): flags and numbers from the view, ENVELOPE and the like as they are stored, bodies from
+ * the blob.  \Seen is set once, for all messages of the command, before the first of them is sent. */
+#include "imap.h"
+
+#include <esp/mail/date.h>
+
+#include <stdio.h>
+
+#define UIDS_A_PAGE 400u
+
+struct fetch {
+	struct command *c;
+	const esp_mailstore *ms;
+	const esp_blob *blob;
+	esp_imap_item item[ESP_IMAP_ITEMS_MAX];
+	uint32_t nitems, what;     /* ESP_FETCH_... of the rows that are needed; 0: the view is enough */
+	int needs_blob, sets_seen;
+	esp_arena *page;           /* rows of one page */
+	const esp_message_row *row;
+	uint32_t nrows, next_row, missing;
+	esp_uid_range pending[UIDS_A_PAGE];
+	uint32_t index[UIDS_A_PAGE], npending;
+	esp_buf section;
+};
+
+static uint32_t row_part(uint32_t kind)
+{
+	switch (kind) {
+	case ESP_ITEM_ENVELOPE: return ESP_FETCH_ENVELOPE;
+	case ESP_ITEM_BODYSTRUCTURE: return ESP_FETCH_BODYSTRUCTURE;
+	case ESP_ITEM_BODY: return ESP_FETCH_BODY;
+	case ESP_ITEM_INTERNALDATE: return ESP_FETCH_DATE;
+	case ESP_ITEM_RFC822_SIZE: return ESP_FETCH_SIZE;
+	case ESP_ITEM_FLAGS: case ESP_ITEM_UID: return 0;
+	default: return ESP_FETCH_SIZE | ESP_FETCH_INDEX;
+	}
+}
+
+static int is_body(const esp_imap_item *it)
+{
+	return it->kind == ESP_ITEM_BODY_SECTION || it->kind == ESP_ITEM_RFC822 || it->kind == ESP_ITEM_RFC822_HEADER ||
+	       it->kind == ESP_ITEM_RFC822_TEXT;
+}
+
+/* What was asked for; items of extensions that are not announced are refused. */
+static int plan(struct fetch *f)
+{
+	struct command *c = f->c;
+	int has_uid = 0;
+
+	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_fetch(&c->r, f->item, ESP_IMAP_ITEMS_MAX - 1, &f->nitems) || !esp_imap_read_end(&c->r))
+		return 0;
+	for (uint32_t i = 0; i < f->nitems; i++) {
+		const esp_imap_item *it = &f->item[i];
+		if (it->kind > ESP_ITEM_BODY_SECTION)
+			return esp_imap_fail(&c->r, "that item is not offered");
+		f->what |= row_part(it->kind);
+		f->needs_blob |= is_body(it);
+		f->sets_seen |= is_body(it) && !it->peek && it->kind != ESP_ITEM_RFC822_HEADER;
+		has_uid |= it->kind == ESP_ITEM_UID;
+	}
+	if (c->uid && !has_uid) {
+		memmove(f->item + 1, f->item, f->nitems * sizeof f->item[0]);
+		memset(&f->item[0], 0, sizeof f->item[0]);
+		f->item[0].kind = ESP_ITEM_UID;
+		f->nitems++;
+	}
+	return 1;
+}
+
+/* --- one message -------------------------------------------------------------------------------------------------------- */
+
+static void put_literal(struct command *c, esp_str bytes)
+{
+	(void)esp_buf_addf(&c->out, "{%zu}\r\n", bytes.len);
+	out_bytes(c, bytes);
+}
+
+static void put_section(struct fetch *f, const esp_imap_item *it, const esp_mime *mime)
+{
+	static const esp_imap_section whole = { .kind = ESP_SECTION_ALL };
+	esp_imap_section header = { .kind = ESP_SECTION_HEADER }, text = { .kind = ESP_SECTION_TEXT };
+	const esp_imap_section *section = &it->section;
+	struct command *c = f->c;
+	esp_str bytes;
+
+	switch (it->kind) {
+	case ESP_ITEM_RFC822: section = &whole; (void)esp_buf_add_z(&c->out, "RFC822 "); break;
+	case ESP_ITEM_RFC822_HEADER: section = &header; (void)esp_buf_add_z(&c->out, "RFC822.HEADER "); break;
+	case ESP_ITEM_RFC822_TEXT: section = &text; (void)esp_buf_add_z(&c->out, "RFC822.TEXT "); break;
+	default:
+		(void)esp_buf_add_z(&c->out, "BODY");
+		(void)esp_imap_add_section(&c->out, it);
+		(void)esp_buf_add_char(&c->out, ' ');
+	}
+	if (esp_imap_section_resolve(mime, section, &f->section, &bytes) != ESP_OK) {
+		(void)esp_buf_add_z(&c->out, "NIL");
+		return;
+	}
+	put_literal(c, it->has_partial ? esp_imap_partial(bytes, it) : bytes);
+}
+
+static void put_item(struct fetch *f, const esp_imap_item *it, const esp_message_row *row, const esp_mime *mime,
+                     uint32_t uid, uint64_t flags)
+{
+	struct command *c = f->c;
+
+	switch (it->kind) {
+	case ESP_ITEM_UID: (void)esp_buf_addf(&c->out, "UID %u", uid); break;
+	case ESP_ITEM_FLAGS: (void)esp_buf_add_z(&c->out, "FLAGS "); out_flags(c, c->s->view, flags, uid); break;
+	case ESP_ITEM_RFC822_SIZE: (void)esp_buf_addf(&c->out, "RFC822.SIZE %llu", (unsigned long long)row->bytes); break;
+	case ESP_ITEM_INTERNALDATE:
+		(void)esp_buf_add_z(&c->out, "INTERNALDATE ");
+		(void)esp_imap_datetime_write(row->internal_date, 0, &c->out);
+		break;
+	case ESP_ITEM_ENVELOPE: (void)esp_buf_add_z(&c->out, "ENVELOPE "); out_bytes(c, row->envelope); break;
+	case ESP_ITEM_BODYSTRUCTURE: (void)esp_buf_add_z(&c->out, "BODYSTRUCTURE "); out_bytes(c, row->bodystructure); break;
+	case ESP_ITEM_BODY: (void)esp_buf_add_z(&c->out, "BODY "); out_bytes(c, row->body); break;
+	default: put_section(f, it, mime);
+	}
+}
+
+static void put_message(struct fetch *f, const esp_message_row *row, const esp_mime *mime, uint32_t index, uint32_t uid, uint64_t flags)
+{
+	struct command *c = f->c;
+
+	(void)esp_buf_addf(&c->out, "* %u FETCH (", index + 1);
+	for (uint32_t i = 0; i < f->nitems; i++) {
+		if (i)
+			(void)esp_buf_add_char(&c->out, ' ');
+		put_item(f, &f->item[i], row, mime, uid, flags);
+	}
+	(void)esp_buf_add_z(&c->out, ")\r\n");
+	out_more(c);
+}
+
+static void with_blob(struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
+{
+	esp_blob_file file;
+	esp_mime mime;
+
+	if (f->blob->open(f->blob, row->id, &file) != ESP_OK) {
+		f->missing++;
+		return;
+	}
+	if (esp_mime_parse(file.content, &mime) == ESP_OK) {
+		put_message(f, row, &mime, index, uid, flags);
+		esp_mime_free(&mime);
+	} else {
+		f->missing++;
+	}
+	f->blob->close_file(f->blob, &file);
+}
+
+/* --- pages ----------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t flags_of(const esp_view *v, uint32_t index)
+{
+	uint32_t place;
+	const esp_view_chunk *chunk = esp_view_at(v, index, &place);
+
+	return chunk->flags[place];
+}
+
+/* The rows of the UIDs that have gathered, and their messages. */
+static esp_status send_page(struct fetch *f)
+{
+	struct command *c = f->c;
+	esp_uid_set set = { f->pending, f->npending };
+	uint32_t at = 0, next = 0;
+	esp_status st = ESP_OK;
+
+	while (st == ESP_OK && c->io == ESP_OK && at < f->npending) {
+		const esp_message_row *row;
+		uint32_t n = 0;
+		st = f->ms->fetch(f->ms, f->page, &c->s->actor, c->s->view->mailbox, set, f->what, &row, &n, &next);
+		for (uint32_t i = 0; st == ESP_OK && c->io == ESP_OK && i < n; i++) {
+			while (at < f->npending && f->pending[at].first < row[i].uid) {
+				f->missing++;      /* another session expunged it */
+				at++;
+			}
+			if (at == f->npending || f->pending[at].first != row[i].uid)
+				continue;
+			if (f->needs_blob)
+				with_blob(f, &row[i], f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
+			else
+				put_message(f, &row[i], NULL, f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
+			at++;
+		}
+		if (next == 0) {
+			f->missing += f->npending - at;
+			break;
+		}
+		while (set.n && set.range->last < next) {
+			set.range++;
+			set.n--;
+		}
+	}
+	f->npending = 0;
+	c->s->imap->core.mem->arena_reset(f->page);
+	if (st == ESP_OK && c->io == ESP_OK)
+		st = c->s->imap->core.fiber->yield();
+	return st;
+}
+
+static int each(void *arg, uint32_t index, const esp_view_chunk *chunk, uint32_t place)
+{
+	struct fetch *f = arg;
+
+	if (f->what == 0) {
+		put_message(f, NULL, NULL, index, chunk->uid[place], chunk->flags[place]);
+		return f->c->io;
+	}
+	f->pending[f->npending] = (esp_uid_range){ chunk->uid[place], chunk->uid[place] };
+	f->index[f->npending++] = index;
+	return f->npending == UIDS_A_PAGE ? send_page(f) : ESP_OK;
+}
+
+/* One \Seen for all, before their flags are sent. */
+struct unseen { esp_uid_range *range; uint32_t n; };
+
+static int find_unseen(void *arg, uint32_t index, const esp_view_chunk *chunk, uint32_t place)
+{
+	struct unseen *u = arg;
+	uint32_t uid = chunk->uid[place];
+
+	(void)index;
+	if (chunk->flags[place] & ESP_FLAG_SEEN)
+		return 0;
+	if (u->n && u->range[u->n - 1].last + 1 == uid)
+		u->range[u->n - 1].last = uid;
+	else
+		u->range[u->n++] = (esp_uid_range){ uid, uid };
+	return 0;
+}
+
+static void set_seen(struct fetch *f, esp_uid_set set)
+{
+	struct command *c = f->c;
+	struct session *s = c->s;
+	struct unseen u = { .range = esp_alloc_array(c->arena, s->view->exists + 1u, sizeof(esp_uid_range)) };
+	esp_store_args args = { .size = sizeof args, .op = ESP_STORE_ADD, .flags = ESP_FLAG_SEEN };
+	esp_uid_set failed;
+	uint64_t modseq;
+
+	if (s->readonly || !u.range || s->view->unseen == 0)
+		return;
+	(void)set_each(s->view, set, find_unseen, &u);
+	if (u.n && f->ms->store(f->ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ u.range, u.n }, &args, &modseq, &failed) != ESP_OK)
+		esp_log(s->imap->core.log, s->imap->self, ESP_LOG_WARNING, "messages were sent and not marked as seen", ESP_FSTR("user", s->actor.login));
+}
+
+static esp_status run(struct fetch *f, esp_uid_set set)
+{
+	struct command *c = f->c;
+	esp_status st;
+
+	if (f->sets_seen)
+		set_seen(f, set);
+	st = set_each(c->s->view, set, each, f);
+	if (st == ESP_OK && f->npending)
+		st = send_page(f);
+	if (c->io != ESP_OK)
+		return c->io;
+	if (st != ESP_OK)
+		return out_status(c, st);
+	update_now(c, c->uid ? UPDATE_EXPUNGES : 0);
+	return f->missing ? out_no(c, "[EXPUNGEISSUED]", "some messages are gone") : out_ok(c, NULL, "FETCH done");
+}
+
+esp_status command_fetch(struct command *c)
+{
+	struct session *s = c->s;
+	struct fetch *f = esp_alloc(c->arena, sizeof *f);
+	esp_uid_set set;
+	esp_status st;
+
+	if (!f)
+		return out_status(c, ESP_ENOMEM);
+	f->c = c;
+	if (!esp_imap_read_sp(&c->r) || !set_read(c, c->uid, &set) || !plan(f))
+		return out_bad(c, c->r.why);
+	f->ms = store_of(s);
+	f->blob = (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
+	f->page = s->imap->core.mem->arena_new(s->imap->self, "imap fetch", 64u << 20);
+	if (!f->ms || !f->blob || !f->page)
+		return out_status(c, ESP_EUNAVAIL);
+	esp_buf_init(&f->section, 8u << 20);
+	st = run(f, set);
+	esp_buf_free(&f->section);
+	s->imap->core.mem->arena_free(f->page);
+	return st;
+}

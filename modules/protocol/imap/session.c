@@ -1,0 +1,360 @@
+/* session - one client: greeted, its commands run one after the other.
+ *
+ * A command is its line and every literal in it.  They are gathered here, bounded, so that parsers see the whole;
+ * APPEND's message is the exception and goes straight into a blob writer.
+ */
+#include "imap.h"
+
+#include <stdlib.h>
+
+void session_deselect(struct session *s)
+{
+	if (s->view) {
+		s->imap->topic->unsubscribe(s->conn, s->view->mailbox);
+		s->imap->core.mem->rc_unref((void *)(uintptr_t)s->view);
+	}
+	s->view = NULL;
+	s->recent_from = s->recent_to = 0;
+	s->idling = 0;
+	if (s->state == STATE_SELECTED)
+		s->state = STATE_AUTHENTICATED;
+}
+
+esp_status session_login(struct session *s, const esp_identity *who)
+{
+	char *login = malloc(who->login.len + 1);
+
+	if (!login)
+		return ESP_ENOMEM;
+	memcpy(login, who->login.ptr, who->login.len);
+	login[who->login.len] = '\0';
+	free(s->login);
+	s->login = login;
+	s->login_len = (uint32_t)who->login.len;
+	s->actor = (esp_actor){ .account = who->account, .login = { login, s->login_len } };
+	s->state = STATE_AUTHENTICATED;
+	s->conn->api->set_user(s->conn, s->actor.login);
+	s->conn->api->set_idle(s->conn, s->imap->idle);
+	return ESP_OK;
+}
+
+esp_status session_bye(struct session *s, const char *text)
+{
+	esp_status st = esp_conn_write(s->conn, ESP_STR("* BYE "));
+
+	if (st == ESP_OK)
+		st = esp_conn_write(s->conn, (esp_str){ text, strlen(text) });
+	if (st == ESP_OK)
+		st = esp_conn_write(s->conn, ESP_STR("\r\n"));
+	return st == ESP_OK ? ESP_ECLOSED : st;
+}
+
+static struct session *session_new(esp_module *self, esp_conn *c)
+{
+	struct session *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->magic = SESSION_MAGIC;
+	s->imap = self->state;
+	s->conn = c;
+	s->state = STATE_GREETED;
+	c->session = s;
+	return s;
+}
+
+/* --- one command ------------------------------------------------------------------------------------------------ */
+
+static void command_begin(struct command *c, struct session *s, esp_arena *arena)
+{
+	memset(c, 0, sizeof *c);
+	c->s = s;
+	c->arena = arena;
+	esp_buf_init(&c->out, 8u << 20);
+}
+
+static void command_end(struct command *c)
+{
+	out_flush(c);
+	esp_buf_free(&c->out);
+	esp_buf_free(&c->scratch);
+	append_drop(c->append);
+}
+
+static esp_status read_bytes(struct session *s, esp_buf *text, uint64_t len)
+{
+	while (len > 0) {
+		esp_str piece;
+		esp_status st = s->conn->api->read(s->conn, len < 65536 ? (size_t)len : 65536, &piece);
+		if (st == ESP_OK)
+			st = esp_buf_add_str(text, piece);
+		if (st != ESP_OK)
+			return st;
+		len -= piece.len;
+	}
+	return ESP_OK;
+}
+
+/* A literal of an ordinary command, or APPEND's message. */
+static esp_status take_literal(struct command *c, esp_buf *text, uint64_t len, int nonsync, uint64_t *budget)
+{
+	struct session *s = c->s;
+	size_t brace = text->len;
+	esp_status st;
+
+	while (brace > 0 && text->data[brace - 1] != '{')
+		brace--;
+	if (!c->append && append_is_message(s, (esp_str){ text->data, brace - 1 }, c->arena)) {
+		esp_buf_cut(text, brace - 1);
+		return append_take(s, c->arena, len, nonsync, &c->append);
+	}
+	if (len > *budget || (s->state == STATE_GREETED && len > 4096))
+		return nonsync ? session_bye(s, "the literal is too large") : ESP_E2BIG;
+	*budget -= len;
+	if (!nonsync) {
+		st = esp_conn_write(s->conn, ESP_STR("+ OK\r\n"));
+		if (st != ESP_OK)
+			return st;
+	}
+	(void)esp_buf_add_z(text, "\r\n");
+	return read_bytes(s, text, len);
+}
+
+/* Gather the rest of the command behind its first line. */
+static esp_status gather(struct command *c, esp_buf *text)
+{
+	uint64_t budget = c->s->imap->max_literals, len;
+	size_t line_start = 0;
+	esp_status st = text->err;
+
+	while (st == ESP_OK) {
+		bool nonsync, binary;
+		esp_str line = { text->data + line_start, text->len - line_start }, next;
+		if (esp_imap_literal(line, UINT32_MAX, &len, &nonsync, &binary) != ESP_OK)
+			return ESP_OK;
+		st = take_literal(c, text, len, nonsync, &budget);
+		if (st != ESP_OK)
+			return st;
+		line_start = text->len;
+		st = c->s->conn->api->read_line(c->s->conn, &next);
+		if (st == ESP_OK)
+			st = esp_buf_add_str(text, next);
+	}
+	return st;
+}
+
+static esp_status refuse(struct command *c, esp_buf *text, esp_status st)
+{
+	const char *blank = memchr(text->data, ' ', text->len);
+
+	if (st != ESP_E2BIG && st != ESP_EPROTO)
+		return st;
+	c->tag = (esp_str){ text->data, blank && blank - text->data < (ptrdiff_t)TAG_MAX ? (size_t)(blank - text->data) : 0 };
+	return out_bad(c, st == ESP_E2BIG ? "the command is too large" : "bare CR, LF or NUL in the command");
+}
+
+static esp_status run_one(struct session *s, esp_str line)
+{
+	esp_arena *arena = s->imap->core.mem->arena_new(s->imap->self, "imap command", 64u << 20);
+	struct command c;
+	esp_buf text;
+	esp_status st;
+
+	if (!arena)
+		return session_bye(s, "out of memory");
+	command_begin(&c, s, arena);
+	esp_buf_init(&text, 256u << 10);
+	(void)esp_buf_add_str(&text, line);    /* the line is gone with the next read */
+	st = gather(&c, &text);
+	if (st == ESP_OK) {
+		c.text = esp_buf_str(&text);
+		esp_buf_init(&c.scratch, 2 * c.text.len + 64);
+		st = esp_imap_reader_init(&c.r, c.text, 0, &c.scratch);
+	}
+	st = st == ESP_OK ? command_run(&c) : refuse(&c, &text, st);
+	command_end(&c);
+	if (st == ESP_OK)
+		st = c.io;
+	esp_buf_free(&text);
+	s->imap->core.mem->arena_free(arena);
+	s->imap->metric->add(s->imap->commands, 1);
+	return st;
+}
+
+/* --- IDLE (RFC 2177) --------------------------------------------------------------------------------------------- */
+
+static esp_status in_idle(struct session *s, const esp_str *line)
+{
+	esp_arena *arena = s->imap->core.mem->arena_new(s->imap->self, "imap idle", 16u << 20);
+	struct command c;
+	esp_status st = ESP_OK;
+
+	if (!arena)
+		return session_bye(s, "out of memory");
+	command_begin(&c, s, arena);
+	update_now(&c, UPDATE_EXPUNGES);
+	if (line) {
+		int done = line->len == 4 && strncasecmp(line->ptr, "DONE", 4) == 0;
+		s->idling = 0;
+		if (s->view)
+			s->imap->topic->unsubscribe(s->conn, s->view->mailbox);
+		c.tag = (esp_str){ s->tag, s->tag_len };
+		st = done ? out_ok(&c, NULL, "IDLE done") : out_bad(&c, "DONE ends IDLE");
+	}
+	command_end(&c);
+	s->imap->core.mem->arena_free(arena);
+	return st == ESP_OK ? c.io : st;
+}
+
+/* --- the core's calls ---------------------------------------------------------------------------------------------- */
+
+static esp_status run_lines(struct session *s)
+{
+	esp_str line;
+	esp_status st = ESP_OK;
+
+	while (st == ESP_OK) {
+		st = s->conn->api->line(s->conn, &line);
+		if (st == ESP_EAGAIN)
+			return ESP_OK;
+		if (st == ESP_OK)
+			st = s->idling ? in_idle(s, &line) : run_one(s, line);
+		else if (st == ESP_E2BIG || st == ESP_EPROTO)
+			st = session_bye(s, st == ESP_E2BIG ? "the line is too long" : "bare CR, LF or NUL in a line");
+	}
+	return st;
+}
+
+static esp_status greet(struct session *s)
+{
+	esp_connect_args args = { .size = sizeof args, .conn = s->conn };
+	esp_outcome o;
+	struct command c;
+	esp_status st;
+
+	s->conn->api->set_idle(s->conn, s->imap->idle_unauth);
+	s->imap->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
+	if (o.verdict >= ESP_VERDICT_DEFER)
+		return session_bye(s, "not from you, not now");
+	command_begin(&c, s, s->conn->arena);
+	(void)esp_buf_add_z(&c.out, "* OK [CAPABILITY ");
+	command_capability(&c);
+	(void)esp_buf_add_z(&c.out, "] ESP ready\r\n");
+	command_end(&c);
+	st = c.io;
+	return st;
+}
+
+static esp_status on_session(esp_module *self, esp_conn *conn, uint32_t why)
+{
+	struct session *s = conn->session;
+	esp_status st = ESP_OK;
+
+	if (!s && !(s = session_new(self, conn)))
+		return ESP_ENOMEM;
+	if (s->magic != SESSION_MAGIC)
+		abort();
+	if (why & ESP_CONN_OVERLOAD)
+		return session_bye(s, "too many connections, try again later");
+	if (why & ESP_CONN_OPENED)
+		st = greet(s);
+	if (st == ESP_OK && s->idling && (why & (ESP_CONN_TOPIC | ESP_CONN_RESUMED)))
+		st = in_idle(s, NULL);
+	if (st == ESP_OK && (why & (ESP_CONN_INPUT | ESP_CONN_RESUMED)))
+		st = run_lines(s);
+	if (st != ESP_OK)
+		return st;
+	if (why & ESP_CONN_EOF)
+		return ESP_ECLOSED;
+	if (why & ESP_CONN_DRAIN)
+		return session_bye(s, "this server is going down");
+	if (why & ESP_CONN_TIMEOUT)
+		return session_bye(s, s->state == STATE_GREETED ? "you did not log in" : "you were silent too long");
+	return ESP_OK;
+}
+
+static void on_closed(esp_module *self, esp_conn *c)
+{
+	struct session *s = c->session;
+
+	(void)self;
+	if (!s)
+		return;
+	session_deselect(s);
+	free(s->login);
+	s->magic = 0;
+	free(s);
+	c->session = NULL;
+}
+
+/* --- handover: IDLE and the selected mailbox go on in the new generation --------------------------------------------- */
+
+#define HANDOVER_VERSION 1u
+struct frozen {
+	uint8_t state, readonly, idling, tag_len;
+	uint32_t recent_from, recent_to, errors, login_len;
+	esp_id account;
+	uintptr_t view;            /* a reference that changes hands: plain memory of the core */
+	char tag[TAG_MAX];
+	char login[400];
+};
+
+static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
+{
+	struct session *s = c->session;
+	struct frozen *f = out;
+
+	(void)self;
+	if (cap < sizeof *f || s->login_len > sizeof f->login)
+		return ESP_EBUSY;
+	*f = (struct frozen){ .state = s->state, .readonly = s->readonly, .idling = s->idling, .tag_len = s->tag_len,
+		.recent_from = s->recent_from, .recent_to = s->recent_to, .errors = s->errors, .login_len = s->login_len,
+		.account = s->actor.account, .view = (uintptr_t)s->view };
+	memcpy(f->tag, s->tag, sizeof f->tag);
+	if (s->login_len)
+		memcpy(f->login, s->login, s->login_len);
+	*ret_len = sizeof *f;
+	free(s->login);
+	s->magic = 0;
+	free(s);
+	c->session = NULL;
+	return ESP_OK;
+}
+
+static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_t len)
+{
+	esp_identity who = { .size = sizeof who };
+	struct session *s;
+	struct frozen f;
+
+	if (len != sizeof f)
+		return ESP_EPROTO;
+	memcpy(&f, blob, sizeof f);
+	if (f.login_len > sizeof f.login || f.tag_len > TAG_MAX || f.state < STATE_GREETED || f.state > STATE_SELECTED)
+		return ESP_EPROTO;
+	s = session_new(self, c);
+	if (!s)
+		return ESP_ENOMEM;
+	who.login = (esp_str){ f.login, f.login_len };
+	who.account = f.account;
+	if (f.state != STATE_GREETED && session_login(s, &who) != ESP_OK) {
+		free(s);
+		c->session = NULL;
+		return ESP_ENOMEM;
+	}
+	s->state = f.state;
+	s->readonly = f.readonly;
+	s->idling = f.idling;
+	s->tag_len = f.tag_len;
+	s->recent_from = f.recent_from;
+	s->recent_to = f.recent_to;
+	s->errors = f.errors;
+	s->view = (const esp_view *)f.view;
+	memcpy(s->tag, f.tag, sizeof s->tag);
+	return ESP_OK;
+}
+
+const esp_protocol imap_protocol = {
+	.size = sizeof imap_protocol, .alpn = "imap", .handover = HANDOVER_VERSION, .max_line = 65536,
+	.session = on_session, .closed = on_closed, .freeze = on_freeze, .thaw = on_thaw,
+};
