@@ -113,6 +113,14 @@ Test(fiber, a_cancelled_sleeper_returns_at_once_and_keeps_errno)
 	cr_assert_lt(clock_monotonic() - start, 5 * ESP_SEC);
 }
 
+static esp_ticket ticket;
+static void waker(void *arg)
+{
+	(void)arg;
+	fiber_wake(ticket);
+	fiber_wake(ticket);
+}
+
 static void deadline_body(void *arg)
 {
 	esp_nsec start = clock_monotonic(), was;
@@ -128,6 +136,21 @@ static void deadline_body(void *arg)
 }
 
 Test(fiber, a_deadline_ends_a_sleep_and_can_be_lifted) { loop_test(deadline_body, NULL); }
+
+static void earlier_body(void *arg)
+{
+	esp_nsec start = clock_monotonic();
+
+	(void)arg;
+	fiber_set_deadline(start + 100 * ESP_SEC);
+	ticket = fiber_ticket();
+	cr_assert_eq(fiber_spawn(NULL, 0, "waker", waker, NULL, NULL), ESP_OK);
+	cr_assert_eq(fiber_suspend(), ESP_OK); /* leaves its far deadline in the heap */
+	cr_assert_eq(fiber_sleep_until(clock_monotonic() + 5 * ESP_MSEC), ESP_OK);
+	cr_assert_lt(clock_monotonic() - start, 50 * ESP_SEC);
+}
+
+Test(fiber, a_near_wake_up_is_not_hidden_by_a_far_deadline, .timeout = 20) { loop_test(earlier_body, NULL); }
 
 static void shield_body(void *arg)
 {
@@ -186,14 +209,6 @@ static void fd_reuse_body(void *arg)
 }
 
 Test(fiber, sees_readiness_of_a_reused_descriptor_number) { loop_test(fd_reuse_body, NULL); }
-
-static esp_ticket ticket;
-static void waker(void *arg)
-{
-	(void)arg;
-	fiber_wake(ticket);
-	fiber_wake(ticket);
-}
 
 static void ticket_body(void *arg)
 {
