@@ -26,7 +26,7 @@ static void contributed_each(int32_t (*each)(void *arg, esp_module *by, const vo
 		snapshot_contributions(s, "esp.command/1", each, arg);
 }
 
-/* --- words and arguments ---------------------------------------------------------------------------------------- */
+/* --- words and arguments ------------------------------------------------------------------------------------- */
 
 uint32_t command_match(const char *command, const esp_str *words, uint32_t n)
 {
@@ -95,7 +95,7 @@ int command_expect(struct command_call *call, uint32_t max_arguments, const char
 	return ESP_OK;
 }
 
-/* --- finding ---------------------------------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------------------------------------- */
 
 struct found {
 	const esp_str *words;
@@ -135,7 +135,7 @@ static void find(struct found *f)
 	contributed_each(on_contributed, f);
 }
 
-/* --- running ---------------------------------------------------------------------------------------------------- */
+/* --- running ------------------------------------------------------------------------------------------------- */
 
 static esp_status on_write(esp_command_call *pub, esp_str json)
 {
@@ -176,8 +176,8 @@ static int run_found(struct command_call *call, const struct found *f)
 
 static int not_found(const esp_str *words, uint32_t n, esp_err *err)
 {
-	return err_fail(err, ESP_ENOENT, "there is no command \"%.*s%s%.*s\"; \"esp-cli help\" lists them", ESP_FMT(words[0]),
-	                n > 1 ? " " : "", n > 1 ? (int)words[1].len : 0, n > 1 ? words[1].ptr : "");
+	return err_fail(err, ESP_ENOENT, "there is no command \"%.*s%s%.*s\"; \"esp-cli help\" lists them",
+		ESP_FMT(words[0]), n > 1 ? " " : "", n > 1 ? (int)words[1].len : 0, n > 1 ? words[1].ptr : "");
 }
 
 static int call_start(struct command_call *call, struct server *s, struct peer *p, esp_str input, esp_err *err)
@@ -250,7 +250,7 @@ int command_run_offline(struct server *s, const esp_str *words, uint32_t n, FILE
 	return status;
 }
 
-/* --- help -------------------------------------------------------------------------------------------------------- */
+/* --- help ---------------------------------------------------------------------------------------------------- */
 
 static void help_entry(struct json *j, const char *words, const char *usage, const char *help, const char *module)
 {
@@ -300,11 +300,12 @@ static int run_help(struct command_call *call)
 }
 
 const struct command commands_help[] = {
-	{ "help", "[WORD ...]", "Every command of the server and its modules, or those that begin with these words.", run_help },
+	{ "help", "[WORD ...]", "Every command of the server and its modules, or those that begin with these words.",
+		run_help },
 	{ NULL, NULL, NULL, NULL }
 };
 
-/* --- docs/commands.md ---------------------------------------------------------------------------------------------- */
+/* --- docs/commands.md ---------------------------------------------------------------------------------------- */
 
 struct document { void (*sink)(void *arg, esp_str piece); void *arg; };
 

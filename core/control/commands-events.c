@@ -1,8 +1,8 @@
 /* core/control/commands-events.c - `events tail`: facts as they happen.
  *
  * Each tail is a subscriber of its own.  The observer writes every event as one line of JSON into the tail's bounded
- * buffer (under a mutex that nobody holds while waiting) and wakes the peer's fiber, which sends the lines.  A peer that
- * reads too slowly loses events; a line says how many.  It ends when the peer closes, or after --count events.
+ * buffer (under a mutex that nobody holds while waiting) and wakes the peer's fiber, which sends the lines.  A peer
+ * that reads too slowly loses events; a line says how many.  It ends when the peer closes, or after --count events.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ struct tail {
 	bool waiting;
 };
 
-/* --- on the observer ------------------------------------------------------------------------------------------- */
+/* --- on the observer ----------------------------------------------------------------------------------------- */
 
 static void put_event(struct line *l, const esp_event *e)
 {
@@ -74,7 +74,7 @@ static void on_events(esp_module *self, const esp_event *const *events, uint32_t
 	free(text);
 }
 
-/* --- in the peer's fiber ---------------------------------------------------------------------------------------- */
+/* --- in the peer's fiber ------------------------------------------------------------------------------------- */
 
 static struct tail *tail_new(esp_str pattern, esp_err *err)
 {
@@ -217,7 +217,7 @@ static int run_tail(struct command_call *call)
 }
 
 const struct command commands_events[] = {
-	{ "events tail", "[PATTERN] [--count=N]", "Print events as they happen: \"message.*\", \"*\" (default); ends after N.",
-	  run_tail },
+	{ "events tail", "[PATTERN] [--count=N]",
+		"Print events as they happen: \"message.*\", \"*\" (default); ends after N.", run_tail },
 	{ NULL, NULL, NULL, NULL }
 };

@@ -22,7 +22,7 @@
 #include "core/module/modules.h"
 #include "core/module/snapshot.h"
 
-/* --- status ----------------------------------------------------------------------------------------------------- */
+/* --- status -------------------------------------------------------------------------------------------------- */
 
 static void put_time(struct json *j, const char *key, esp_time when)
 {
@@ -106,7 +106,7 @@ static int run_status(struct command_call *call)
 	return ESP_OK;
 }
 
-/* --- modules ---------------------------------------------------------------------------------------------------- */
+/* --- modules ------------------------------------------------------------------------------------------------- */
 
 static void on_module(void *arg, const struct module_info *m)
 {
@@ -142,7 +142,7 @@ static int run_modules(struct command_call *call)
 	return ESP_OK;
 }
 
-/* --- hooks ------------------------------------------------------------------------------------------------------ */
+/* --- hooks --------------------------------------------------------------------------------------------------- */
 
 static void put_hook(struct json *j, esp_point p, const struct hook_entry *e, uint32_t step)
 {
@@ -190,7 +190,7 @@ static int run_hooks(struct command_call *call)
 	return ESP_OK;
 }
 
-/* --- metrics, config show: plain text ---------------------------------------------------------------------------- */
+/* --- metrics, config show: plain text ------------------------------------------------------------------------ */
 
 struct gather { struct buffer out; bool failed; };
 
@@ -238,7 +238,7 @@ static int run_config_show(struct command_call *call)
 	return status;
 }
 
-/* --- log level ---------------------------------------------------------------------------------------------------- */
+/* --- log level ----------------------------------------------------------------------------------------------- */
 
 static int run_log_level(struct command_call *call)
 {
@@ -253,8 +253,8 @@ static int run_log_level(struct command_call *call)
 		if (str_copy(text, sizeof(text), name) == ESP_OK)
 			level = log_level_of(text);
 		if (!level)
-			return err_fail(call->pub.err, ESP_EINVAL, "\"%.*s\" is no level; error, warning, notice, info and debug are",
-			                ESP_FMT(name));
+			return err_fail(call->pub.err, ESP_EINVAL,
+				"\"%.*s\" is no level; error, warning, notice, info and debug are", ESP_FMT(name));
 		status = server_log_open(server_config(call->server), level, call->pub.err);
 		if (status)
 			return status;
@@ -265,15 +265,13 @@ static int run_log_level(struct command_call *call)
 	return ESP_OK;
 }
 
-const struct command commands_info[] = {
-	{ "status", "", "Is the server well, since when, and how busy.", run_status },
+const struct command commands_info[] = { { "status", "", "Is the server well, since when, and how busy.", run_status },
 	{ "modules", "", "Every generation of every module and what can still run its code.", run_modules },
 	{ "modules list", "", "The same.", run_modules },
 	{ "hooks", "[POINT]", "Who is asked at which point, in order.", run_hooks },
 	{ "metrics", "", "Every metric in the text format of Prometheus.", run_metrics },
-	{ "config show", "[--origin]", "The settings of the core in force, secrets masked; --origin says where each comes from.",
-	  run_config_show },
+	{ "config show", "[--origin]",
+		"The settings of the core in force, secrets masked; --origin says where each comes from.", run_config_show },
 	{ "log level", "[LEVEL]", "Show or change, until the next reload, the least important level that is written.",
-	  run_log_level },
-	{ NULL, NULL, NULL, NULL }
-};
+		run_log_level },
+	{ NULL, NULL, NULL, NULL } };

@@ -10,7 +10,7 @@
 #include "core/control/server-priv.h"
 #include "core/module/modules.h"
 
-/* --- reload ------------------------------------------------------------------------------------------------------ */
+/* --- reload -------------------------------------------------------------------------------------------------- */
 
 static void put_item(struct json *j, const struct plan_item *it)
 {
@@ -100,7 +100,7 @@ static int run_reload(struct command_call *call)
 	return status;
 }
 
-/* --- stop, upgrade ------------------------------------------------------------------------------------------------ */
+/* --- stop, upgrade ------------------------------------------------------------------------------------------- */
 
 static int run_stop(struct command_call *call)
 {

@@ -29,7 +29,7 @@ struct control {
 	bool closed;
 };
 
-/* --- bytes ---------------------------------------------------------------------------------------------------- */
+/* --- bytes --------------------------------------------------------------------------------------------------- */
 
 /* ESP_OK: at least one byte more; ESP_ECLOSED at the peer's end. */
 static int peer_read_some(struct peer *p)
@@ -97,7 +97,7 @@ int peer_send_all(struct peer *p, char type, esp_str text)
 	return status;
 }
 
-/* --- requests -------------------------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------------------------ */
 
 static int peer_next_frame(struct peer *p, struct frame *f)
 {
@@ -165,7 +165,7 @@ static void peer_fiber(void *arg)
 	free(p);
 }
 
-/* --- accepting ------------------------------------------------------------------------------------------------- */
+/* --- accepting ----------------------------------------------------------------------------------------------- */
 
 static bool peer_is_allowed(int fd, uid_t *ret_uid)
 {

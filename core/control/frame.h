@@ -22,8 +22,10 @@ enum {
 	FRAME_MAX_ANSWER = 65536,      /* payload of one frame of the server */
 	FRAME_MAX_WORDS = 64
 };
-enum { FRAME_HELLO = 'H', FRAME_REQUEST = 'R', FRAME_JSON = 'J', FRAME_LINE = 'L', FRAME_TEXT = 'T', FRAME_DONE = 'D',
-       FRAME_ERROR = 'E' };
+enum {
+	FRAME_HELLO = 'H', FRAME_REQUEST = 'R', FRAME_JSON = 'J', FRAME_LINE = 'L', FRAME_TEXT = 'T', FRAME_DONE = 'D',
+	FRAME_ERROR = 'E'
+};
 
 struct frame { char type; esp_str payload; };
 

@@ -131,8 +131,9 @@ void json_seconds(struct json *j, esp_nsec v)
 	int64_t ms = v / ESP_MSEC;
 
 	separate(j);
-	put(j, text, (size_t)snprintf(text, sizeof(text), "%s%lld.%03lld", ms < 0 ? "-" : "", (long long)(ms < 0 ? -ms : ms) / 1000,
-	                              (long long)(ms < 0 ? -ms : ms) % 1000));
+	put(j, text,
+		(size_t)snprintf(text, sizeof(text), "%s%lld.%03lld", ms < 0 ? "-" : "", (long long)(ms < 0 ? -ms : ms) / 1000,
+			(long long)(ms < 0 ? -ms : ms) % 1000));
 }
 
 void json_put_text(struct json *j, const char *key, const char *z) { json_key(j, key); json_text(j, z); }

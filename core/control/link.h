@@ -38,7 +38,8 @@ struct link_msg {
 
 /*! \brief Both ends, close-on-exec and non-blocking.  0 or ESP_EIO. */
 ESP_CHECKED int link_pair(int ret[2]);
-/*! \brief Send type, serial, text and descriptors.  ESP_EAGAIN: the other side does not read; ESP_ECLOSED; ESP_E2BIG. */
+/*! \brief Send type, serial, text and descriptors.  ESP_EAGAIN: the other side does not read; ESP_ECLOSED;
+ *  ESP_E2BIG. */
 ESP_CHECKED int link_send(int fd, uint32_t type, uint32_t serial, const char *text, size_t len,
                           const int *fds, uint32_t nfds);
 /*! \brief Receive one message.  ESP_EAGAIN: none; ESP_ECLOSED: the other side is gone; ESP_EPROTO: not a message

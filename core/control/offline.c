@@ -42,7 +42,7 @@ struct offline {
 	int code;
 };
 
-/* --- the frame: loops, modules, one fiber ------------------------------------------------------------------------ */
+/* --- the frame: loops, modules, one fiber -------------------------------------------------------------------- */
 
 static int load_modules(struct offline *o, esp_err *err)
 {
@@ -146,7 +146,7 @@ static int offline_end(struct offline *o, int code)
 	return code;
 }
 
-/* --- check --------------------------------------------------------------------------------------------------------- */
+/* --- check --------------------------------------------------------------------------------------------------- */
 
 static void check_certificates(struct offline *o)
 {
@@ -203,7 +203,7 @@ int offline_check(const char *config_path)
 	return offline_end(o, code);
 }
 
-/* --- migrate ------------------------------------------------------------------------------------------------------- */
+/* --- migrate ------------------------------------------------------------------------------------------------- */
 
 static int run_migrate(struct offline *o, esp_err *err)
 {
@@ -261,7 +261,7 @@ int offline_migrate(const char *config_path, int argc, char **argv)
 	return offline_end(o, code);
 }
 
-/* --- docs ---------------------------------------------------------------------------------------------------------- */
+/* --- docs ---------------------------------------------------------------------------------------------------- */
 
 static void on_piece(void *arg, esp_str piece)
 {
@@ -327,7 +327,8 @@ int offline_docs(const char *what, const char *dir, const char *config_path)
 	if (config_path)
 		status = offline_prepare(o, &lock);
 	else
-		status = config_load_text("docs", (esp_str){ core_only, sizeof(core_only) - 1 }, NULL, &o->server.config, &o->errs);
+		status =
+			config_load_text("docs", (esp_str){ core_only, sizeof(core_only) - 1 }, NULL, &o->server.config, &o->errs);
 	if (!status && !config_path)
 		own_state(o);
 	if (!status)

@@ -1,4 +1,5 @@
-/* core/control/serve.c - `esp-server serve` up to the supervisor's loop: settings, directories, lock, sockets, detaching.
+/* core/control/serve.c - `esp-server serve` up to the supervisor's loop: settings, directories, lock, sockets,
+ * detaching.
  *
  * Nothing is left behind when it fails.  Detached, standard output and error go to <server.path>/esp-server.log; the
  * caller's process waits until the server is ready, and shows what was written there when it does not become so.
@@ -82,7 +83,7 @@ static int run(const struct supervisor_opts *opts, struct supervisor_start *star
 	return code ? code : supervisor_run(opts, start);
 }
 
-/* --- detaching ------------------------------------------------------------------------------------------------ */
+/* --- detaching ----------------------------------------------------------------------------------------------- */
 
 static int open_log(const struct supervisor_start *start, char *file, size_t cap)
 {

@@ -28,7 +28,7 @@ enum { REHEARSE_LIMIT_S = 60 };
 
 extern char **environ;
 
-/* --- log, certificates -------------------------------------------------------------------------------------------- */
+/* --- log, certificates --------------------------------------------------------------------------------------- */
 
 int server_log_open(const struct config *c, int32_t level, esp_err *err)
 {
@@ -66,7 +66,7 @@ static int certificates_set(struct server *s, const struct config *c, esp_err *e
 	return status;
 }
 
-/* --- listeners ---------------------------------------------------------------------------------------------------- */
+/* --- listeners ----------------------------------------------------------------------------------------------- */
 
 static int proxy_nets(const esp_cfg *l, struct ip_nets *ret, esp_err *err)
 {
@@ -141,7 +141,7 @@ int server_listen_first(struct server *s, const struct config *c, esp_err *err)
 	return status;
 }
 
-/* --- around a reload ------------------------------------------------------------------------------------------------ */
+/* --- around a reload ----------------------------------------------------------------------------------------- */
 
 int server_on_prepare(void *arg, const struct config *next, esp_err *err)
 {
@@ -199,10 +199,11 @@ void server_on_abort(void *arg, const struct config *next)
 	s->plan = NULL;
 	server_link_say(s, LINK_ABORT, s->open.serial);
 	if (certificates_set(s, server_config(s), &err) != ESP_OK)
-		log_line(ESP_LOG_WARNING, WHO, "the certificates of the refused configuration stay", log_cstr("reason", err.text));
+		log_line(
+			ESP_LOG_WARNING, WHO, "the certificates of the refused configuration stay", log_cstr("reason", err.text));
 }
 
-/* --- rehearsal ------------------------------------------------------------------------------------------------------ */
+/* --- rehearsal ----------------------------------------------------------------------------------------------- */
 
 /* Gathers what the child prints until it closes its end; suspends. */
 static int rehearse_read(int fd, char *text, size_t cap)

@@ -41,7 +41,7 @@ const struct config *server_config(const struct server *s)
 	return c ? c : s->config;
 }
 
-/* --- stalls ------------------------------------------------------------------------------------------------------- */
+/* --- stalls -------------------------------------------------------------------------------------------------- */
 
 static void on_stall(const struct loop_stall *st)
 {
@@ -49,8 +49,8 @@ static void on_stall(const struct loop_stall *st)
 
 	server_self->stuck_since[st->worker->number] = st->over ? 0 : clock_monotonic() - st->nsec;
 	loop_stall_text(st, text, sizeof(text));
-	log_line(ESP_LOG_WARNING, "core/loop", st->over ? "a loop moves again" : "a loop is stalled", log_cstr("where", text),
-	         log_cstr("module", st->module), ESP_FNSEC("busy", st->nsec));
+	log_line(ESP_LOG_WARNING, "core/loop", st->over ? "a loop moves again" : "a loop is stalled",
+		log_cstr("where", text), log_cstr("module", st->module), ESP_FNSEC("busy", st->nsec));
 }
 
 bool server_worker_stuck(const struct server *s, uint32_t number)
@@ -60,7 +60,7 @@ bool server_worker_stuck(const struct server *s, uint32_t number)
 	return since && clock_monotonic() - since > STUCK_S * ESP_SEC;
 }
 
-/* --- reload ------------------------------------------------------------------------------------------------------- */
+/* --- reload -------------------------------------------------------------------------------------------------- */
 
 int server_reload(struct server *s, const char *only, struct plan **ret_plan, struct config_errors *errs, esp_err *err)
 {
@@ -75,7 +75,8 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 	s->last_reload_error[0] = '\0';
 	if (status) {
 		s->reloads_failed++;
-		snprintf(s->last_reload_error, sizeof(s->last_reload_error), "%s", err->text[0] ? err->text : status_text(status));
+		snprintf(s->last_reload_error, sizeof(s->last_reload_error), "%s",
+		         err->text[0] ? err->text : status_text(status));
 		log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed", log_cstr("reason", s->last_reload_error),
 		         log_cstr("file", err->file), ESP_FINT("line", err->line));
 	} else {
@@ -85,7 +86,7 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 	return status;
 }
 
-/* --- stop --------------------------------------------------------------------------------------------------------- */
+/* --- stop ---------------------------------------------------------------------------------------------------- */
 
 static void wait_for_connections(struct server *s)
 {
@@ -143,7 +144,7 @@ static void on_terminate(int signum)
 	server_stop(server_self);
 }
 
-/* --- start -------------------------------------------------------------------------------------------------------- */
+/* --- start --------------------------------------------------------------------------------------------------- */
 
 static void start_failed(struct server *s, struct config_errors *errs, const esp_err *err)
 {
@@ -278,9 +279,9 @@ static int parse(struct server *s, int argc, char **argv)
 		if (strcmp(argv[i], "--config") == 0)
 			s->config_path = argv[i + 1];
 		else if (strcmp(argv[i], "--link") == 0)
-			s->link = atoi(argv[i + 1]);
+			s->link = (int)strtol(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--lock") == 0)
-			s->lock = atoi(argv[i + 1]);
+			s->lock = (int)strtol(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--leave-out") == 0 && s->nleft_out < SERVER_LEFT_OUT)
 			s->left_out[s->nleft_out++] = argv[i + 1];
 		else

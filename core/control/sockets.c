@@ -31,7 +31,8 @@ static bool address_same(const char *a, const char *b)
 		return true;
 	if (address_is_path(a) || address_is_path(b))
 		return false;
-	if (ip_parse_port((esp_str){ a, strlen(a) }, &x) != ESP_OK || ip_parse_port((esp_str){ b, strlen(b) }, &y) != ESP_OK)
+	if (ip_parse_port((esp_str){ a, strlen(a) }, &x) != ESP_OK ||
+		ip_parse_port((esp_str){ b, strlen(b) }, &y) != ESP_OK)
 		return false;
 	return x.port == y.port && ip_eq(&x.ip, &y.ip);
 }
@@ -44,7 +45,7 @@ static struct socket_entry *sockets_find(struct sockets *s, const char *address)
 	return NULL;
 }
 
-/* --- LISTEN_FDS --------------------------------------------------------------------------------------------- */
+/* --- LISTEN_FDS ---------------------------------------------------------------------------------------------- */
 
 static bool inherited_address(int fd, char *out, size_t cap)
 {
@@ -92,7 +93,7 @@ size_t sockets_inherit(struct sockets *s)
 	return taken;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------------ */
+/* --- opening ------------------------------------------------------------------------------------------------- */
 
 /* Is somebody behind this path?  A socket file that refuses is left over from a killed server. */
 static bool path_is_served(const struct sockaddr_un *un)

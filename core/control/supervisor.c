@@ -1,12 +1,13 @@
 /* core/control/supervisor.c - the process that stays; see supervisor.h.
  *
- * One thread, one poll(): signals (signalfd), one link for each server process, one timer.  At any time there is at most
- * one `active` server process, one `coming` (a core upgrade that is not ready yet) and a few that are stopping.
+ * One thread, one poll(): signals (signalfd), one link for each server process, one timer.  At any time there is at
+ * most one `active` server process, one `coming` (a core upgrade that is not ready yet) and a few that are stopping.
  *
  *   STARTING --READY--> SERVING --asked to stop--> STOPPING --> gone (killed at its deadline)
  *
  * A crash of the active one starts another after 0.1 s, doubling up to 30 s; the wait starts over once a server process
- * has served for a minute.  Modules that crash.log blames three times within five minutes are left out of the next start.
+ * has served for a minute.  Modules that crash.log blames three times within five minutes are left out of the next
+ * start.
  */
 #include "core/control/supervisor.h"
 
@@ -42,7 +43,7 @@ struct child {
 	enum child_state state;
 	pid_t pid;
 	int link;
-	int64_t since;      /* when it entered its state, ms */
+	int64_t since;      /* ms */
 	int64_t kill_at;    /* 0: never */
 };
 
@@ -71,7 +72,7 @@ static int64_t now_ms(void)
 
 #define say(fmt, ...) dprintf(STDERR_FILENO, "esp-server: supervisor: " fmt "\n" __VA_OPT__(,) __VA_ARGS__)
 
-/* --- children ----------------------------------------------------------------------------------------------- */
+/* --- children ------------------------------------------------------------------------------------------------ */
 
 static void tell(struct child *c, uint32_t type, uint32_t serial, const char *text)
 {
@@ -309,7 +310,7 @@ static void read_link(struct supervisor *s, struct child *c)
 	}
 }
 
-/* --- the end of a child --------------------------------------------------------------------------------------- */
+/* --- the end of a child -------------------------------------------------------------------------------------- */
 
 static void on_end(struct supervisor *s, struct child *c, int status)
 {
@@ -320,7 +321,8 @@ static void on_end(struct supervisor *s, struct child *c, int status)
 	/* what it said before it died still counts */
 	read_link(s, c);
 	if (!asked || !WIFEXITED(status) || WEXITSTATUS(status))
-		say("server process %d %s", (int)c->pid, spawn_ending(status, asked ? NULL : s->settings.path, how, sizeof(how)));
+		say("server process %d %s", (int)c->pid,
+			spawn_ending(status, asked ? NULL : s->settings.path, how, sizeof(how)));
 	if (c->link >= 0)
 		close(c->link);
 	if (c == s->opener) {
@@ -362,7 +364,7 @@ static void reap(struct supervisor *s)
 			}
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------------------------------------------ */
 
 static void on_signal(struct supervisor *s, uint32_t sig)
 {

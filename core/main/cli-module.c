@@ -1,7 +1,7 @@
 /* core/main/cli-module.c - `esp-cli module new`: a copy of the module template under a new name.
  *
- * Local: no server is asked.  In names of files and in texts "filter_template" becomes KIND_NAME, and "@NAME@" and "@KIND@"
- * their values.  Nothing is overwritten.
+ * Local: no server is asked.  In names of files and in texts "filter_template" becomes KIND_NAME, and "@NAME@" and
+ * "@KIND@" their values.  Nothing is overwritten.
  */
 #include "core/main/cli.h"
 
@@ -171,8 +171,9 @@ int cli_module_new(int argc, char **argv)
 	}
 	snprintf(wrapped, sizeof(wrapped), "|%.20s|", m.kind);
 	if (!m.name || !is_name(m.name) || !strstr(kinds, wrapped)) {
-		fprintf(stderr, "Usage: esp-cli module new NAME [--dir DIR] [--kind KIND]\n\nNAME is lower case (letters, digits, _); "
-		        "KIND is one of protocol, filter, storage, delivery, client, identity, observe, tls.\n");
+		fprintf(stderr,
+			"Usage: esp-cli module new NAME [--dir DIR] [--kind KIND]\n\nNAME is lower case (letters, digits, _); "
+			"KIND is one of protocol, filter, storage, delivery, client, identity, observe, tls.\n");
 		return CLI_USAGE;
 	}
 	snprintf(m.full, sizeof(m.full), "%s_%s", m.kind, m.name);

@@ -1,7 +1,7 @@
 /* core/main/cli-print.c - JSON for people: tables, keys and values.  See cli.h.
  *
- * Every text comes from the server and may hold what a peer chose; control characters are replaced before a terminal sees
- * them.  Widths count UTF-8 characters.
+ * Every text comes from the server and may hold what a peer chose; control characters are replaced before a terminal
+ * sees them.  Widths count UTF-8 characters.
  */
 #include "core/main/cli.h"
 
@@ -20,7 +20,7 @@ void cli_print_clean(esp_str text, FILE *out)
 	}
 }
 
-/* --- one value on one line ---------------------------------------------------------------------------------------- */
+/* --- one value on one line ----------------------------------------------------------------------------------- */
 
 static bool is_flat(struct json_object *v)
 {
@@ -78,7 +78,7 @@ static void print_padded(const char *s, size_t width, FILE *out)
 		fputc(' ', out);
 }
 
-/* --- tables --------------------------------------------------------------------------------------------------------- */
+/* --- tables -------------------------------------------------------------------------------------------------- */
 
 struct column { const char *key; size_t width; bool number, empty; };
 
@@ -162,7 +162,8 @@ static void print_table(struct json_object *rows, FILE *out)
 		}
 }
 
-/* --- objects ---------------------------------------------------------------------------------------------------------- */
+/* --- objects
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static bool fits_a_line(struct json_object *v)
 {

@@ -62,7 +62,7 @@ static int complain(int code, const char *fmt, ...)
 	return code;
 }
 
-/* --- command line ------------------------------------------------------------------------------------------------- */
+/* --- command line -------------------------------------------------------------------------------------------- */
 
 static int add_word(struct request *r, const char *word)
 {
@@ -97,7 +97,7 @@ static int parse(struct request *r, int argc, char **argv)
 	return code;
 }
 
-/* --- password ------------------------------------------------------------------------------------------------------ */
+/* --- password ------------------------------------------------------------------------------------------------ */
 
 static int prompt(const char *text, char *out, size_t cap)
 {
@@ -137,7 +137,7 @@ static int read_password(struct request *r)
 	return r->input_len ? CLI_OK : complain(CLI_USAGE, "the password is empty");
 }
 
-/* --- reaching the server --------------------------------------------------------------------------------------------- */
+/* --- reaching the server ------------------------------------------------------------------------------------- */
 
 /* --socket, ESP_CONTROL, server.control of --config or of the default file, or where a packaged server has it. */
 static int find_socket(const struct request *r, char *ret, size_t cap)
@@ -176,14 +176,16 @@ static int reach(const char *path, int *ret_fd)
 	if (*ret_fd >= 0 && connect(*ret_fd, (const struct sockaddr *)&un, sizeof(un)) == 0)
 		return CLI_OK;
 	if (errno == EACCES)
-		return complain(CLI_UNREACHABLE, "%s: you are not allowed to: run esp-cli as root or as the server's user", path);
+		return complain(
+			CLI_UNREACHABLE, "%s: you are not allowed to: run esp-cli as root or as the server's user", path);
 	if (errno == ENOENT || errno == ECONNREFUSED)
 		return complain(CLI_UNREACHABLE, "no server listens at %s: is it started (esp-server serve), and is this its "
 		                "control socket (--config FILE or --socket PATH)?", path);
 	return complain(CLI_UNREACHABLE, "%s: %s", path, strerror(errno));
 }
 
-/* --- talking ----------------------------------------------------------------------------------------------------------- */
+/* --- talking
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static int send_request(int fd, const struct request *r)
 {

@@ -44,7 +44,8 @@ static const char help_text[] =
 
 static int usage(const char *problem, const char *word)
 {
-	fprintf(stderr, "esp-server: %s%s%s%s\n\n%s", problem, word ? " \"" : "", word ? word : "", word ? "\"" : "", help_text);
+	fprintf(stderr, "esp-server: %s%s%s%s\n\n%s", problem, word ? " \"" : "", word ? word : "", word ? "\"" : "",
+		help_text);
 	return 2;
 }
 
@@ -108,7 +109,9 @@ static const char *own_binary(void)
 
 static int run_serve(const struct line *l)
 {
-	struct supervisor_opts opts = { .config_path = config_file(l), .binary = own_binary(), .foreground = l->foreground };
+	struct supervisor_opts opts = {
+		.config_path = config_file(l), .binary = own_binary(), .foreground = l->foreground
+	};
 
 	if (l->nrest)
 		return usage("unexpected", l->rest[0]);
@@ -149,7 +152,8 @@ static int run_docs(const struct line *l)
 static int run_version(const struct line *l)
 {
 	if (l->json)
-		printf("{\"server\":\"esp\",\"version\":\"%s\",\"abi\":\"%u.%u\"}\n", PACKAGE_VERSION, ESP_ABI_MAJOR, ESP_ABI_MINOR);
+		printf("{\"server\":\"esp\",\"version\":\"%s\",\"abi\":\"%u.%u\"}\n", PACKAGE_VERSION, ESP_ABI_MAJOR,
+			ESP_ABI_MINOR);
 	else
 		printf("esp-server %s (plugin ABI %u.%u)\n", PACKAGE_VERSION, ESP_ABI_MAJOR, ESP_ABI_MINOR);
 	return 0;

@@ -46,7 +46,8 @@ Test(frame, asks_for_more_at_every_cut)
 	size_t used;
 
 	for (size_t n = 0; n < b.len; n++)
-		cr_assert_eq(frame_parse((esp_str){ buffer_str(&b).ptr, n }, FRAME_MAX_REQUEST, &f, &used), ESP_EAGAIN, "at %zu", n);
+		cr_assert_eq(
+			frame_parse((esp_str){ buffer_str(&b).ptr, n }, FRAME_MAX_REQUEST, &f, &used), ESP_EAGAIN, "at %zu", n);
 	buffer_free(&b);
 }
 

@@ -49,8 +49,10 @@ static int load(const char *text)
 
 Test(settings, lists_the_control_socket_and_every_listener, .init = setup, .fini = teardown)
 {
-	cr_assert_eq(load("server = { hostname = \"mx.example.test\"; control = \"/run/x.sock\"; shutdown_timeout = \"5s\"; };\n"
-	                  "listeners = { mx = { address = \"[::1]:2525\"; }; imap = { address = \"127.0.0.1:1143\"; }; };"), ESP_OK);
+	cr_assert_eq(
+		load("server = { hostname = \"mx.example.test\"; control = \"/run/x.sock\"; shutdown_timeout = \"5s\"; };\n"
+			 "listeners = { mx = { address = \"[::1]:2525\"; }; imap = { address = \"127.0.0.1:1143\"; }; };"),
+		ESP_OK);
 	cr_assert_eq(st.naddresses, 3);
 	cr_assert_str_eq(st.address[0], "/run/x.sock");
 	cr_assert_eq(st.shutdown_timeout, 5 * ESP_SEC);
