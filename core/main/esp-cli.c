@@ -90,9 +90,10 @@ static int parse(struct request *r, int argc, char **argv)
 			code = complain(CLI_USAGE, "a value is missing behind %s", argv[i]);
 		else if (strcmp(argv[i], "--json") == 0)
 			r->json = true;
+		else if (strcmp(argv[i], "--password-stdin") == 0)
+			r->password = true;        /* sent as the command's input */
 		else
 			code = add_word(r, argv[i]);
-		r->password = r->password || strcmp(argv[i], "--password-stdin") == 0;
 	}
 	return code;
 }
