@@ -129,6 +129,8 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 
 	for (uint32_t i = 1; i < call->argc; i++) {
 		esp_str w = call->argv[i];
+		if (esp_str_eq(w, ESP_STR("--password-stdin")))
+			continue;              /* esp-cli's word: the password is in call->input */
 		if (w.len > 8 && memcmp(w.ptr, "--quota=", 8) == 0 && parse_quota((esp_str){ w.ptr + 8, w.len - 8 }, &quota))
 			continue;
 		if (w.len > 7 && memcmp(w.ptr, "--name=", 7) == 0) {
@@ -156,7 +158,7 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 	esp_account account;
 	esp_status st;
 
-	if (call->argc != 1) {
+	if (call->argc < 1 || call->argc > 2 || (call->argc == 2 && !esp_str_eq(call->argv[1], ESP_STR("--password-stdin")))) {
 		snprintf(call->err->text, sizeof call->err->text, "usage: password ADDRESS [--password-stdin]");
 		return ESP_EINVAL;
 	}
