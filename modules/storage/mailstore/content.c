@@ -1,14 +1,24 @@
 /* content - what is computed from a message once, before the transaction that stores it.
  *
- * Pure; the results live in the caller's arena.  A thread's id is the hash of the first message id of References, else of
- * In-Reply-To, else the message's own: replies that carry the whole chain meet without a look into the database.
+ * The results live in the caller's arena.  Long messages are read on the `misc` lane, others in the calling fiber.
+ * A thread's id is the hash of the first message id of References, else of In-Reply-To, else the message's own:
+ * replies that carry the whole chain meet without a look into the database.
  */
 #include "store.h"
 
 #include <esp/mail/date.h>
-#include <esp/mail/header.h>
+#include <esp/mail/imap_write.h>
 
 #define MESSAGE_ID_MAX 998u
+#define ENVELOPE_MAX   (2u << 20)
+#define STRUCTURE_MAX  (4u << 20)
+#define PREVIEW_CHARS  200u
+#define PREVIEW_MAX    2048u
+#define LONG_MESSAGE   (1u << 20)   /* about a millisecond to read */
+
+/* What a message with headers beyond the bounds is said to be. */
+#define EMPTY_ENVELOPE ESP_STR("(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)")
+#define EMPTY_BODY     ESP_STR("(\"application\" \"octet-stream\" NIL NIL NIL \"8bit\" 0)")
 
 static esp_str first_id(esp_str header, const char *field)
 {
@@ -55,8 +65,8 @@ static int64_t sent_day(esp_str header)
 	return t >= 0 ? t / 86400 : -((-t + 86399) / 86400);
 }
 
-/* Copies text and makes it something every engine takes as TEXT. */
-static esp_status text_copy(esp_arena *a, esp_str s, esp_str *ret)
+/* Copies an id and makes it something every engine takes as TEXT. */
+static esp_status ascii_copy(esp_arena *a, esp_str s, esp_str *ret)
 {
 	char *p;
 
@@ -70,15 +80,72 @@ static esp_status text_copy(esp_arena *a, esp_str s, esp_str *ret)
 	return ESP_OK;
 }
 
+/* Takes what a writer wrote; beyond its bound the message is described as `instead`. */
+static esp_status keep(esp_arena *a, esp_status written, esp_buf *b, esp_str instead, esp_str *ret)
+{
+	esp_status st = written == ESP_ENOMEM || b->err == ESP_ENOMEM ? ESP_ENOMEM : ESP_OK;
+
+	if (st == ESP_OK) {
+		*ret = esp_strdup_in(a, written == ESP_OK && b->err == ESP_OK ? esp_buf_str(b) : instead);
+		st = ret->ptr ? ESP_OK : ESP_ENOMEM;
+	}
+	esp_buf_free(b);
+	return st;
+}
+
+static esp_status describe(esp_arena *a, const esp_mime *mime, struct info *ret)
+{
+	esp_buf b;
+	esp_status st;
+
+	esp_buf_init(&b, ENVELOPE_MAX);
+	st = keep(a, esp_imap_add_envelope(&b, mime->part[0].header), &b, EMPTY_ENVELOPE, &ret->envelope);
+	if (st != ESP_OK)
+		return st;
+	esp_buf_init(&b, STRUCTURE_MAX);
+	st = keep(a, esp_imap_add_structure(&b, mime, 0, true), &b, EMPTY_BODY, &ret->bodystructure);
+	if (st != ESP_OK)
+		return st;
+	esp_buf_init(&b, STRUCTURE_MAX);
+	st = keep(a, esp_imap_add_structure(&b, mime, 0, false), &b, EMPTY_BODY, &ret->body);
+	if (st != ESP_OK)
+		return st;
+	esp_buf_init(&b, PREVIEW_MAX);
+	return keep(a, esp_mime_preview(mime, PREVIEW_CHARS, &b), &b, ESP_STR(""), &ret->preview);
+}
+
+struct job { esp_arena *arena; esp_str content; struct info *info; };
+
+static int32_t on_read(void *arg)
+{
+	struct job *job = arg;
+	esp_mime mime;
+	esp_status st = esp_mime_parse(job->content, &mime);
+
+	if (st != ESP_OK)
+		return st;
+	st = describe(job->arena, &mime, job->info);
+	esp_mime_free(&mime);
+	return st;
+}
+
 esp_status content_info(const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret)
 {
 	esp_str content = message->content, header = { content.ptr, esp_header_length(content) };
+	struct job job = { a, content, ret };
+	int32_t result = ESP_OK;
 	esp_status st;
 
 	if (content.len > UINT32_MAX || message->prefix_len > UINT32_MAX - header.len)
 		return ESP_E2BIG;
 	ret->header_len = (uint32_t)(header.len + message->prefix_len);
 	ret->sent_day = sent_day(header);
-	st = text_copy(a, first_id(header, "Message-ID"), &ret->message_id);
-	return st == ESP_OK ? thread_id(m, header, ret, message->id, &ret->thread) : st;
+	st = ascii_copy(a, first_id(header, "Message-ID"), &ret->message_id);
+	if (st == ESP_OK)
+		st = thread_id(m, header, ret, message->id, &ret->thread);
+	if (st == ESP_OK && content.len <= LONG_MESSAGE)
+		return on_read(&job);
+	if (st == ESP_OK)
+		st = m->core.pool->run(m->self, m->lane, on_read, &job, &result);
+	return st == ESP_OK ? result : st;
 }

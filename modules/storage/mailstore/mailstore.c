@@ -77,6 +77,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->topic = host->core("esp.topic/1", 0);
 	m->event = host->core("esp.event/1", 0);
 	m->crypto = host->core("esp.crypto/1", 0);
+	m->lane = m->core.pool->lane("misc");
 	read_limits(m, cfg);
 	m->nworkers = m->core.loop->workers();
 	m->home = esp_alloc_array(host->arena(self), m->nworkers, sizeof *m->home);

@@ -42,6 +42,7 @@ struct mailstore {
 	const esp_topic_api *topic;
 	const esp_event_api *event;
 	const esp_crypto_api *crypto;
+	esp_lane *lane;                    /* long messages are read there */
 	esp_binding sql, blob, eventlog, directory;
 	struct limits limits;
 	esp_event_id fact[FACT_KINDS];
