@@ -75,7 +75,7 @@ static esp_status put_in(struct copy_op *o, esp_tx *tx)
 	for (uint32_t i = 0; st == ESP_OK && i < o->n; i++) {
 		struct row copy = o->row[i];
 		copy.uid = o->first_uid + i;
-		if (!id_eq(o->from, o->to))
+		if (!same_id(o->from, o->to))
 			copy.flags = keywords_map(&o->src.keywords, &o->dst.keywords, copy.flags);
 		st = row_insert(&o->op, tx, &o->dst, &copy);
 	}
@@ -204,7 +204,7 @@ esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *a
 		st = op_begin(store_of(s), &o.op, actor->account);
 	o.start = o.walk = (struct walk){ .set = uids, .from = 1 };
 	while (st == ESP_OK && o.start.from) {
-		st = op_run(&o.op, boxes, id_eq(from, to) ? 1 : 2, on_copy, &o);
+		st = op_run(&o.op, boxes, same_id(from, to) ? 1 : 2, on_copy, &o);
 		if (st != ESP_OK)
 			break;
 		op_committed(&o.op);

@@ -78,7 +78,7 @@ int home_knows(const struct mailstore *m, esp_id account)
 	struct home *h = home_here(m);
 	const struct known *k = h ? &h->known[id_hash(account) % KNOWN] : NULL;
 
-	return k && id_eq(k->account, account) && k->until > m->core.loop->clock();
+	return k && same_id(k->account, account) && k->until > m->core.loop->clock();
 }
 
 void home_note(const struct mailstore *m, esp_id account)
@@ -100,7 +100,7 @@ static struct entry *entry_find(struct home *h, esp_id id)
 {
 	struct entry *e = *bucket_of(h, id);
 
-	while (e && !id_eq(e->mailbox, id))
+	while (e && !same_id(e->mailbox, id))
 		e = e->next_in_bucket;
 	return e;
 }
@@ -282,7 +282,7 @@ static esp_status view_get(const struct mailstore *m, const esp_actor *actor, es
 
 	if (st != ESP_OK)
 		return st;
-	if (!id_eq(v->account, actor->account)) {
+	if (!same_id(v->account, actor->account)) {
 		m->core.mem->rc_unref((void *)(uintptr_t)v);
 		return ESP_ENOENT;
 	}

@@ -73,11 +73,16 @@ esp_str name_parent(esp_str name)
 	return (esp_str){ name.ptr, n ? n - 1 : 0 };
 }
 
+static int under_inbox(esp_str name)
+{
+	return name_is_inbox(name) || (name.len > 5 && name_below(name, ESP_STR(INBOX)));
+}
+
 /* "/" sorts before every other byte, so what is below a mailbox stands right behind it. */
 int name_compare(esp_str a, esp_str b)
 {
 	size_t n = a.len < b.len ? a.len : b.len;
-	int inbox = name_is_inbox(b) - name_is_inbox(a);
+	int inbox = under_inbox(b) - under_inbox(a);
 
 	if (inbox)
 		return inbox;

@@ -348,7 +348,7 @@ esp_status message_search(const esp_mailstore *store, esp_arena *a, const esp_ac
 	struct search s = { .m = m, .arena = a, .view = view, .node = nodes, .nodes = n };
 	esp_status st;
 
-	if (!id_eq(view->account, actor->account))
+	if (!same_id(view->account, actor->account))
 		return ESP_ENOENT;
 	if (n == 0 || n > NODES_MAX)
 		return n ? ESP_E2BIG : ESP_EINVAL;

@@ -55,7 +55,7 @@ static inline const esp_sql *store_sql(const struct mailstore *m)
 {
 	return (const esp_sql *)m->core.host->service(m->self, m->sql);
 }
-static inline int id_eq(esp_id a, esp_id b) { return memcmp(a.b, b.b, sizeof a.b) == 0; }
+static inline int same_id(esp_id a, esp_id b) { return memcmp(a.b, b.b, sizeof a.b) == 0; }
 /*! \brief The id in a BLOB column; zero when the column holds something else. */
 static inline esp_id id_of(const esp_sql_value *v)
 {
