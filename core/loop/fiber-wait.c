@@ -61,6 +61,10 @@ esp_ticket fiber_ticket(void)
 {
 	struct fiber *f = running("ticket");
 
+	/* A caller may have seen its answer without a suspension: the wake that belongs to it is still under way and must
+	 * not end somebody else's. */
+	f->serial++;
+	f->woken = 0;
 	return (esp_ticket){ f->id, f->serial };
 }
 

@@ -61,7 +61,8 @@ typedef struct esp_fiber_api {
 	/*! [worker] ESP_SUSPENDS.  Until fd is ready; *ret_events says for what (may be NULL). */
 	ESP_CHECKED esp_status (*wait_fd)(int fd, uint32_t events, uint32_t *ret_events);
 
-	/*! [worker] The next suspend() of the running fiber, for wake() by others. */
+	/*! [worker] The next suspend() of the running fiber, for wake() by others.  Tickets taken before are void: a wake()
+	 *  with one of them does nothing. */
 	esp_ticket (*ticket)(void);
 	/*! [worker] ESP_SUSPENDS.  Until wake() with the current ticket.  A wake() that came between ticket()
 	 *  and suspend() is not lost: suspend() then returns at once. */

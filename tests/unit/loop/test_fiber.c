@@ -228,6 +228,10 @@ static void ticket_body(void *arg)
 	fiber_wake((esp_ticket){ UINT64_MAX, 1 });
 	fiber_set_deadline(clock_monotonic() + 5 * ESP_MSEC);
 	cr_assert_eq(fiber_suspend(), ESP_ETIMEDOUT, "a late wake must not count");
+	old = fiber_ticket(); /* its answer was seen without a suspension */
+	ticket = fiber_ticket();
+	fiber_wake(old);
+	cr_assert_eq(fiber_suspend(), ESP_ETIMEDOUT, "a wake must not count for a newer ticket");
 }
 
 Test(fiber, a_wake_is_never_lost_and_never_counts_late) { loop_test(ticket_body, NULL); }
