@@ -4,8 +4,8 @@
 
 #include "core/base/id.h"
 #include "tests/support/sqlhost.h"
+#include "tests/support/test.h"
 
-#include <criterion/criterion.h>
 #include <string.h>
 
 static inline esp_str z(const char *s) { return (esp_str){ s, strlen(s) }; }
