@@ -53,10 +53,11 @@ static int64_t cfg_integer(const esp_cfg *c, const char *key)
 }
 static const esp_config_api config_api = { .size = sizeof config_api, .integer = cfg_integer };
 
-/* --- bus ----------------------------------------------------------------------------------------------------------- */
+/* --- bus -----------------------------------------------------------------------------------------------------------
+ */
 
-static esp_status event_declare(esp_module *self, const char *name, const char *help, const esp_event_field *fields, uint32_t n,
-                                uint32_t field_size, esp_event_id *ret)
+static esp_status event_declare(esp_module *self, const char *name, const char *help, const esp_event_field *fields,
+	uint32_t n, uint32_t field_size, esp_event_id *ret)
 {
 	(void)self;
 	must(help && fields && n && field_size == sizeof *fields && sqlhost->nevents < SQLHOST_EVENTS);
@@ -71,7 +72,9 @@ static void event_publish(esp_module *self, esp_event_id id, const esp_field *fi
 	must(id.v < sqlhost->nevents && fields && n && field_size == sizeof *fields);
 	atomic_fetch_add(&sqlhost->event[id.v].count, 1);
 }
-static const esp_event_api event_api = { .size = sizeof event_api, .declare = event_declare, .wanted = event_wanted, .publish = event_publish };
+static const esp_event_api event_api = {
+	.size = sizeof event_api, .declare = event_declare, .wanted = event_wanted, .publish = event_publish
+};
 
 uint32_t sqlhost_events(const char *name)
 {
@@ -102,7 +105,8 @@ static esp_status crypto_digest(uint32_t algorithm, const void *data, size_t n, 
 }
 static const esp_crypto_api crypto_api = { .size = sizeof crypto_api, .digest = crypto_digest, .new_id = id_new };
 
-/* --- sql -------------------------------------------------------------------------------------------------------------- */
+/* --- sql
+ * -------------------------------------------------------------------------------------------------------------- */
 
 struct tx { esp_tx pub; };
 static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
@@ -138,7 +142,8 @@ static int32_t on_tx(void *arg)
 	return tx_once(arg, "COMMIT");
 }
 
-static esp_status sql_transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys, esp_status (*fn)(esp_tx *, void *), void *arg)
+static esp_status sql_transact(
+	const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys, esp_status (*fn)(esp_tx *, void *), void *arg)
 {
 	struct tx_job job = { fn, arg };
 	int32_t result = ESP_OK;
@@ -169,8 +174,8 @@ static int32_t on_read(void *arg)
 	return st;
 }
 
-static esp_status sql_query(const esp_sql *sql, uint32_t flags, esp_arena *arena, const char *stmt, const esp_sql_value *args,
-                            uint32_t nargs, esp_sql_rows *ret)
+static esp_status sql_query(const esp_sql *sql, uint32_t flags, esp_arena *arena, const char *stmt,
+	const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
 {
 	struct read_job job = { arena, stmt, args, nargs, ret };
 	struct worker *w = worker_here();
@@ -224,7 +229,8 @@ esp_sql_rows sqlhost_rows(esp_arena *a, const char *stmt, const esp_sql_value *a
 	return rows;
 }
 
-/* --- blob ------------------------------------------------------------------------------------------------------------------ */
+/* --- blob
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 esp_id sqlhost_blob_put(const char *data, size_t len)
 {
@@ -272,10 +278,12 @@ static void blob_kick(const esp_blob *b) { (void)b; }
 static esp_status blob_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 {
 	(void)b;
-	return db_exec(sqlhost->writer, tx->arena, "INSERT INTO test_removed (id) VALUES ($1)", (esp_sql_value[]){ ESP_SQL_ID(id) }, 1, NULL);
+	return db_exec(sqlhost->writer, tx->arena, "INSERT INTO test_removed (id) VALUES ($1)",
+		(esp_sql_value[]){ ESP_SQL_ID(id) }, 1, NULL);
 }
 
-/* --- directory ----------------------------------------------------------------------------------------------------------------- */
+/* --- directory
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_id id, esp_account *ret)
 {
@@ -289,7 +297,9 @@ static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_
 }
 static esp_directory directory = { .account_by_id = directory_by_id };
 
-/* --- host ---------------------------------------------------------------------------------------------------------------------- */
+/* --- host
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static const void *host_core(const char *id, uint32_t min_minor)
 {
@@ -348,11 +358,21 @@ static esp_arena *host_arena(const esp_module *self)
 	return host_arena_of;
 }
 static const esp_host host_table = {
-	.size = sizeof host_table, .abi_major = ESP_ABI_MAJOR, .abi_minor = ESP_ABI_MINOR, .version = "test", .core = host_core,
-	.bind = host_bind, .provide = host_provide, .service = host_service, .contribute = host_contribute, .arena = host_arena,
+	.size = sizeof host_table,
+	.abi_major = ESP_ABI_MAJOR,
+	.abi_minor = ESP_ABI_MINOR,
+	.version = "test",
+	.core = host_core,
+	.bind = host_bind,
+	.provide = host_provide,
+	.service = host_service,
+	.contribute = host_contribute,
+	.arena = host_arena,
 };
 
-/* --- life -------------------------------------------------------------------------------------------------------------------------- */
+/* --- life
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct on { void (*fn)(void *arg); void *arg; esp_ticket ticket; atomic_int done; };
 
@@ -464,7 +484,9 @@ void sqlhost_run_tuned(uint32_t workers, void (*tune)(struct sqlhost *h), void (
 	pthread_mutex_init(&h->read_lock, NULL);
 	pthread_mutex_init(&h->blob_lock, NULL);
 	h->blobs = calloc(SQLHOST_BLOBS, sizeof *h->blobs);
-	h->sql = (esp_sql){ .service = { .size = sizeof h->sql }, .query = sql_query, .transact = sql_transact, .migrate = sql_migrate };
+	h->sql = (esp_sql){
+		.service = { .size = sizeof h->sql }, .query = sql_query, .transact = sql_transact, .migrate = sql_migrate
+	};
 	h->blob = (esp_blob){ .service = { .size = sizeof h->blob }, .open = blob_open, .close_file = blob_close_file,
 		.job = blob_job, .kick = blob_kick, .remove = blob_remove };
 	open_databases(h);

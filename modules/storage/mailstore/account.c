@@ -109,8 +109,8 @@ static esp_status on_open(esp_tx *tx, void *arg)
 	esp_status st;
 
 	op_restart(&o->op);
-	st = tx->exec(tx, INSERT, (esp_sql_value[]){ ESP_SQL_ID(o->op.account), ESP_SQL_T(o->address), ESP_SQL_I(o->quota) },
-	              3, &rows);
+	st = tx->exec(tx, INSERT,
+		(esp_sql_value[]){ ESP_SQL_ID(o->op.account), ESP_SQL_T(o->address), ESP_SQL_I(o->quota) }, 3, &rows);
 	if (st != ESP_OK || rows.changed == 0)   /* another worker or node was faster */
 		return st;
 	st = account_lock(&o->op, tx, (struct account_charge){ .bump = 1 });
@@ -119,7 +119,8 @@ static esp_status on_open(esp_tx *tx, void *arg)
 	return st;
 }
 
-static esp_status create_account(const struct mailstore *m, esp_arena *a, esp_id account, esp_str address, uint64_t quota)
+static esp_status create_account(
+	const struct mailstore *m, esp_arena *a, esp_id account, esp_str address, uint64_t quota)
 {
 	struct open_op *o = esp_alloc(a, sizeof *o);
 	esp_status st;
@@ -186,7 +187,8 @@ esp_status account_open(const struct mailstore *m, esp_id account, esp_str login
 
 /* --- quota ------------------------------------------------------------------------------------------------------ */
 
-esp_status quota_get(const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages)
+esp_status quota_get(
+	const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages)
 {
 	const struct mailstore *m = store_of(s);
 	esp_arena *a;

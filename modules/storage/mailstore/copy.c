@@ -155,7 +155,8 @@ static esp_status on_copy(esp_tx *tx, void *arg)
 	return st == ESP_OK && o->n ? change(o, tx) : st;
 }
 
-/* --- in the fiber ------------------------------------------------------------------------------------------------------ */
+/* --- in the fiber
+ * ------------------------------------------------------------------------------------------------------ */
 
 struct pairs { esp_arena *arena; uint32_t *from, *to, n, cap; };
 
@@ -191,8 +192,8 @@ static void copy_reason(esp_status st, esp_err *err)
 	}
 }
 
-esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from, esp_uid_set uids, esp_id to,
-                        int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err)
+esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from, esp_uid_set uids,
+	esp_id to, int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err)
 {
 	struct copy_op o = { .from = from, .to = to, .move = move, .limit = move ? BATCH_MESSAGES : COPY_MESSAGES };
 	struct pairs pairs = { .arena = a };

@@ -42,7 +42,8 @@ static const struct prepared *prepared_of(const esp_append *m)
 	return p;
 }
 
-/* --- in the transaction -------------------------------------------------------------------------------------------- */
+/* --- in the transaction --------------------------------------------------------------------------------------------
+ */
 
 static esp_status info_insert(esp_tx *tx, esp_id blob, const struct info *i)
 {
@@ -79,7 +80,8 @@ static esp_status put(struct op *op, esp_tx *tx, struct put *p)
 		d.unseen += !(p->m[i].flags & ESP_FLAG_SEEN);
 		d.deleted += !!(p->m[i].flags & ESP_FLAG_DELETED);
 	}
-	st = account_lock(op, tx, (struct account_charge){ .bytes = d.bytes, .messages = p->n, .check = p->check, .bump = 1 });
+	st = account_lock(
+		op, tx, (struct account_charge){ .bytes = d.bytes, .messages = p->n, .check = p->check, .bump = 1 });
 	if (st == ESP_OK)
 		st = box_update(op, tx, p->mailbox, d, &b);
 	if (st != ESP_OK)
@@ -115,7 +117,8 @@ esp_status message_deliver(const esp_mailstore *s, esp_tx *tx, esp_id account, e
 	return ESP_OK;
 }
 
-/* --- APPEND ------------------------------------------------------------------------------------------------------------ */
+/* --- APPEND
+ * ------------------------------------------------------------------------------------------------------------ */
 
 struct append_op { struct op op; struct put put; };
 
@@ -154,8 +157,8 @@ static void append_reason(esp_status st, esp_err *err)
 	}
 }
 
-esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m, uint32_t n,
-                          uint32_t *ret_first_uid, uint32_t *ret_uidvalidity, uint64_t *ret_modseq, esp_err *err)
+esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m,
+	uint32_t n, uint32_t *ret_first_uid, uint32_t *ret_uidvalidity, uint64_t *ret_modseq, esp_err *err)
 {
 	const struct mailstore *ms = store_of(s);
 	struct append_op o = { .put = { .mailbox = mailbox, .n = n, .check = 1 } };
@@ -189,9 +192,11 @@ esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id
 	return st;
 }
 
-/* --- where a delivery goes ------------------------------------------------------------------------------------------------ */
+/* --- where a delivery goes
+ * ------------------------------------------------------------------------------------------------ */
 
-static const char BY_USE[] = "SELECT id FROM mailbox WHERE account_id = $1 AND special_use = $2 AND noselect = 0 ORDER BY name";
+static const char BY_USE[] =
+	"SELECT id FROM mailbox WHERE account_id = $1 AND special_use = $2 AND noselect = 0 ORDER BY name";
 
 /* "Junk" is the mailbox marked \Junk when none has that name. */
 static esp_status by_special_use(const struct mailstore *m, esp_id account, esp_str name, esp_id *ret)
@@ -209,7 +214,8 @@ static esp_status by_special_use(const struct mailstore *m, esp_id account, esp_
 	a = m->core.mem->arena_new(m->self, "mailstore-target", 0);
 	if (!a)
 		return ESP_ENOMEM;
-	st = store_query(m, 0, a, BY_USE, (esp_sql_value[]){ ESP_SQL_ID(account), ESP_SQL_T(((esp_str){ use, name.len + 1 })) }, 2, &rows);
+	st = store_query(m, 0, a, BY_USE,
+		(esp_sql_value[]){ ESP_SQL_ID(account), ESP_SQL_T(((esp_str){ use, name.len + 1 })) }, 2, &rows);
 	if (st == ESP_OK && rows.nrows == 0)
 		st = ESP_ENOENT;
 	if (st == ESP_OK)

@@ -10,7 +10,8 @@ static const char NARROW[] =
 	" WHERE m.mailbox_id = $1 AND b.account_id = $2 AND m.uid >= $3 AND m.uid <= $4 ORDER BY m.uid LIMIT $5";
 static const char WIDE[] =
 	"SELECT m.uid, m.blob_id, m.bytes, m.internal_date, m.saved, i.header_len, i.thread,"
-	" CASE WHEN CAST($6 AS BIGINT) <> 0 THEN i.envelope END, CASE WHEN CAST($7 AS BIGINT) <> 0 THEN i.bodystructure END,"
+	" CASE WHEN CAST($6 AS BIGINT) <> 0 THEN i.envelope END, CASE WHEN CAST($7 AS BIGINT) <> 0 THEN i.bodystructure "
+	"END,"
 	" CASE WHEN CAST($8 AS BIGINT) <> 0 THEN i.body END, CASE WHEN CAST($9 AS BIGINT) <> 0 THEN i.preview END"
 	" FROM message m JOIN mailbox b ON b.id = m.mailbox_id LEFT JOIN message_info i ON i.blob_id = m.blob_id"
 	" WHERE m.mailbox_id = $1 AND b.account_id = $2 AND m.uid >= $3 AND m.uid <= $4 ORDER BY m.uid LIMIT $5";

@@ -250,7 +250,8 @@ static void on_ask(void *arg)
 	m->core.mem->rc_unref(ask);
 }
 
-static esp_status ask_home(const struct mailstore *m, uint32_t index, esp_id mailbox, struct want w, const esp_view **ret)
+static esp_status ask_home(
+	const struct mailstore *m, uint32_t index, esp_id mailbox, struct want w, const esp_view **ret)
 {
 	const esp_mem_api *mem = m->core.mem;
 	struct ask *ask = mem->rc_new(sizeof *ask, 1);
@@ -273,7 +274,8 @@ static esp_status ask_home(const struct mailstore *m, uint32_t index, esp_id mai
 	return st;
 }
 
-static esp_status view_get(const struct mailstore *m, const esp_actor *actor, esp_id mailbox, struct want w, const esp_view **ret)
+static esp_status view_get(
+	const struct mailstore *m, const esp_actor *actor, esp_id mailbox, struct want w, const esp_view **ret)
 {
 	struct home *h = home_here(m);
 	uint32_t index = home_index(m, mailbox);
@@ -313,12 +315,14 @@ esp_status view_sync(const esp_mailstore *s, const esp_actor *actor, esp_id mail
 	return st == ESP_OK ? view_get(m, actor, mailbox, w, ret) : st;
 }
 
-esp_status view_sync_to(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint64_t modseq, const esp_view **ret)
+esp_status view_sync_to(
+	const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint64_t modseq, const esp_view **ret)
 {
 	return view_get(store_of(s), actor, mailbox, (struct want){ modseq, 0 }, ret);
 }
 
-/* --- hints ---------------------------------------------------------------------------------------------------------- */
+/* --- hints ----------------------------------------------------------------------------------------------------------
+ */
 
 static struct entry *take_dirty(struct home *h)
 {
@@ -405,7 +409,8 @@ void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq)
 	m->topic->publish(mailbox);   /* the woken sessions sync by themselves */
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------------------------------
+ */
 
 static void on_sweep(void *arg)
 {

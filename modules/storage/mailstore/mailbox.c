@@ -8,7 +8,8 @@
 
 #include <stdlib.h>
 
-#define COLUMNS "id, name, special_use, noselect, uidvalidity, uidnext, messages, unseen, recent, deleted, modseq, bytes"
+#define COLUMNS \
+	"id, name, special_use, noselect, uidvalidity, uidnext, messages, unseen, recent, deleted, modseq, bytes"
 static const char LIST[] = "SELECT " COLUMNS " FROM mailbox WHERE account_id = $1";
 static const char FIND[] =
 	"SELECT " COLUMNS ", (SELECT COUNT(*) FROM mail_subscription s WHERE s.account_id = $1 AND s.name = $2)"
@@ -30,7 +31,8 @@ static const char SUBSCRIBE[] =
 static const char UNSUBSCRIBE[] = "DELETE FROM mail_subscription WHERE account_id = $1 AND name = $2";
 static const char FORGET_LOG[] = "DELETE FROM change_log WHERE mailbox_id = $1";
 static const char DELETE[] = "DELETE FROM mailbox WHERE id = $1 AND account_id = $2";
-static const char RECENT[] = "SELECT first_recent, uidnext FROM mailbox WHERE id = $1 AND account_id = $2 AND noselect = 0";
+static const char RECENT[] =
+	"SELECT first_recent, uidnext FROM mailbox WHERE id = $1 AND account_id = $2 AND noselect = 0";
 static const char CLAIM[] =
 	"UPDATE mailbox SET first_recent = uidnext, recent = 0 WHERE id = $1 AND account_id = $2 AND first_recent = $3"
 	" AND uidnext = $4";
@@ -41,7 +43,8 @@ void fresh_ids(const struct mailstore *m, esp_id ids[NAME_DEPTH])
 		ids[i] = m->crypto->new_id();
 }
 
-/* --- LIST --------------------------------------------------------------------------------------------------------------- */
+/* --- LIST
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static esp_mailbox mailbox_of_row(const esp_sql_rows *rows, uint32_t i)
 {
@@ -103,7 +106,8 @@ static esp_status list_fill(esp_arena *a, const esp_sql_rows *boxes, const esp_s
 	return ESP_OK;
 }
 
-esp_status mailbox_list(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_mailbox **ret, uint32_t *ret_n)
+esp_status mailbox_list(
+	const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_mailbox **ret, uint32_t *ret_n)
 {
 	const struct mailstore *m = store_of(s);
 	esp_sql_value args[] = { ESP_SQL_ID(actor->account) };
@@ -129,7 +133,8 @@ esp_status mailbox_find(const esp_mailstore *s, esp_arena *a, const esp_actor *a
 		return st;
 	if (name_canonical(name, buf, &canonical) != ESP_OK)
 		return ESP_ENOENT;
-	st = store_query(m, ESP_SQL_BOUNDED, a, FIND, (esp_sql_value[]){ ESP_SQL_ID(actor->account), ESP_SQL_T(canonical) }, 2, &rows);
+	st = store_query(
+		m, ESP_SQL_BOUNDED, a, FIND, (esp_sql_value[]){ ESP_SQL_ID(actor->account), ESP_SQL_T(canonical) }, 2, &rows);
 	if (st != ESP_OK)
 		return st;
 	if (rows.nrows == 0)
@@ -148,7 +153,8 @@ esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str nam
 
 	if (!a)
 		return ESP_ENOMEM;
-	st = store_query(m, ESP_SQL_BOUNDED, a, LOOKUP, (esp_sql_value[]){ ESP_SQL_ID(account), ESP_SQL_T(name) }, 2, &rows);
+	st =
+		store_query(m, ESP_SQL_BOUNDED, a, LOOKUP, (esp_sql_value[]){ ESP_SQL_ID(account), ESP_SQL_T(name) }, 2, &rows);
 	if (st == ESP_OK && rows.nrows == 0)
 		st = ESP_ENOENT;
 	if (st == ESP_OK) {
@@ -159,7 +165,8 @@ esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str nam
 	return st;
 }
 
-/* --- CREATE ------------------------------------------------------------------------------------------------------------- */
+/* --- CREATE
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static esp_status named_fact(struct op *op, esp_tx *tx, enum fact_kind kind, esp_id id, esp_str name)
 {
@@ -176,7 +183,8 @@ static esp_status born(struct op *op, esp_tx *tx, esp_id id, esp_str name, uint3
 	return st == ESP_OK ? named_fact(op, tx, FACT_CREATED, id, name) : st;
 }
 
-static esp_status insert_row(struct op *op, esp_tx *tx, esp_id id, esp_str name, esp_str special_use, int noselect, uint32_t uidvalidity)
+static esp_status insert_row(
+	struct op *op, esp_tx *tx, esp_id id, esp_str name, esp_str special_use, int noselect, uint32_t uidvalidity)
 {
 	esp_sql_value args[] = { ESP_SQL_ID(id), ESP_SQL_ID(op->account), ESP_SQL_T(name), ESP_SQL_T(special_use),
 		ESP_SQL_I(noselect), ESP_SQL_I(uidvalidity), ESP_SQL_I(op->modseq) };
@@ -273,7 +281,8 @@ static esp_status name_reason(esp_status st, esp_err *err)
 }
 
 /* Run one change of names for the actor's account; the op is large, so it is allocated. */
-static esp_status name_run(const struct mailstore *m, const esp_actor *actor, struct name_op *o, esp_status (*fn)(esp_tx *, void *))
+static esp_status name_run(
+	const struct mailstore *m, const esp_actor *actor, struct name_op *o, esp_status (*fn)(esp_tx *, void *))
 {
 	esp_status st = op_begin(m, &o->op, actor->account);
 
@@ -287,7 +296,8 @@ static esp_status name_run(const struct mailstore *m, const esp_actor *actor, st
 	return st;
 }
 
-esp_status mailbox_create(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use, esp_err *err)
+esp_status mailbox_create(
+	const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use, esp_err *err)
 {
 	const struct mailstore *m = store_of(s);
 	struct name_op o = { .special_use = special_use, .most = m->limits.mailboxes };
@@ -304,7 +314,8 @@ esp_status mailbox_create(const esp_mailstore *s, const esp_actor *actor, esp_st
 	return name_reason(st == ESP_OK ? name_run(m, actor, &o, on_create) : st, err);
 }
 
-/* --- DELETE ------------------------------------------------------------------------------------------------------------- */
+/* --- DELETE
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static esp_status has_children(struct name_op *o, esp_tx *tx, int *ret)
 {
@@ -405,7 +416,8 @@ esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_st
 	return name_reason(st, err);
 }
 
-/* --- SUBSCRIBE ---------------------------------------------------------------------------------------------------------- */
+/* --- SUBSCRIBE
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static esp_status on_subscribe(esp_tx *tx, void *arg)
 {
@@ -432,14 +444,16 @@ esp_status mailbox_subscribe(const esp_mailstore *s, const esp_actor *actor, esp
 	return st == ESP_OK ? name_run(m, actor, &o, on_subscribe) : st;
 }
 
-/* --- \Recent --------------------------------------------------------------------------------------------------------------- */
+/* --- \Recent
+ * --------------------------------------------------------------------------------------------------------------- */
 
 struct claim_op { struct op op; esp_id mailbox; int64_t first, uidnext; uint32_t changed; };
 
 static esp_status on_claim(esp_tx *tx, void *arg)
 {
 	struct claim_op *c = arg;
-	esp_sql_value args[] = { ESP_SQL_ID(c->mailbox), ESP_SQL_ID(c->op.account), ESP_SQL_I(c->first), ESP_SQL_I(c->uidnext) };
+	esp_sql_value args[] = { ESP_SQL_ID(c->mailbox), ESP_SQL_ID(c->op.account), ESP_SQL_I(c->first),
+		ESP_SQL_I(c->uidnext) };
 	esp_sql_rows rows;
 	esp_status st;
 

@@ -30,12 +30,27 @@ esp_status store_query(const struct mailstore *m, uint32_t flags, esp_arena *a, 
 
 static const esp_mailstore table = {
 	.service = { .size = sizeof(esp_mailstore), .minor = 0 },
-	.list = mailbox_list, .find = mailbox_find, .create = mailbox_create, .remove = mailbox_remove,
-	.rename = mailbox_rename, .subscribe = mailbox_subscribe,
-	.sync = view_sync, .sync_to = view_sync_to, .claim_recent = mailbox_claim_recent,
-	.fetch = message_fetch, .prepare = message_prepare, .append = message_append, .store = message_store,
-	.copy = message_copy, .expunge = message_expunge, .search = message_search, .set_quota = quota_set, .quota = quota_get,
-	.target = message_target, .deliver = message_deliver, .delivered = view_delivered,
+	.list = mailbox_list,
+	.find = mailbox_find,
+	.create = mailbox_create,
+	.remove = mailbox_remove,
+	.rename = mailbox_rename,
+	.subscribe = mailbox_subscribe,
+	.sync = view_sync,
+	.sync_to = view_sync_to,
+	.claim_recent = mailbox_claim_recent,
+	.fetch = message_fetch,
+	.prepare = message_prepare,
+	.append = message_append,
+	.store = message_store,
+	.copy = message_copy,
+	.expunge = message_expunge,
+	.search = message_search,
+	.set_quota = quota_set,
+	.quota = quota_get,
+	.target = message_target,
+	.deliver = message_deliver,
+	.delivered = view_delivered,
 };
 
 static esp_status bind_all(struct mailstore *m)
@@ -115,20 +130,42 @@ static void on_worker_stop(esp_module *self, esp_worker *w)
 	home_stop(m, m->core.loop->index(w));
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "max_mailboxes", .type = ESP_CFG_INT, .def_int = 5000, .min = 10, .max = 20000, .help = "Mailboxes an account may have." },
-	{ .name = "view_memory", .type = ESP_CFG_SIZE, .def_int = 256 << 20, .min = 1 << 20, .max = INT64_C(1) << 40, .help = "Memory for views of mailboxes in use; the least recently used go first." },
-	{ .name = "view_idle", .type = ESP_CFG_TIME, .def_int = 600 * ESP_SEC, .min = ESP_SEC, .max = 86400 * ESP_SEC, .help = "A view nobody asked for this long is dropped." },
-	{ .name = "account_ttl", .type = ESP_CFG_TIME, .def_int = 60 * ESP_SEC, .min = ESP_SEC, .max = 3600 * ESP_SEC, .help = "How soon a changed quota of the directory is noticed." },
-	{ .name = NULL }
-};
+static const esp_cfg_item config[] = { { .name = "max_mailboxes",
+										   .type = ESP_CFG_INT,
+										   .def_int = 5000,
+										   .min = 10,
+										   .max = 20000,
+										   .help = "Mailboxes an account may have." },
+	{ .name = "view_memory",
+		.type = ESP_CFG_SIZE,
+		.def_int = 256 << 20,
+		.min = 1 << 20,
+		.max = INT64_C(1) << 40,
+		.help = "Memory for views of mailboxes in use; the least recently used go first." },
+	{ .name = "view_idle",
+		.type = ESP_CFG_TIME,
+		.def_int = 600 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 86400 * ESP_SEC,
+		.help = "A view nobody asked for this long is dropped." },
+	{ .name = "account_ttl",
+		.type = ESP_CFG_TIME,
+		.def_int = 60 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 3600 * ESP_SEC,
+		.help = "How soon a changed quota of the directory is noticed." },
+	{ .name = NULL } };
 static const esp_need needs[] = {
 	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.eventlog/1", .optional = 1 },
 	{ .id = "esp.directory/1", .optional = 1 }, { .id = NULL }
 };
 static const esp_offer provides[] = { { .id = "esp.mailstore/1", .minor = 0 }, { .id = NULL } };
 static const esp_module_ops ops = {
-	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start, .worker_stop = on_worker_stop,
+	.size = sizeof ops,
+	.init = on_init,
+	.start = on_start,
+	.worker_start = on_worker_start,
+	.worker_stop = on_worker_stop,
 };
 ESP_MODULE(.name = "storage_mailstore", .version = "1.0", .summary = "Mailboxes, messages, flags, quota and search",
            .license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides,

@@ -11,7 +11,8 @@ static const char UPDATE_RANGE[] =
 #define SYSTEM_FLAGS 0x1fu
 #define UIDS_IN_FACT 1000u
 
-static esp_status fact_about(struct op *op, esp_tx *tx, enum fact_kind kind, const struct box *b, const struct uid_ranges *r, uint32_t n)
+static esp_status fact_about(
+	struct op *op, esp_tx *tx, enum fact_kind kind, const struct box *b, const struct uid_ranges *r, uint32_t n)
 {
 	esp_field field[6] = { ESP_FID("account", op->account), ESP_FID("mailbox", b->id), ESP_FSTR("name", b->name) };
 	esp_str uids;
@@ -25,7 +26,8 @@ static esp_status fact_about(struct op *op, esp_tx *tx, enum fact_kind kind, con
 	return op_fact(op, tx, kind, field, 6);
 }
 
-/* --- STORE ------------------------------------------------------------------------------------------------------------- */
+/* --- STORE
+ * ------------------------------------------------------------------------------------------------------------- */
 
 struct store_op {
 	struct op op;
@@ -54,8 +56,14 @@ static esp_status store_masks(struct store_op *o)
 
 static esp_status flags_job(struct store_op *o, esp_tx *tx, const struct row *r, uint64_t flags)
 {
-	esp_blob_job job = { .kind = ESP_BLOB_FLAGS, .folder = o->box.name, .id = r->blob, .uid = r->uid,
-		.uidvalidity = o->box.uidvalidity, .bytes = r->bytes, .modseq = o->op.modseq, .flags = (uint32_t)(flags & 0xffff) };
+	esp_blob_job job = { .kind = ESP_BLOB_FLAGS,
+		.folder = o->box.name,
+		.id = r->blob,
+		.uid = r->uid,
+		.uidvalidity = o->box.uidvalidity,
+		.bytes = r->bytes,
+		.modseq = o->op.modseq,
+		.flags = (uint32_t)(flags & 0xffff) };
 
 	return (flags ^ r->flags) & 0xffff ? op_job(&o->op, tx, &job) : ESP_OK;
 }
@@ -83,8 +91,8 @@ static esp_status store_row(struct store_op *o, esp_tx *tx, const struct row *r,
 
 static esp_status update_range(struct store_op *o, esp_tx *tx, const esp_uid_range *range)
 {
-	esp_sql_value args[] = { ESP_SQL_ID(o->mailbox), ESP_SQL_I(range->first), ESP_SQL_I(range->last), ESP_SQL_I(o->keep),
-		ESP_SQL_I(o->set), ESP_SQL_I(o->op.modseq) };
+	esp_sql_value args[] = { ESP_SQL_ID(o->mailbox), ESP_SQL_I(range->first), ESP_SQL_I(range->last),
+		ESP_SQL_I(o->keep), ESP_SQL_I(o->set), ESP_SQL_I(o->op.modseq) };
 
 	return tx->exec(tx, UPDATE_RANGE, args, 6, NULL);
 }
@@ -175,7 +183,8 @@ esp_status message_store(const esp_mailstore *s, esp_arena *a, const esp_actor *
 	return st;
 }
 
-/* --- EXPUNGE ----------------------------------------------------------------------------------------------------------- */
+/* --- EXPUNGE
+ * ----------------------------------------------------------------------------------------------------------- */
 
 struct expunge_op {
 	struct op op;
@@ -263,8 +272,8 @@ static esp_status expunge_run(struct expunge_op *o, uint64_t *modseq)
 
 static const esp_uid_range every_uid = { 1, UINT32_MAX };
 
-esp_status message_expunge(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids,
-                           uint64_t *ret_modseq)
+esp_status message_expunge(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox,
+	esp_uid_set uids, uint64_t *ret_modseq)
 {
 	struct expunge_op o = { .mailbox = mailbox };
 	uint64_t modseq = 0;

@@ -8,32 +8,36 @@
 #include "store.h"
 
 static const esp_sql_migration items[] = {
-	{ .number = 1, .title = "accounts, mailboxes, messages, change log",
-	  .up =
-	  "CREATE TABLE mail_account (account_id BLOB NOT NULL PRIMARY KEY, address TEXT NOT NULL, modseq BIGINT NOT NULL,"
-	  " uidvalidity BIGINT NOT NULL, used_bytes BIGINT NOT NULL, used_messages BIGINT NOT NULL,"
-	  " quota_bytes BIGINT NOT NULL);\n"
-	  "CREATE TABLE mailbox (id BLOB NOT NULL PRIMARY KEY, account_id BLOB NOT NULL, name TEXT NOT NULL,"
-	  " special_use TEXT NOT NULL, noselect BIGINT NOT NULL, uidvalidity BIGINT NOT NULL, uidnext BIGINT NOT NULL,"
-	  " first_recent BIGINT NOT NULL, modseq BIGINT NOT NULL, messages BIGINT NOT NULL, unseen BIGINT NOT NULL,"
-	  " deleted BIGINT NOT NULL, recent BIGINT NOT NULL, bytes BIGINT NOT NULL, keywords TEXT NOT NULL,"
-	  " log_rows BIGINT NOT NULL, log_floor BIGINT NOT NULL, UNIQUE (account_id, name));\n"
-	  "CREATE TABLE mail_subscription (account_id BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (account_id, name));\n"
-	  "CREATE TABLE message (mailbox_id BLOB NOT NULL, uid BIGINT NOT NULL, blob_id BLOB NOT NULL, flags BIGINT NOT NULL,"
-	  " modseq BIGINT NOT NULL, bytes BIGINT NOT NULL, internal_date BIGINT NOT NULL, saved BIGINT NOT NULL,"
-	  " PRIMARY KEY (mailbox_id, uid));\n"
-	  "CREATE TABLE message_info (blob_id BLOB NOT NULL PRIMARY KEY, refs BIGINT NOT NULL, header_len BIGINT NOT NULL,"
-	  " sent_day BIGINT, thread BLOB NOT NULL, message_id TEXT NOT NULL, envelope BLOB NOT NULL,"
-	  " bodystructure BLOB NOT NULL, body BLOB NOT NULL, preview TEXT NOT NULL);\n"
-	  "CREATE TABLE change_log (mailbox_id BLOB NOT NULL, modseq BIGINT NOT NULL, kind BIGINT NOT NULL,"
-	  " ranges BLOB NOT NULL, PRIMARY KEY (mailbox_id, modseq, kind))",
-	  .down =
-	  "DROP TABLE change_log;\n"
-	  "DROP TABLE message_info;\n"
-	  "DROP TABLE message;\n"
-	  "DROP TABLE mail_subscription;\n"
-	  "DROP TABLE mailbox;\n"
-	  "DROP TABLE mail_account" },
+	{ .number = 1,
+		.title = "accounts, mailboxes, messages, change log",
+		.up = "CREATE TABLE mail_account (account_id BLOB NOT NULL PRIMARY KEY, address TEXT NOT NULL, modseq BIGINT "
+			  "NOT NULL,"
+			  " uidvalidity BIGINT NOT NULL, used_bytes BIGINT NOT NULL, used_messages BIGINT NOT NULL,"
+			  " quota_bytes BIGINT NOT NULL);\n"
+			  "CREATE TABLE mailbox (id BLOB NOT NULL PRIMARY KEY, account_id BLOB NOT NULL, name TEXT NOT NULL,"
+			  " special_use TEXT NOT NULL, noselect BIGINT NOT NULL, uidvalidity BIGINT NOT NULL, uidnext BIGINT NOT "
+			  "NULL,"
+			  " first_recent BIGINT NOT NULL, modseq BIGINT NOT NULL, messages BIGINT NOT NULL, unseen BIGINT NOT NULL,"
+			  " deleted BIGINT NOT NULL, recent BIGINT NOT NULL, bytes BIGINT NOT NULL, keywords TEXT NOT NULL,"
+			  " log_rows BIGINT NOT NULL, log_floor BIGINT NOT NULL, UNIQUE (account_id, name));\n"
+			  "CREATE TABLE mail_subscription (account_id BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (account_id, "
+			  "name));\n"
+			  "CREATE TABLE message (mailbox_id BLOB NOT NULL, uid BIGINT NOT NULL, blob_id BLOB NOT NULL, flags "
+			  "BIGINT NOT NULL,"
+			  " modseq BIGINT NOT NULL, bytes BIGINT NOT NULL, internal_date BIGINT NOT NULL, saved BIGINT NOT NULL,"
+			  " PRIMARY KEY (mailbox_id, uid));\n"
+			  "CREATE TABLE message_info (blob_id BLOB NOT NULL PRIMARY KEY, refs BIGINT NOT NULL, header_len BIGINT "
+			  "NOT NULL,"
+			  " sent_day BIGINT, thread BLOB NOT NULL, message_id TEXT NOT NULL, envelope BLOB NOT NULL,"
+			  " bodystructure BLOB NOT NULL, body BLOB NOT NULL, preview TEXT NOT NULL);\n"
+			  "CREATE TABLE change_log (mailbox_id BLOB NOT NULL, modseq BIGINT NOT NULL, kind BIGINT NOT NULL,"
+			  " ranges BLOB NOT NULL, PRIMARY KEY (mailbox_id, modseq, kind))",
+		.down = "DROP TABLE change_log;\n"
+				"DROP TABLE message_info;\n"
+				"DROP TABLE message;\n"
+				"DROP TABLE mail_subscription;\n"
+				"DROP TABLE mailbox;\n"
+				"DROP TABLE mail_account" },
 };
 
 const esp_sql_migrations mailstore_migrations = {

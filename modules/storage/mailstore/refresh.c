@@ -15,7 +15,8 @@ static const char MESSAGES[] =
 static const char CHANGED[] =
 	"SELECT uid, modseq, flags FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid < $3 AND modseq > $4"
 	" ORDER BY uid LIMIT 20000";
-static const char CHANGES[] = "SELECT kind, ranges FROM change_log WHERE mailbox_id = $1 AND modseq > $2 ORDER BY modseq";
+static const char CHANGES[] =
+	"SELECT kind, ranges FROM change_log WHERE mailbox_id = $1 AND modseq > $2 ORDER BY modseq";
 
 #define LOAD_PAGE    20000u
 #define FEW          200u   /* rows that may be read on the worker itself */
@@ -129,7 +130,8 @@ static esp_status rows_take(struct rows *r, const esp_sql_rows *from)
 }
 
 /* Rows of [first, end) with a modseq above `since` (0: all), page by page. */
-static esp_status read_between(const struct mailstore *m, struct rows *r, esp_id mailbox, uint32_t first, uint64_t end, uint64_t since)
+static esp_status read_between(
+	const struct mailstore *m, struct rows *r, esp_id mailbox, uint32_t first, uint64_t end, uint64_t since)
 {
 	esp_status st = ESP_OK;
 
@@ -147,18 +149,21 @@ static esp_status read_between(const struct mailstore *m, struct rows *r, esp_id
 	return st;
 }
 
-static esp_status read_changed(const struct mailstore *m, struct rows *r, const esp_view *old, const struct uid_ranges *set)
+static esp_status read_changed(
+	const struct mailstore *m, struct rows *r, const esp_view *old, const struct uid_ranges *set)
 {
 	esp_status st = ESP_OK;
 
 	if (set->n > RANGES_MAX)
-		return read_between(m, r, old->mailbox, set->range[0].first, (uint64_t)set->range[set->n - 1].last + 1, old->modseq);
+		return read_between(
+			m, r, old->mailbox, set->range[0].first, (uint64_t)set->range[set->n - 1].last + 1, old->modseq);
 	for (uint32_t i = 0; st == ESP_OK && i < set->n; i++)
 		st = read_between(m, r, old->mailbox, set->range[i].first, (uint64_t)set->range[i].last + 1, old->modseq);
 	return st;
 }
 
-static esp_status follow(const struct mailstore *m, esp_arena *a, const struct head *h, const esp_view *old, const esp_view **ret)
+static esp_status follow(
+	const struct mailstore *m, esp_arena *a, const struct head *h, const esp_view *old, const esp_view **ret)
 {
 	struct change_log log = { { 0 }, { 0 } };
 	struct rows changed = { .arena = a }, added = { .arena = a };
@@ -181,7 +186,8 @@ static int up_to_date(const esp_view *old, const struct view_head *h)
 	return old->modseq == h->modseq && old->first_recent == h->first_recent && old->uidvalidity == h->uidvalidity;
 }
 
-static esp_status refresh_in(const struct mailstore *m, esp_arena *a, esp_id mailbox, const esp_view *old, const esp_view **ret)
+static esp_status refresh_in(
+	const struct mailstore *m, esp_arena *a, esp_id mailbox, const esp_view *old, const esp_view **ret)
 {
 	struct head h = { .log_floor = 0 };
 	esp_status st = head_read(m, a, mailbox, &h);

@@ -1,4 +1,5 @@
-/* rename - RENAME (RFC 3501 6.3.5): a mailbox and all below it in one transaction; INBOX stays and gives its messages. */
+/* rename - RENAME (RFC 3501 6.3.5): a mailbox and all below it in one transaction; INBOX stays and gives its messages.
+ */
 #include "store.h"
 
 static const char ROWS[] = "SELECT id, name FROM mailbox WHERE account_id = $1";

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-static const char BOX_READ[] =
-	"SELECT uidnext, uidvalidity, first_recent, noselect, name, keywords FROM mailbox WHERE id = $1 AND account_id = $2";
+static const char BOX_READ[] = "SELECT uidnext, uidvalidity, first_recent, noselect, name, keywords FROM mailbox WHERE "
+							   "id = $1 AND account_id = $2";
 static const char BOX_UPDATE[] =
 	"UPDATE mailbox SET modseq = $3, uidnext = uidnext + $4, messages = messages + $5, unseen = unseen + $6,"
 	" deleted = deleted + $7, recent = recent + $8, bytes = bytes + $9, log_rows = log_rows + $10"
@@ -107,9 +107,13 @@ static uint32_t pick(const esp_sql_rows *rows, esp_uid_set set, struct row *out)
 		int64_t range = ranges_find(set.range, set.n, uid);
 		if (range < 0)
 			continue;
-		out[n++] = (struct row){ .uid = uid, .range = (uint32_t)range, .flags = (uint64_t)int_of(esp_sql_at(rows, i, 1)),
-			.modseq = (uint64_t)int_of(esp_sql_at(rows, i, 2)), .blob = id_of(esp_sql_at(rows, i, 3)),
-			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 4)), .internal_date = int_of(esp_sql_at(rows, i, 5)) };
+		out[n++] = (struct row){ .uid = uid,
+			.range = (uint32_t)range,
+			.flags = (uint64_t)int_of(esp_sql_at(rows, i, 1)),
+			.modseq = (uint64_t)int_of(esp_sql_at(rows, i, 2)),
+			.blob = id_of(esp_sql_at(rows, i, 3)),
+			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 4)),
+			.internal_date = int_of(esp_sql_at(rows, i, 5)) };
 	}
 	return n;
 }
@@ -165,7 +169,8 @@ void delta_count(const struct box *b, const struct row *r, int sign, struct box_
 
 static int by_blob(const void *a, const void *b)
 {
-	return memcmp(((const struct row *)a)->blob.b, ((const struct row *)b)->blob.b, sizeof ((const struct row *)a)->blob.b);
+	return memcmp(
+		((const struct row *)a)->blob.b, ((const struct row *)b)->blob.b, sizeof((const struct row *)a)->blob.b);
 }
 
 esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta)
@@ -207,7 +212,8 @@ esp_status rows_delete(struct op *op, esp_tx *tx, const struct box *b, const str
 	return st == ESP_OK && !moved && n ? info_uses(op, tx, row, n, -1) : st;
 }
 
-esp_status log_write(struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d)
+esp_status log_write(
+	struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d)
 {
 	esp_sql_value args[4] = { ESP_SQL_ID(box), ESP_SQL_I(op->modseq), ESP_SQL_I(kind) };
 	esp_str packed;

@@ -42,7 +42,8 @@ struct subject {
 	esp_str content;
 };
 
-/* --- the program ----------------------------------------------------------------------------------------------------- */
+/* --- the program -----------------------------------------------------------------------------------------------------
+ */
 
 static int has_children(const esp_search_node *n)
 {
@@ -117,7 +118,8 @@ static esp_status work_out(struct search *s)
 	return st;
 }
 
-/* --- one message ------------------------------------------------------------------------------------------------------ */
+/* --- one message
+ * ------------------------------------------------------------------------------------------------------ */
 
 static int64_t day_of(esp_time t)
 {
@@ -213,7 +215,8 @@ static esp_status pause_sometimes(struct search *s)
 	return s->m->core.fiber->yield();
 }
 
-/* --- the steps ---------------------------------------------------------------------------------------------------------- */
+/* --- the steps
+ * ---------------------------------------------------------------------------------------------------------- */
 
 /* Ask the view; *left: candidates that need their row. */
 static esp_status step_view(struct search *s, struct uid_ranges *left)
@@ -224,7 +227,9 @@ static esp_status step_view(struct search *s, struct uid_ranges *left)
 	for (uint32_t c = 0; st == ESP_OK && c < s->view->nchunks; c++) {
 		const esp_view_chunk *chunk = s->view->chunk[c];
 		for (uint32_t i = 0; st == ESP_OK && i < chunk->count; i++, index++) {
-			struct subject m = { .step = STEP_VIEW, .uid = chunk->uid[i], .modseq = chunk->modseq[i], .flags = chunk->flags[i] };
+			struct subject m = {
+				.step = STEP_VIEW, .uid = chunk->uid[i], .modseq = chunk->modseq[i], .flags = chunk->flags[i]
+			};
 			enum answer a = ask(s, 0, &m);
 			s->answer[index] = (uint8_t)a;
 			if (a == UNKNOWN) {

@@ -123,7 +123,8 @@ ESP_CHECKED esp_status account_lock(struct op *op, esp_tx *tx, struct account_ch
 ESP_CHECKED esp_status account_uidvalidity(struct op *op, esp_tx *tx, uint32_t *ret);
 /*! \brief [tx] user.quota_warning when this charge crossed 90 %. */
 ESP_CHECKED esp_status account_warn(struct op *op, esp_tx *tx, int64_t added);
-esp_status quota_get(const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages);
+esp_status quota_get(
+	const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages);
 esp_status quota_set(const esp_mailstore *s, esp_id account, uint64_t bytes);
 
 /* --- names.c ------------------------------------------------------------------------------------------------- */
@@ -199,16 +200,18 @@ ESP_CHECKED esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct b
 ESP_CHECKED esp_status box_save_keywords(struct op *op, esp_tx *tx, const struct box *b);
 /*! \brief Read rows of the set from *from on, up to PAGE_ROWS, in op's arena; *from 0: no more. */
 struct walk { esp_uid_set set; uint32_t place, from; };
-ESP_CHECKED esp_status walk_next(struct op *op, esp_tx *tx, esp_id box, struct walk *w, struct row **ret, uint32_t *ret_n);
+ESP_CHECKED esp_status walk_next(
+	struct op *op, esp_tx *tx, esp_id box, struct walk *w, struct row **ret, uint32_t *ret_n);
 ESP_CHECKED esp_status row_insert(struct op *op, esp_tx *tx, const struct box *b, const struct row *r);
 /*! \brief Delete rows that were read, their folder links, and (unless moved) what they refer to. */
-ESP_CHECKED esp_status rows_delete(struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n, int moved);
+ESP_CHECKED esp_status rows_delete(
+	struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n, int moved);
 void delta_count(const struct box *b, const struct row *r, int sign, struct box_delta *d);
 /*! \brief More or fewer uses of these blobs; those with none left go away. */
 ESP_CHECKED esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta);
 enum { LOG_FLAGS = 1, LOG_EXPUNGE = 2 };
-ESP_CHECKED esp_status log_write(struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n,
-                                 struct box_delta *d);
+ESP_CHECKED esp_status log_write(
+	struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d);
 ESP_CHECKED esp_status log_prune(esp_tx *tx, esp_id box, int64_t rows);
 
 /* --- content.c: what is computed from a message once ------------------------------------------------------------ */
@@ -221,23 +224,24 @@ struct info {
 };
 #define PREPARED_MAGIC 0x50524550u
 struct prepared { uint32_t magic; const esp_blob *blob; const esp_eventlog *log; esp_time now; struct info info; };
-ESP_CHECKED esp_status content_info(const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret);
+ESP_CHECKED esp_status content_info(
+	const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret);
 #define NO_DAY INT64_MIN
 
 /* --- message.c, deliver.c, copy.c, mailbox.c, rename.c, fetch.c, search.c ---------------------------------------- */
 
 esp_status message_prepare(const esp_mailstore *s, esp_arena *a, esp_append *m);
-esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m, uint32_t n,
-                          uint32_t *ret_first_uid, uint32_t *ret_uidvalidity, uint64_t *ret_modseq, esp_err *err);
+esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m,
+	uint32_t n, uint32_t *ret_first_uid, uint32_t *ret_uidvalidity, uint64_t *ret_modseq, esp_err *err);
 esp_status message_target(const esp_mailstore *s, esp_id account, esp_str folder, esp_id *ret_mailbox);
 esp_status message_deliver(const esp_mailstore *s, esp_tx *tx, esp_id account, esp_id mailbox, const esp_append *m,
                            uint32_t *ret_uid, uint64_t *ret_modseq);
 esp_status message_store(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids,
                          const esp_store_args *args, uint64_t *ret_modseq, esp_uid_set *ret_failed);
-esp_status message_expunge(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids,
-                           uint64_t *ret_modseq);
-esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from, esp_uid_set uids, esp_id to,
-                        int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err);
+esp_status message_expunge(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox,
+	esp_uid_set uids, uint64_t *ret_modseq);
+esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from, esp_uid_set uids,
+	esp_id to, int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err);
 esp_status message_fetch(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids,
                          uint32_t what, const esp_message_row **ret, uint32_t *ret_n, uint32_t *ret_next);
 esp_status message_search(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
@@ -245,9 +249,11 @@ esp_status message_search(const esp_mailstore *s, esp_arena *a, const esp_actor 
 /*! \brief Remove up to BATCH_MESSAGES messages of a mailbox, deleted or not; *ret_left: there are more. */
 ESP_CHECKED esp_status message_clear(const struct mailstore *m, const esp_actor *actor, esp_id mailbox, int *ret_left);
 
-esp_status mailbox_list(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_mailbox **ret, uint32_t *ret_n);
+esp_status mailbox_list(
+	const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_mailbox **ret, uint32_t *ret_n);
 esp_status mailbox_find(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_str name, esp_mailbox *ret);
-esp_status mailbox_create(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use, esp_err *err);
+esp_status mailbox_create(
+	const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use, esp_err *err);
 esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_err *err);
 esp_status mailbox_rename(const esp_mailstore *s, const esp_actor *actor, esp_str from, esp_str to, esp_err *err);
 esp_status mailbox_subscribe(const esp_mailstore *s, const esp_actor *actor, esp_str name, int32_t on);
@@ -255,7 +261,8 @@ esp_status mailbox_claim_recent(const esp_mailstore *s, const esp_actor *actor, 
 /*! \brief [tx] Make `name` and the superiors it lacks.  ESP_EEXIST.  ids: NAME_DEPTH fresh ones. */
 ESP_CHECKED esp_status mailbox_make(struct op *op, esp_tx *tx, esp_str name, esp_str special_use, const esp_id *ids);
 /*! \brief The row of a name without counters, by key. ESP_ENOENT. */
-ESP_CHECKED esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str name, esp_id *ret, int *ret_noselect);
+ESP_CHECKED esp_status mailbox_lookup(
+	const struct mailstore *m, esp_id account, esp_str name, esp_id *ret, int *ret_noselect);
 void fresh_ids(const struct mailstore *m, esp_id ids[NAME_DEPTH]);
 
 /* --- home.c ---------------------------------------------------------------------------------------------------- */
@@ -263,7 +270,8 @@ void fresh_ids(const struct mailstore *m, esp_id ids[NAME_DEPTH]);
 esp_status home_start(struct mailstore *m, uint32_t index);
 void home_stop(struct mailstore *m, uint32_t index);
 esp_status view_sync(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_view **ret);
-esp_status view_sync_to(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint64_t modseq, const esp_view **ret);
+esp_status view_sync_to(
+	const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint64_t modseq, const esp_view **ret);
 void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq);
 
 extern const esp_sql_migrations mailstore_migrations;

@@ -10,7 +10,8 @@ static size_t chunk_bytes(uint32_t count)
 	return sizeof(struct chunk) + (size_t)count * (2 * sizeof(uint64_t) + sizeof(uint32_t));
 }
 
-static struct chunk *chunk_new(const esp_mem_api *mem, uint32_t count, uint64_t **modseq, uint64_t **flags, uint32_t **uid)
+static struct chunk *chunk_new(
+	const esp_mem_api *mem, uint32_t count, uint64_t **modseq, uint64_t **flags, uint32_t **uid)
 {
 	struct chunk *c = mem->rc_new(chunk_bytes(count), 0);
 
@@ -31,7 +32,8 @@ static void chunk_count(struct chunk *c)
 	}
 }
 
-static struct chunk *chunk_of_arrays(const esp_mem_api *mem, const uint32_t *u, const uint64_t *m, const uint64_t *f, uint32_t n)
+static struct chunk *chunk_of_arrays(
+	const esp_mem_api *mem, const uint32_t *u, const uint64_t *m, const uint64_t *f, uint32_t n)
 {
 	uint64_t *modseq, *flags;
 	uint32_t *uid;
@@ -241,7 +243,8 @@ static int touched(const esp_view_chunk *c, const struct view_change *ch, struct
 		at->gone++;
 	while (at->row < ch->nrow && ch->row[at->row].uid < first)
 		at->row++;
-	return (at->gone < ch->ngone && ch->gone[at->gone].first <= last) || (at->row < ch->nrow && ch->row[at->row].uid <= last);
+	return (at->gone < ch->ngone && ch->gone[at->gone].first <= last) ||
+		   (at->row < ch->nrow && ch->row[at->row].uid <= last);
 }
 
 static void rewrite(struct builder *b, const esp_view_chunk *c, const struct view_change *ch, struct cursor *at)
@@ -287,7 +290,8 @@ esp_status view_apply(const esp_mem_api *mem, const esp_view *old, const struct 
 
 size_t view_bytes(const esp_view *v)
 {
-	size_t n = sizeof *v + v->nchunks * (sizeof *v->chunk + sizeof *v->chunk_start + sizeof(void *)) + sizeof *v->keywords;
+	size_t n =
+		sizeof *v + v->nchunks * (sizeof *v->chunk + sizeof *v->chunk_start + sizeof(void *)) + sizeof *v->keywords;
 
 	for (uint32_t i = 0; i < v->nchunks; i++)
 		n += chunk_bytes(v->chunk[i]->count) + 32;

@@ -41,7 +41,8 @@ void builder_row(struct builder *b, uint32_t uid, uint64_t modseq, uint64_t flag
 /*! \brief A whole chunk of the version before. */
 void builder_chunk(struct builder *b, const esp_view_chunk *c);
 /*! \brief The version; `old` (may be NULL) lends its keyword table when the names are the same. */
-ESP_CHECKED esp_status builder_finish(struct builder *b, const struct view_head *head, const esp_view *old, const esp_view **ret);
+ESP_CHECKED esp_status builder_finish(
+	struct builder *b, const struct view_head *head, const esp_view *old, const esp_view **ret);
 
 /*! \brief What changed since a version. */
 struct view_change {

@@ -71,7 +71,8 @@ static inline esp_uid_set uids(esp_uid_range *r, uint32_t first, uint32_t last)
 	*r = (esp_uid_range){ first, last };
 	return (esp_uid_set){ r, 1 };
 }
-static inline uint64_t set_flags(const esp_actor *who, esp_id box, uint32_t first, uint32_t last, uint32_t op, uint64_t flags)
+static inline uint64_t set_flags(
+	const esp_actor *who, esp_id box, uint32_t first, uint32_t last, uint32_t op, uint64_t flags)
 {
 	esp_store_args args = { .size = sizeof args, .op = op, .flags = flags };
 	esp_arena *a = sqlhost_arena();
@@ -85,7 +86,8 @@ static inline uint64_t set_flags(const esp_actor *who, esp_id box, uint32_t firs
 	return modseq;
 }
 
-#define MESSAGE "From: a@example.test\r\nTo: b@example.test\r\nSubject: hello\r\nDate: Mon, 2 Jan 2006 15:04:05 +0000\r\n" \
+#define MESSAGE \
+	"From: a@example.test\r\nTo: b@example.test\r\nSubject: hello\r\nDate: Mon, 2 Jan 2006 15:04:05 +0000\r\n" \
 	"Message-ID: <1@example.test>\r\n\r\nbody of the message\r\n"
 
 #endif

@@ -60,7 +60,8 @@ static esp_status find(const esp_actor *who, const char *name, esp_mailbox *ret)
 
 #define FIRST "INBOX Archive Drafts Junk Sent Trash"
 
-/* --- tests --------------------------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------------------------------
+ */
 
 static void first_use(void *arg)
 {

@@ -25,8 +25,8 @@ Test(names, inbox_is_one_mailbox_however_it_is_written)
 
 Test(names, refuses_what_cannot_be_a_folder)
 {
-	static const char *const bad[] = { "", "/", "/a", "a//b", "a//", ".", "..", "a/..", "./a", "a/./b", "a\nb", "a\x7f", "\xc2\x80",
-		"\xff", "a\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "a\tb", "\xe2\x80\xa8" };
+	static const char *const bad[] = { "", "/", "/a", "a//b", "a//", ".", "..", "a/..", "./a", "a/./b", "a\nb", "a\x7f",
+		"\xc2\x80", "\xff", "a\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "a\tb", "\xe2\x80\xa8" };
 	char buf[NAME_MAX_BYTES + 1];
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -109,7 +109,8 @@ Test(uidset, packs_and_unpacks_any_set)
 		esp_str packed;
 
 		for (uint32_t i = rnd_below(&r, 60); i > 0; i--) {
-			uint64_t first = at + 2 + rnd_below(&r, i % 7 ? 5 : 100000000), last = first + rnd_below(&r, i % 5 ? 3 : 10000000);
+			uint64_t first = at + 2 + rnd_below(&r, i % 7 ? 5 : 100000000),
+					 last = first + rnd_below(&r, i % 5 ? 3 : 10000000);
 			if (last > UINT32_MAX)
 				break;
 			cr_assert_eq(ranges_add(&in, (uint32_t)first, (uint32_t)last), ESP_OK);
