@@ -170,6 +170,7 @@ int server_link_first(struct server *s, esp_nsec limit)
 			return status ? status : ESP_EPROTO;
 		if (clock_monotonic() >= end)
 			return ESP_ETIMEDOUT;
+		/* fiber-ok: before the loops turn */
 		if (poll(&p, 1, 100) < 0 && errno != EINTR)
 			return ESP_EIO;
 	}

@@ -270,6 +270,7 @@ static int rehearse_wait(pid_t pid, int wait_status, esp_err *err)
 	fiber_shield(0);
 	if (fd >= 0)
 		close(fd);
+	/* fiber-ok: the child has ended, or was killed */
 	while (waitpid(pid, &code, 0) < 0 && errno == EINTR)
 		;
 	if (wait_status)

@@ -27,7 +27,7 @@ static bool is_flat(struct json_object *v)
 	return !json_object_is_type(v, json_type_object) && !json_object_is_type(v, json_type_array);
 }
 
-/* The text of a value, malloc'ed; arrays of flat values are joined by commas. */
+/* The text of a value, malloc'ed; arrays of flat values are joined by commas.  json-c bounds the depth at 32. */
 static char *value_text(struct json_object *v)
 {
 	char *text = NULL;

@@ -224,7 +224,7 @@ int image_desc_copy(struct image_desc *d, const esp_module_desc *raw, const stru
 	return ESP_OK;
 }
 
-/* An element's name is filled last: a half-copied one is found by its position behind the last named. */
+/* As deep as copy_schema() let it become.  An element's name is filled last: a half-copied one is found by its position behind the last named. */
 static void free_schema(esp_cfg_item *items)
 {
 	for (esp_cfg_item *i = items; i && (i->name || i->def_str || i->choices || i->help || i->children); i++) {
