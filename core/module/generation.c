@@ -220,12 +220,18 @@ void generation_drain(struct generation *g, esp_nsec deadline)
 
 /* The total is one atomic that a hand-over (a fiber posts, a post spawns) never lets touch zero; timers and watchers
  * are read around it, so that one which ends meanwhile is not taken for work that ended. */
+/* What stop() ends, or the audit behind it: it keeps the image, but not the stop, waiting. */
+static uint32_t standing(const struct owner *o)
+{
+	return owner_count(o, OWNER_TIMER) + owner_count(o, OWNER_WATCH) + owner_count(o, OWNER_ARENA);
+}
+
 bool generation_idle(const struct generation *g)
 {
 	const struct owner *o = &g->core.owner;
-	uint32_t standing = owner_count(o, OWNER_TIMER) + owner_count(o, OWNER_WATCH);
+	uint32_t before = standing(o);
 
-	return owner_total(o) == standing && owner_count(o, OWNER_TIMER) + owner_count(o, OWNER_WATCH) == standing;
+	return owner_total(o) == before && standing(o) == before;
 }
 
 struct leftovers { const struct generation *g; const struct worker *w; };

@@ -3,7 +3,7 @@
  *   NEW -> CHECKED -> INITED -> WARM -> ACTIVE -> DRAINING -> STOPPING -> STOPPED -> freed
  *
  * Made and ended on the control thread; workers hold pointers to it only through a snapshot they pin or through a
- * count of its owner.  It ends when no snapshot lists it and its owner counts nothing but timers and watchers: then
+ * count of its owner.  It ends when no snapshot lists it and its owner counts nothing but timers, watchers, arenas: then
  * worker_stop() runs on every worker, what is left there is closed and reported, stop() runs, and a barrier goes
  * through every loop before the image may be unmapped.
  */
@@ -77,7 +77,7 @@ ESP_CHECKED int generation_worker_start(struct generation *g, struct snapshot *u
 ESP_CHECKED int generation_reconfigure(struct generation *g, const esp_cfg *next, bool commit, esp_err *err);
 /*! \brief [control] Tell it to drain; the state becomes DRAINING. */
 void generation_drain(struct generation *g, esp_nsec deadline);
-/*! \brief [control] Does nothing but a timer or watcher use it? */
+/*! \brief [control] Does nothing but a timer, a watcher or an arena of its own use it? */
 bool generation_idle(const struct generation *g);
 /*! \brief [control] Suspends.  Cancel its fibers on every loop. */
 void generation_cancel(struct generation *g);

@@ -188,7 +188,7 @@ static esp_arena *on_arena_new(esp_module *self, const char *label, size_t cap)
 	esp_arena *a = arena_new(&mem_api, label, cap);
 
 	if (a && self) {
-		owner_take(owner_of(self), OWNER_OBJECT);
+		owner_take(owner_of(self), OWNER_ARENA);
 		arena_set_user(a, self);
 	}
 	return a;
@@ -200,7 +200,7 @@ static void on_arena_free(esp_arena *a)
 
 	arena_free(a);
 	if (self)
-		owner_drop(owner_of(self), OWNER_OBJECT);
+		owner_drop(owner_of(self), OWNER_ARENA);
 }
 
 const esp_mem_api mem_api = {

@@ -197,7 +197,10 @@ static bool stop_all(struct snapshot *s, esp_nsec deadline)
 		struct generation *g = s->order[i - 1];
 
 		if (g->kept || !generation_stop(g, deadline)) {
-			log_line(ESP_LOG_ERROR, g->name, "does not stop in time");
+			char left[128];
+
+			owner_describe(&g->core.owner, left, sizeof left);
+			log_line(ESP_LOG_ERROR, g->name, "does not stop in time", log_cstr("left", left));
 			all = false;
 		}
 	}
