@@ -227,6 +227,15 @@ int conn_flush(struct conn *c)
 	return rc;
 }
 
+int conn_send_now(struct conn *c)
+{
+	int rc = ESP_OK;
+
+	while (c->out.len && rc == ESP_OK)
+		rc = send_some(c);
+	return rc;
+}
+
 static esp_status api_write(esp_conn *pub, const void *data, size_t n)
 {
 	struct conn *c = conn_of(pub);

@@ -90,18 +90,18 @@ static void park(struct conn *c)
 		conn_kill(c);
 }
 
-/* The last words, then the end.  Also reached by a cancelled fiber: what is left is sent all the same. */
+/* The last words, then the end.  A shield would also hide the deadline: a cancelled fiber sends what the socket takes at
+ * once, any other waits for the peer, but not for long. */
 static void say_goodbye(struct conn *c)
 {
-	esp_nsec was;
+	int rc = ESP_ECLOSED;
 
-	fiber_shield(1);
-	was = fiber_set_deadline(0);
+	fiber_set_deadline(0);
 	c->idle = c->nw->net->goodbye;
-	if (!c->broken && conn_flush(c) == ESP_OK && c->tls)
+	if (!c->broken)
+		rc = fiber_canceled() ? conn_send_now(c) : conn_flush(c);
+	if (rc == ESP_OK && c->tls)
 		tls_bye(c->tls);
-	fiber_set_deadline(was);
-	fiber_shield(0);
 	conn_retire(c);
 }
 

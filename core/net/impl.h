@@ -218,6 +218,7 @@ struct breadcrumb conn_enter(struct conn *c, const char *point);
 /* conn-io.c: what a session reads and writes */
 int conn_take_input(struct conn *c, void *scratch, size_t n, size_t *ret_n); /* one read, no waiting */
 ESP_SUSPENDS int conn_flush(struct conn *c);
+int conn_send_now(struct conn *c);              /* what the socket takes without waiting */
 /* conn-tls.c */
 ESP_SUSPENDS int conn_handshake(struct conn *c);
 void conn_handshake_done(struct net_worker *nw);

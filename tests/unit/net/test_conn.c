@@ -189,6 +189,31 @@ Test(conn, closes_a_peer_that_does_not_read, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, slow_reader, NULL);
 }
 
+/* Peers that never read, each with 30 KB more in its pipe than the one before: some get stuck just at the goodbye. */
+static void deaf_at_goodbye(void *arg)
+{
+	enum { N = 300 };
+	char line[64];
+	int fd[N], small = 4096;
+
+	(void)arg;
+	for (int i = 0; i < N; i++) {
+		fd[i] = dial();
+		setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+		snprintf(line, sizeof(line), "BIG %d\r\nQUIT\r\n", i * 30000);
+		say(fd[i], line);
+	}
+	wait_count(0);
+	for (int i = 0; i < N; i++)
+		close(fd[i]);
+}
+
+Test(conn, waits_for_a_deaf_peer_only_so_long_at_its_end, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .trust = true, .idle = 600 * ESP_MSEC, .net.goodbye = 200 * ESP_MSEC }, deaf_at_goodbye,
+	        NULL);
+}
+
 static void big_output(void *arg)
 {
 	char *buf = malloc(5000000);

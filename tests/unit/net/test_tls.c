@@ -240,6 +240,65 @@ Test(tls, takes_nothing_that_was_sent_behind_starttls, .timeout = 120)
 	certs_free(&certs);
 }
 
+static void injected_then_honest(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 4; i++) {
+		struct client c;
+		int fd = dial();
+
+		expect_line(fd, "220 hi");
+		say(fd, i % 2 ? "STARTTLS\r\nx\r\n" : "STARTTLS\r\n\r\n");
+		/* a handshake that would be fine by itself comes too late */
+		cr_assert_neq(client_start(&c, fd, &(struct client_opts){ 0 }), 0);
+		client_end(&c);
+	}
+	wait_count(0);
+	struct net_stats st;
+	net_stats(the_net, &st);
+	cr_assert_eq(st.handshakes_ok + st.handshakes_failed, 0, "a handshake was begun");
+}
+
+Test(tls, begins_no_handshake_with_plaintext_behind_starttls, .timeout = 120)
+{
+	struct double_opts o = tls_opts(ESP_TLS_STARTTLS);
+
+	run_net(&o, injected_then_honest, NULL);
+	certs_free(&certs);
+}
+
+static void held_back(void *arg)
+{
+	enum { LINES = 4000 };
+	char *record = malloc(5 + LINES * 3 + 1);
+	struct client c;
+	size_t n = 5;
+
+	(void)arg;
+	cr_assert_eq(client_start(&c, dial(), &(struct client_opts){ 0 }), 0);
+	client_expect(&c, "220 hi");
+	client_say(&c, "TAKE 5\r\n");
+	/* one record: the session reads its beginning, the rest stays inside GnuTLS, where no poll sees it */
+	memcpy(record, "abcde", 5);
+	for (int i = 0; i < LINES; i++, n += 3)
+		memcpy(record + n, "a\r\n", 4);
+	usleep(50000);
+	client_say(&c, record);
+	client_expect(&c, "took 5 495");
+	for (int i = 0; i < LINES; i++)
+		client_expect(&c, "echo a");
+	free(record);
+	client_end(&c);
+}
+
+Test(tls, forgets_nothing_that_gnutls_holds_back, .timeout = 120)
+{
+	struct double_opts o = tls_opts(ESP_TLS_IMPLICIT);
+
+	run_net(&o, held_back, NULL);
+	certs_free(&certs);
+}
+
 static void alpn(void *arg)
 {
 	static const struct { const char *alpn; int ok; } cases[] = { { "esp-test", 1 }, { NULL, 1 }, { "http/1.1", 0 } };
