@@ -90,8 +90,8 @@ static void park(struct conn *c)
 		conn_kill(c);
 }
 
-/* The last words, then the end.  A shield would also hide the deadline: a cancelled fiber sends what the socket takes at
- * once, any other waits for the peer, but not for long. */
+/* The last words, then the end.  A shield would also hide the deadline: a cancelled fiber sends what the socket takes
+ * at once, any other waits for the peer, but not for long. */
 static void say_goodbye(struct conn *c)
 {
 	int rc = ESP_ECLOSED;

@@ -1,0 +1,224 @@
+/* core/net/accept.c - accepting connections and choosing their worker.
+ *
+ * Thread: control.  The limits of the peer's host are checked here, before a worker hears of the connection.  Accepting
+ * never spins: at the end of descriptors a reserved one is given up to take and close the waiting connection.
+ */
+#include "core/net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/loop/loop.h"
+
+enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100 };
+
+/* The worker with the fewest connections; equals take turns. */
+static struct net_worker *pick_worker(struct listeners *all)
+{
+	struct net *n = all->net;
+	uint32_t start = all->turn++, best = UINT32_MAX;
+	struct net_worker *pick = NULL;
+
+	for (uint32_t i = 0; i < n->nworkers; i++) {
+		struct net_worker *nw = &n->workers[(start + i) % n->nworkers];
+		uint32_t conns = atomic_load(&nw->conns);
+
+		if (conns < best) {
+			best = conns;
+			pick = nw;
+		}
+	}
+	return pick;
+}
+
+/* Ask the worker that has the oldest unauthenticated session to end it. */
+static bool make_room(struct net *n)
+{
+	struct note note = { .kind = NOTE_OVERLOAD };
+	struct net_worker *oldest = NULL;
+	esp_nsec age = INT64_MAX;
+
+	for (uint32_t i = 0; i < n->nworkers; i++) {
+		esp_nsec one = atomic_load_explicit(&n->workers[i].oldest, memory_order_relaxed);
+
+		if (one < age) {
+			age = one;
+			oldest = &n->workers[i];
+		}
+	}
+	return oldest && net_note(oldest, &note) == ESP_OK;
+}
+
+/* Room for one more?  A little above the cap while asked-out sessions say goodbye. */
+static bool has_room(struct net *n)
+{
+	uint32_t now = atomic_load(&n->count), cap = n->limit.sessions;
+
+	if (now < cap)
+		return true;
+	return make_room(n) && now < cap + cap / 16 + 8;
+}
+
+static void take(struct listeners *all, struct listener *l, int fd, const struct ip_port *peer)
+{
+	struct net *n = all->net;
+	bool trusted = l->trust_loopback && ip_is_loopback(&peer->ip);
+	struct note note = { .kind = NOTE_OPEN, .fd = fd, .peer = *peer };
+	struct net_worker *nw;
+
+	if (!trusted && !ip_nets_have(&l->proxy, &peer->ip) &&
+	    limits_admit(n->limits, &peer->ip, clock_coarse(), &note.host) != ESP_OK) {
+		atomic_fetch_add(&n->refused_limit, 1);
+		close(fd);
+		return;
+	}
+	if (!has_room(n)) {
+		atomic_fetch_add(&n->refused_full, 1);
+		limit_release(note.host);
+		close(fd);
+		return;
+	}
+	nw = pick_worker(all);
+	note.ptr = listener_ref(l);
+	atomic_fetch_add(&n->count, 1);
+	atomic_fetch_add(&nw->conns, 1);
+	if (net_note(nw, &note) != ESP_OK) {
+		atomic_fetch_sub(&n->count, 1);
+		atomic_fetch_sub(&nw->conns, 1);
+		atomic_fetch_add(&n->refused_error, 1);
+		listener_unref(l);
+		limit_release(note.host);
+		close(fd);
+		return;
+	}
+	atomic_fetch_add(&n->accepted, 1);
+}
+
+int net_adopt(struct net *n, const char *name, int fd)
+{
+	struct listener *l = listener_find(n, name);
+	struct ip_port peer = { { { [10] = 0xff, 0xff, 127, 0, 0, 1 } }, 0 };
+
+	if (!l)
+		return ESP_ENOENT;
+	take(n->listeners, l, fd, &peer);
+	return ESP_OK;
+}
+
+static void on_pause_over(struct timer *t)
+{
+	struct listeners *all = container_of(t, struct listeners, pause);
+
+	if (all->spare < 0)
+		all->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	list_for(node, &all->sockets)
+		watch_set(&list_entry(node, struct listen_socket, link)->watch, ESP_READ);
+}
+
+static void pause_accepting(struct listeners *all)
+{
+	list_for(node, &all->sockets)
+		watch_set(&list_entry(node, struct listen_socket, link)->watch, 0);
+	if (timer_start(&all->pause, NULL, "accept", PAUSE_MSEC * ESP_MSEC, on_pause_over) != ESP_OK)
+		ESP_PANIC("no memory for the timer that goes on accepting");
+}
+
+/* No descriptor left: take the caller off the queue with the spare one and hang up.  false: stop for now. */
+static bool shed(struct listeners *all, int fd)
+{
+	int shed_fd;
+
+	atomic_fetch_add(&all->net->refused_error, 1);
+	if (all->spare < 0) {
+		pause_accepting(all);
+		return false;
+	}
+	close(all->spare);
+	shed_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	if (shed_fd >= 0)
+		close(shed_fd);
+	all->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (all->spare >= 0 && shed_fd >= 0)
+		return true;
+	pause_accepting(all);
+	return false;
+}
+
+/* false: nothing more to accept now. */
+static bool accept_one(struct listen_socket *s)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	struct ip_port peer;
+	int fd = accept4(s->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		switch (errno) {
+		case EMFILE: case ENFILE:
+			return shed(s->all, s->fd);
+		case ENOBUFS: case ENOMEM:
+			atomic_fetch_add(&s->all->net->refused_error, 1);
+			pause_accepting(s->all);
+			return false;
+		case EAGAIN: case EBADF: case EINVAL: case ENOTSOCK: case EOPNOTSUPP:
+			return false;
+		default:
+			return true;    /* that one connection failed before we took it */
+		}
+	}
+	if (ip_from_sockaddr((struct sockaddr *)&sa, len, &peer) != ESP_OK)
+		close(fd);
+	else
+		take(s->all, s->now, fd, &peer);
+	return true;
+}
+
+void accept_ready(struct watch *w, uint32_t events)
+{
+	struct listen_socket *s = container_of(w, struct listen_socket, watch);
+
+	(void)events;
+	for (int i = 0; i < ACCEPT_BUDGET; i++)
+		if (!accept_one(s))
+			return;
+}
+
+/* --- limits for peers behind a balancer ------------------------------------------------------------------- */
+
+struct admit_ask {
+	struct mail_node node;
+	struct net_worker *nw;
+	uint64_t conn;
+	struct ip_port peer;
+};
+
+static void on_admit_ask(struct mail_node *node)
+{
+	struct admit_ask *a = container_of(node, struct admit_ask, node);
+	struct net *n = a->nw->net;
+	struct note note = { .kind = NOTE_ADMIT, .conn = a->conn };
+	struct limit_net *host;
+
+	note.fd = limits_admit(n->limits, &a->peer.ip, clock_coarse(), &host);
+	note.ptr = host;
+	if (note.fd != ESP_OK)
+		atomic_fetch_add(&n->refused_limit, 1);
+	if (net_note(a->nw, &note) != ESP_OK)
+		limit_release(host);    /* the connection's own deadline closes it */
+	free(a);
+}
+
+int listener_ask_admit(struct net_worker *nw, uint64_t conn, const struct ip_port *peer)
+{
+	struct admit_ask *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return ESP_ENOMEM;
+	*a = (struct admit_ask){ .node = { .fn = on_admit_ask }, .nw = nw, .conn = conn, .peer = *peer };
+	worker_send(loop_control(), &a->node);
+	return ESP_OK;
+}
