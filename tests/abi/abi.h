@@ -13,7 +13,7 @@ struct abi {
 	esp_core core;
 	esp_binding binding;
 	esp_slot slot;
-	int64_t value;
+	int64_t value, nap;
 };
 
 static inline struct abi *abi_new(esp_module *self)

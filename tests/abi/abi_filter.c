@@ -10,7 +10,7 @@ static esp_verdict on_helo(esp_module *self, const void *args, esp_answer *answe
 	const struct abi *a = (const struct abi *)self->state;
 
 	(void)args;
-	if (a->core.fiber->yield() != ESP_OK)
+	if ((a->nap ? a->core.fiber->sleep_until(a->core.loop->clock() + a->nap) : a->core.fiber->yield()) != ESP_OK)
 		return ESP_VERDICT_FAIL;
 	answer->smtp_code = (uint32_t)__atomic_load_n(&a->value, __ATOMIC_RELAXED);
 	answer->text = ESP_STR(FILTER_VARIANT);
@@ -25,6 +25,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (!a)
 		return ESP_ENOMEM;
 	a->value = a->core.cfg->integer(cfg, "code");
+	a->nap = a->core.cfg->integer(cfg, "nap");
 	return abi_hook(self, ESP_AT_HELO, 0, on_helo);
 }
 
@@ -41,6 +42,7 @@ static esp_status on_reconfigure(esp_module *self, const esp_cfg *next, int32_t 
 
 static const esp_cfg_item config[] = {
 	{ .name = "code", .type = ESP_CFG_INT, .flags = ESP_CFG_LIVE, .min = 500, .max = 599, .def_int = 550, .help = "reply code" },
+	{ .name = "nap", .type = ESP_CFG_TIME, .help = "think before answering" },
 	{ .name = "note", .type = ESP_CFG_STRING, .help = "changes nothing but the configuration" },
 	{ .name = NULL }
 };

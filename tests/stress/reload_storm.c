@@ -244,7 +244,7 @@ static void write_conf(unsigned k)
 	(void)fprintf(f, "server = { hostname = \"mx.example.test\"; path = \"%s\"; module_dir = \"%s\"; control = \"%s/sock\";\n"
 	              "  drain = { filter = \"20s\"; storage = \"20s\"; protocol = \"20s\"; }; };\n"
 	              "modules = (\n"
-	              "  { name = \"filter\"; file = \"abi_filter\"; config = { code = %u; note = \"%u\"; }; },\n"
+	              "  { name = \"filter\"; file = \"abi_filter\"; config = { code = %u; note = \"%u\"; nap = \"20ms\"; }; },\n"
 	              "  { name = \"echo\"; file = \"abi_echo\"; config = { note = %u; }; } );\n",
 	              storm.dir, storm.mods, storm.dir, 500 + k % CODES, k % 4 == 1 ? k - 1 : k, k / 5);
 	if (fclose(f) != 0)
@@ -324,6 +324,7 @@ static double memory(uint64_t *ret_kept)
 	struct modules_stats s;
 	double sum = 0;
 
+	nap(3 * ESP_SEC);   /* stacks of fibers that lay unused are given back after a while */
 	for (unsigned i = 0; i < 10; i++) {
 		sum += rss();
 		nap(20 * ESP_MSEC);
