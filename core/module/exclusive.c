@@ -20,8 +20,15 @@ void exclusive_init(struct exclusive *x, struct modules *m)
 
 void exclusive_set(struct exclusive *x, const struct generation *g, bool in_force)
 {
-	for (uint32_t i = 0; i < g->registered.nservices; i++)
-		atomic_store(&x->table[g->registered.services[i].service], in_force ? g->registered.services[i].table : NULL);
+	for (uint32_t i = 0; i < g->registered.nservices; i++) {
+		const struct offered *o = &g->registered.services[i];
+		const esp_service *mine = o->table;
+
+		if (in_force)
+			atomic_store(&x->table[o->service], mine);
+		else   /* unless another generation took its place */
+			(void)atomic_compare_exchange_strong(&x->table[o->service], &mine, NULL);
+	}
 }
 
 /* ---- any loop ------------------------------------------------------------------------------------------- */

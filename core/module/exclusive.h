@@ -50,7 +50,7 @@ struct exclusive {
 };
 
 void exclusive_init(struct exclusive *x, struct modules *m);
-/*! \brief [control] This generation is in force (its tables), or nobody is (NULL tables). */
+/*! \brief [control] This generation is in force (its tables), or no longer (nobody is, if it was). */
 void exclusive_set(struct exclusive *x, const struct generation *g, bool in_force);
 /*! \brief [any loop, in a fiber] Suspends at a closed gate.  NULL: nobody is in force, or the deadline passed. */
 const esp_service *exclusive_service(struct exclusive *x, uint32_t number);

@@ -89,6 +89,12 @@ void modules_set_left_out(struct modules *m, const char *const *names, size_t n)
 	m->opts.nleft_out = n;
 }
 
+void modules_set_deadline(struct modules *m, esp_nsec deadline)
+{
+	MAGIC_CHECK(m, MODULES_MAGIC);
+	m->opts.deadline = deadline;
+}
+
 /* The directories are those of the first configuration: a reload does not move them. */
 int modules_open_store(struct modules *m, const struct config *c, esp_err *err)
 {

@@ -79,6 +79,9 @@ ESP_CHECKED int modules_new(const struct modules_opts *opts, struct modules **re
 /*! \brief [control] Other instances to leave out, from the next load or reload on; the list must outlive m. */
 void modules_set_left_out(struct modules *m, const char *const *names, size_t n);
 
+/*! \brief [control] Another deadline for the loads and reloads to come; 0: 30 s. */
+void modules_set_deadline(struct modules *m, esp_nsec deadline);
+
 /*! \brief [control] Suspends.  Build, start and publish the first snapshot from the configuration (taken over,
  *  also on failure).  All loops must run.  With opts.check_only: image, schema and check() of every module, nothing
  *  stays.  Every wrong key of every module is added to *errs (may be NULL) besides *err. */

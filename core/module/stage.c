@@ -141,6 +141,17 @@ static void pass_on(struct generation *from, struct generation *to)
 	from->left = NULL;
 }
 
+/* It failed: what its predecessor left is needed again. */
+static void give_back(struct generation *from, struct generation *to)
+{
+	if (!from->inherited || to->left)
+		return;
+	to->left = from->inherited;
+	to->left_len = from->inherited_len;
+	to->left_version = from->inherited_version;
+	from->inherited = NULL;
+}
+
 static int stop_old(struct reload *r)
 {
 	const struct snapshot *s = r->m->current;
@@ -374,6 +385,8 @@ void stage_undo(struct reload *r)
 
 		if (n && n->gen != n->old) {
 			undo_one(n->gen);
+			if (n->old)
+				give_back(n->gen, n->old);
 			n->gen = NULL;
 		}
 	}

@@ -65,7 +65,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 static void on_stop(esp_module *self)
 {
 	struct provider *p = (struct provider *)self->state;
-	int64_t left = 1000;
+	int64_t left = 10;
 
 	self->host->leave(self, 1, &left, sizeof left);
 	if (p->lock >= 0)

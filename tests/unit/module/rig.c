@@ -42,6 +42,8 @@ void rig_run(void (*body)(struct rig *r))
 	(void)snprintf(r.conf, sizeof r.conf, "%s/esp.conf", r.dir);
 	(void)snprintf(r.mods, sizeof r.mods, "%s/modules", r.dir);
 	cr_assert(mkdir(r.mods, 0755) == 0);
+	(void)snprintf(command, sizeof command, "%s/log", r.dir);
+	cr_assert(log_open(&(struct log_config){ .target = LOG_TO_FILE, .path = command }, &err) == ESP_OK, "%s", err.text);
 	cr_assert(loop_init(&(struct loop_config){ .workers = 2, .stall = 10 * ESP_SEC }, &err) == ESP_OK, "%s", err.text);
 	r.opts.config_path = r.conf;
 	cr_assert(modules_new(&r.opts, &r.m) == ESP_OK);
@@ -163,6 +165,81 @@ esp_outcome rig_helo(unsigned worker, char ret_text[64])
 	if (ret_text)
 		memcpy(ret_text, h.text, sizeof h.text);
 	return h.out;
+}
+
+void rig_helo_here(uint32_t *ret_code)
+{
+	struct helo h;
+
+	do_helo(&h);
+	*ret_code = h.out.answer.smtp_code;
+}
+
+/* ---- many at once ------------------------------------------------------------------------------------------ */
+
+struct many { _Atomic unsigned left, next, wrong; };
+
+static void on_one(void *arg)
+{
+	static const char names[] = "................................................................";
+	struct many *m = arg;
+	unsigned i = atomic_fetch_add(&m->next, 1);
+	esp_arena *arena = arena_new(&mem_api, "test", 0);
+	esp_helo_args args = { .size = sizeof args, .name = { names, i % (sizeof names - 1) } };
+	const esp_hook_api *hooks = bus_api("esp.hook/1");
+	esp_outcome out = { .size = sizeof out };
+
+	hooks->run(ESP_AT_HELO, &args, arena, &out);
+	if (out.verdict != ESP_VERDICT_CONTINUE)
+		atomic_fetch_add(&m->wrong, 1);
+	arena_free(arena);
+	atomic_fetch_sub(&m->left, 1);
+}
+
+void rig_helo_many(unsigned worker, unsigned n)
+{
+	struct many m = { .left = n };
+
+	for (unsigned i = 0; i < n; i++)
+		cr_assert(worker_post_fiber(loop_worker(worker), NULL, "one", on_one, &m) == ESP_OK);
+	while (atomic_load(&m.left) > 0)
+		rig_sleep(5 * ESP_MSEC);
+	cr_expect(m.wrong == 0, "%u wrong answers", m.wrong);
+}
+
+struct later { esp_nsec delay; unsigned worker; void (*fn)(void *arg); void *arg; };
+
+static void on_later(void *arg)
+{
+	struct later l = *(struct later *)arg;
+
+	free(arg);
+	rig_sleep(l.delay);
+	cr_assert(worker_post_fiber(loop_worker(l.worker), NULL, "later", l.fn, l.arg) == ESP_OK);
+}
+
+void rig_later(esp_nsec delay, unsigned worker, void (*fn)(void *arg), void *arg)
+{
+	struct later *l = malloc(sizeof *l);
+
+	cr_assert(l);
+	*l = (struct later){ delay, worker, fn, arg };
+	cr_assert(fiber_spawn(NULL, 0, "later", on_later, l, NULL) == ESP_OK);
+}
+
+bool rig_logged(const struct rig *r, const char *text)
+{
+	char path[96], line[1024];
+	bool found = false;
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/log", r->dir);
+	f = fopen(path, "re");
+	while (f && !found && fgets(line, sizeof line, f))
+		found = strstr(line, text) != NULL;
+	if (f)
+		(void)fclose(f);
+	return found;
 }
 
 void rig_sleep(esp_nsec length)

@@ -32,6 +32,14 @@ int rig_load(struct rig *r);
 int rig_reload(struct rig *r);
 /*! \brief Ask the HELO chain on a worker; the text is copied into ret_text (may be NULL). */
 esp_outcome rig_helo(unsigned worker, char ret_text[64]);
+/*! \brief The same on the running fiber's worker: only the code. */
+void rig_helo_here(uint32_t *ret_code);
+/*! \brief Ask `n` times side by side, each with a name of another length; every answer must be CONTINUE. */
+void rig_helo_many(unsigned worker, unsigned n);
+/*! \brief Run fn(arg) on a worker after a while; does not wait. */
+void rig_later(esp_nsec delay, unsigned worker, void (*fn)(void *arg), void *arg);
+/*! \brief Is that text in what was logged so far? */
+bool rig_logged(const struct rig *r, const char *text);
 /*! \brief Run fn(arg) in a fiber on a worker and wait. */
 void rig_on(unsigned worker, void (*fn)(void *arg), void *arg);
 /*! \brief Wait until so many generations and snapshots are alive; false after five seconds. */
