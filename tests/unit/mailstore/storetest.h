@@ -86,6 +86,69 @@ static inline uint64_t set_flags(
 	return modseq;
 }
 
+/* The view says what the database says: every row, the counts, and chunks in order. */
+static inline void view_is_true(const esp_view *v)
+{
+	esp_arena *a = sqlhost_arena();
+	esp_sql_rows rows = sqlhost_rows(a, "SELECT uid, modseq, flags FROM message WHERE mailbox_id = $1 ORDER BY uid",
+		(esp_sql_value[]){ ESP_SQL_ID(v->mailbox) }, 1);
+	uint32_t n = 0, unseen = 0, deleted = 0;
+
+	must(v->exists == rows.nrows);
+	for (uint32_t c = 0; c < v->nchunks; c++) {
+		const esp_view_chunk *chunk = v->chunk[c];
+		must(chunk->count > 0 && chunk->count <= 512 && v->chunk_start[c] == n);
+		for (uint32_t i = 0; i < chunk->count; i++, n++) {
+			must(chunk->uid[i] == (uint32_t)esp_sql_at(&rows, n, 0)->i);
+			must(chunk->modseq[i] == (uint64_t)esp_sql_at(&rows, n, 1)->i);
+			must(chunk->flags[i] == (uint64_t)esp_sql_at(&rows, n, 2)->i);
+			must(chunk->modseq[i] <= v->modseq && chunk->uid[i] < v->uidnext);
+			must(esp_view_index(v, chunk->uid[i]) == n);
+			unseen += !(chunk->flags[i] & ESP_FLAG_SEEN);
+			deleted += !!(chunk->flags[i] & ESP_FLAG_DELETED);
+		}
+	}
+	must(v->chunk_start[v->nchunks] == n && v->unseen == unseen && v->deleted == deleted);
+	sqlhost_arena_free(a);
+}
+/* Counters of mailbox and account rows, references and folders on disk agree with the message rows. */
+static inline void store_is_sound(void)
+{
+	must(sqlhost_int(
+			 "SELECT COUNT(*) FROM mailbox b WHERE messages <> (SELECT COUNT(*) FROM message m WHERE m.mailbox_id = "
+			 "b.id)"
+			 " OR bytes <> (SELECT COALESCE(SUM(bytes), 0) FROM message m WHERE m.mailbox_id = b.id)"
+			 " OR unseen <> (SELECT COUNT(*) FROM message m WHERE m.mailbox_id = b.id AND m.flags & 1 = 0)"
+			 " OR deleted <> (SELECT COUNT(*) FROM message m WHERE m.mailbox_id = b.id AND m.flags & 8 <> 0)"
+			 " OR recent <> (SELECT COUNT(*) FROM message m WHERE m.mailbox_id = b.id AND m.uid >= b.first_recent)"
+			 " OR log_rows <> (SELECT COUNT(*) FROM change_log l WHERE l.mailbox_id = b.id)"
+			 " OR uidnext <= (SELECT COALESCE(MAX(uid), 0) FROM message m WHERE m.mailbox_id = b.id)",
+			 NULL, 0) == 0);
+	must(sqlhost_int(
+			 "SELECT COUNT(*) FROM mail_account a WHERE used_bytes <> (SELECT COALESCE(SUM(bytes), 0) FROM mailbox b"
+			 " WHERE b.account_id = a.account_id) OR used_messages <> (SELECT COALESCE(SUM(messages), 0) FROM mailbox b"
+			 " WHERE b.account_id = a.account_id)",
+			 NULL, 0) == 0);
+	must(sqlhost_int("SELECT COUNT(*) FROM message_info i WHERE refs <> (SELECT COUNT(*) FROM message m WHERE "
+					 "m.blob_id = i.blob_id)",
+			 NULL, 0) == 0);
+	must(sqlhost_int("SELECT COUNT(*) FROM message m WHERE NOT EXISTS (SELECT 1 FROM message_info i WHERE i.blob_id = "
+					 "m.blob_id)",
+			 NULL, 0) == 0);
+	must(
+		sqlhost_int("SELECT COUNT(*) FROM message m WHERE EXISTS (SELECT 1 FROM test_removed r WHERE r.id = m.blob_id)",
+			NULL, 0) == 0);
+	/* links made and taken away, by folder and UID (no folder is renamed where this is asked) */
+	must(sqlhost_int("SELECT COUNT(*) FROM (SELECT account, folder, uid, SUM(CASE kind WHEN 1 THEN 1 WHEN 2 THEN -1 "
+					 "ELSE 0 END) AS links"
+					 " FROM test_job WHERE uid > 0 GROUP BY account, folder, uid) WHERE links NOT IN (0, 1)",
+			 NULL, 0) == 0);
+	must(sqlhost_int("SELECT (SELECT COUNT(*) FROM message) - (SELECT COALESCE(SUM(CASE kind WHEN 1 THEN 1 WHEN 2 THEN "
+					 "-1 ELSE 0 END), 0)"
+					 " FROM test_job)",
+			 NULL, 0) == 0);
+}
+
 #define MESSAGE \
 	"From: a@example.test\r\nTo: b@example.test\r\nSubject: hello\r\nDate: Mon, 2 Jan 2006 15:04:05 +0000\r\n" \
 	"Message-ID: <1@example.test>\r\n\r\nbody of the message\r\n"
