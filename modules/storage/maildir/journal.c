@@ -6,7 +6,8 @@
  * the checkpoint); an orderly stop checkpoints too.  After a crash journal_open() writes the files
  * of every valid entry anew.
  *
- * An entry is valid when magic, generation of the segment, length and CRC fit; reading stops at the first that does not.
+ * An entry is valid when magic, generation of the segment, length and CRC fit.  Batches begin on a page, so that no page
+ * is written in part; reading stops where neither the next byte nor the next page holds a valid entry.
  * A failed write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced
  * again.  A failed checkpoint leaves the segment as it is: it will be replayed.
  *
@@ -27,6 +28,7 @@
 #define SEGMENT_MAGIC UINT64_C(0x314a505345)   /* "ESPJ1" */
 #define ENTRY_MAGIC   0x454a5053u
 #define HEADER        4096u
+#define PAGE          4096u
 #define BATCH_MAX     256u
 
 struct segment_header { uint64_t magic, generation, clean; };
@@ -55,7 +57,11 @@ struct journal {
 	uint32_t now;              /* the one being written */
 	uint64_t generation;       /* highest in use */
 	struct batch batch;
+	struct entry_header header[BATCH_MAX];   /* of the batch being written */
+	struct iovec iov[3 * BATCH_MAX + 1];
 };
+
+static uint64_t page_up(uint64_t n) { return (n + PAGE - 1) & ~(uint64_t)(PAGE - 1); }
 
 /* --- segments ------------------------------------------------------------------------------------------------ */
 
@@ -134,6 +140,19 @@ static esp_status replay_entry(struct journal *j, const struct entry_header *h, 
 	return file_write_durable(j->m, id, &iov, 1);
 }
 
+/* The entry at `at`, whole and unharmed, or 0. */
+static int read_entry(struct journal *j, struct segment *s, uint64_t at, struct entry_header *h, char *data)
+{
+	struct iovec iov = { .iov_base = data };
+
+	if (at + sizeof *h > j->m->journal_bytes || pread(s->fd, h, sizeof *h, (off_t)at) != (ssize_t)sizeof *h ||
+	    h->magic != ENTRY_MAGIC || h->generation != s->generation || h->len > j->m->journal_limit ||
+	    at + sizeof *h + h->len > j->m->journal_bytes)
+		return 0;
+	iov.iov_len = (size_t)h->len;
+	return pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof *h)) == (ssize_t)h->len && entry_crc(h, &iov, 1) == h->crc;
+}
+
 static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
 {
 	char *data = malloc(j->m->journal_limit);
@@ -141,14 +160,13 @@ static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
 	struct entry_header h;
 	uint64_t at = HEADER;
 
-	while (st == ESP_OK && at + sizeof h <= j->m->journal_bytes) {
-		struct iovec iov = { .iov_base = data };
-		if (pread(s->fd, &h, sizeof h, (off_t)at) != (ssize_t)sizeof h || h.magic != ENTRY_MAGIC ||
-		    h.generation != s->generation || h.len > j->m->journal_limit || at + sizeof h + h.len > j->m->journal_bytes)
-			break;
-		iov.iov_len = (size_t)h.len;
-		if (pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof h)) != (ssize_t)h.len || entry_crc(&h, &iov, 1) != h.crc)
-			break;
+	while (st == ESP_OK) {
+		if (!read_entry(j, s, at, &h, data)) {
+			if (at == page_up(at))
+				break;
+			at = page_up(at);      /* behind the last entry of a batch: the next one begins a page */
+			continue;
+		}
 		st = replay_entry(j, &h, data);
 		at += sizeof h + h.len;
 		++*ret_n;
@@ -270,20 +288,50 @@ static esp_status make_room(struct journal *j, size_t bytes)
 	return ESP_OK;
 }
 
-static esp_status append(struct journal *j, const struct journal_job *job)
+/* Three pieces a job: its header, the headers put in front, the message. */
+static void fill(const struct segment *s, const struct journal_job *job, struct entry_header *h, struct iovec iov[3])
 {
-	struct segment *s = &j->segment[j->now];
-	struct entry_header h = { .magic = ENTRY_MAGIC, .generation = s->generation, .len = job->prefix.len + job->content.len };
-	struct iovec iov[3] = { { &h, sizeof h }, { (void *)(uintptr_t)job->prefix.ptr, job->prefix.len },
-	                        { (void *)(uintptr_t)job->content.ptr, job->content.len } };
-	ssize_t want = (ssize_t)entry_size(job);
+	*h = (struct entry_header){ .magic = ENTRY_MAGIC, .generation = s->generation, .len = job->prefix.len + job->content.len };
+	memcpy(h->id, job->id.b, sizeof h->id);
+	iov[0] = (struct iovec){ h, sizeof *h };
+	iov[1] = (struct iovec){ (void *)(uintptr_t)job->prefix.ptr, job->prefix.len };
+	iov[2] = (struct iovec){ (void *)(uintptr_t)job->content.ptr, job->content.len };
+	h->crc = entry_crc(h, iov + 1, 2);
+}
 
-	memcpy(h.id, job->id.b, sizeof h.id);
-	h.crc = entry_crc(&h, iov + 1, 2);
-	if (pwritev(s->fd, iov, 3, (off_t)s->at) != want)
-		return errno ? file_status(errno) : ESP_EIO;
-	s->at += (uint64_t)want;
+static esp_status write_at(int fd, struct iovec *iov, int n, uint64_t at)
+{
+	while (n > 0) {
+		ssize_t put = pwritev(fd, iov, n, (off_t)at);
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return put < 0 ? file_status(errno) : ESP_EIO;
+		at += (uint64_t)put;
+		for (; n > 0 && (size_t)put >= iov->iov_len; iov++, n--)
+			put -= (ssize_t)iov->iov_len;
+		if (n > 0) {
+			iov->iov_base = (char *)iov->iov_base + put;
+			iov->iov_len -= (size_t)put;
+		}
+	}
 	return ESP_OK;
+}
+
+/* The batch in one write of whole pages: a page that is written in part would have to be read first. */
+static esp_status append_batch(struct journal *j, struct journal_job **jobs, uint32_t n)
+{
+	static const char zeros[PAGE];
+	struct segment *s = &j->segment[j->now];
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		fill(s, jobs[i], &j->header[i], &j->iov[3 * i]);
+		bytes += entry_size(jobs[i]);
+	}
+	j->iov[3 * n] = (struct iovec){ (void *)(uintptr_t)zeros, (size_t)(page_up(bytes) - bytes) };
+	s->at += page_up(bytes);
+	return write_at(s->fd, j->iov, (int)(3 * n + 1), s->at - page_up(bytes));
 }
 
 static esp_status place(struct journal *j, struct journal_job *job)
@@ -313,15 +361,14 @@ static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uin
 
 	for (uint32_t i = 0; i < n; i++)
 		bytes += entry_size(jobs[i]);
-	st = make_room(j, bytes);
+	st = make_room(j, page_up(bytes));
 	if (st != ESP_OK)
 		return st;
 	s = &j->segment[j->now];
-	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++)
 		st = place(j, jobs[i]);
-		if (st == ESP_OK)
-			st = append(j, jobs[i]);
-	}
+	if (st == ESP_OK)
+		st = append_batch(j, jobs, n);
 	if (st == ESP_OK && fdatasync(s->fd) != 0)
 		st = file_status(errno);
 	if (st != ESP_OK)
@@ -332,7 +379,7 @@ static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uin
 /* As many of the list as one segment and one batch hold. */
 static uint32_t take(struct journal *j, struct batch_job **list, struct journal_job **jobs)
 {
-	uint64_t room = j->m->journal_bytes - HEADER, bytes = 0;
+	uint64_t room = j->m->journal_bytes - HEADER - PAGE, bytes = 0;
 	uint32_t n = 0;
 
 	for (; *list && n < BATCH_MAX; *list = (*list)->next) {
