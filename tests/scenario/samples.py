@@ -1,0 +1,37 @@
+"""The samples that are shipped can be used as they are (but for the certificate, which is the administrator's)."""
+import os
+import re
+import subprocess
+
+from lib import BUILD, SOURCE, Server, run, scenario
+
+
+def certificate(folder):
+    cert, key = os.path.join(folder, "fullchain.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "2", "-subj", "/CN=mx.example.org", "-keyout", key, "-out", cert], check=True,
+                   capture_output=True)
+
+
+@scenario
+def etc_esp_conf_passes_the_check():
+    with Server() as s:
+        with open(os.path.join(SOURCE, "etc", "esp.conf")) as f:
+            text = f.read()
+        certificate(s.dir)
+        text = text.replace("/etc/esp/tls", s.dir).replace('path = "/var/lib/esp";',
+                                                           f'path = "{s.dir}/data"; module_dir = "{BUILD}/.libs";')
+        s.write(text)
+        done = s.run("check")
+        assert done.code == 0, done.err
+
+
+@scenario
+def the_socket_unit_names_the_listeners_of_the_sample():
+    with open(os.path.join(SOURCE, "etc", "esp.conf")) as f:
+        listeners = set(re.findall(r'address = "([^"]+)"', f.read()))
+    with open(os.path.join(SOURCE, "etc", "systemd", "esp.socket")) as f:
+        assert set(re.findall(r"ListenStream=(\S+)", f.read())) == listeners
+
+
+run()
