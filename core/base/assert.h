@@ -14,7 +14,10 @@ __attribute__((noreturn, cold, format(printf, 4, 5)))
 void assert_fail(const char *file, int line, const char *func, const char *fmt, ...);
 
 #define ESP_ASSERT(cond) \
-	do { if (__builtin_expect(!(cond), 0)) assert_fail(__FILE__, __LINE__, __func__, "assertion failed: %s", #cond); } while (0)
+	do { \
+		if (__builtin_expect(!(cond), 0)) \
+			assert_fail(__FILE__, __LINE__, __func__, "assertion failed: %s", #cond); \
+	} while (0)
 #define ESP_PANIC(...) assert_fail(__FILE__, __LINE__, __func__, __VA_ARGS__)
 
 /*! \brief Long-lived structs carry `uint32_t magic`; accessors check it, the destructor clears it. */

@@ -23,7 +23,10 @@ ESP_CHECKED esp_status buffer_printf(struct buffer *b, const char *fmt, ...) ESP
 /*! \brief Drop n bytes from the front; memory is given back when it runs empty and is larger than 4 KiB. */
 void buffer_consume(struct buffer *b, size_t n);
 void buffer_clear(struct buffer *b);              /* keeps the memory */
-static inline esp_str buffer_str(const struct buffer *b) { return (esp_str){ b->ptr ? b->ptr + b->start : "", b->len }; }
+static inline esp_str buffer_str(const struct buffer *b)
+{
+	return (esp_str){ b->ptr ? b->ptr + b->start : "", b->len };
+}
 
 struct outq_chunk;
 struct outq { struct outq_chunk *head, *tail; size_t len, limit; };
@@ -33,7 +36,8 @@ void outq_free(struct outq *q);
 /*! \brief Copy n bytes to the end. */
 ESP_CHECKED esp_status outq_append(struct outq *q, const void *p, size_t n);
 /*! \brief Append borrowed bytes without copying; `on_done(arg)` when they were consumed or the queue is freed. */
-ESP_CHECKED esp_status outq_append_borrowed(struct outq *q, const void *p, size_t n, void (*on_done)(void *arg), void *arg);
+ESP_CHECKED esp_status outq_append_borrowed(
+	struct outq *q, const void *p, size_t n, void (*on_done)(void *arg), void *arg);
 /*! \brief Fill up to max entries from the front; returns how many. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
 /*! \brief Contiguous bytes at the front (for TLS records); length in *ret_len. */

@@ -13,7 +13,8 @@ static struct worker *observer;
 const void *bus_api(const char *id)
 {
 	static const struct { const char *id; const void *table; } tables[] = {
-		{ "esp.hook/1", &hook_api }, { "esp.event/1", &event_api }, { "esp.metric/1", &metric_api }, { "esp.log/1", &log_api },
+		{ "esp.hook/1", &hook_api }, { "esp.event/1", &event_api }, { "esp.metric/1", &metric_api },
+		{ "esp.log/1", &log_api },
 	};
 
 	for (size_t i = 0; id && i < sizeof tables / sizeof tables[0]; i++)
@@ -81,16 +82,17 @@ static void stall_count(const struct loop_stall *s)
 	line_key(&l, s->point[0] ? s->point : "none");
 	line_puts(&l, "\"");
 	labels[l.len] = '\0';
-	if (metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, by what it ran.", NULL, 0,
-	                   &m) == ESP_OK)
+	if (metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, by what it ran.",
+			NULL, 0, &m) == ESP_OK)
 		metric_add(m, 1);
 }
 
 void bus_on_stall(const struct loop_stall *s)
 {
-	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop", s->over ? "worker moves again" : "worker does not move",
-	         log_cstr("worker", s->worker->name), ESP_FNSEC("busy", s->nsec), log_cstr("by", s->module[0] ? s->module : "core"),
-	         log_cstr("point", s->point), log_cstr("fiber", s->fiber));
+	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop",
+		s->over ? "worker moves again" : "worker does not move", log_cstr("worker", s->worker->name),
+		ESP_FNSEC("busy", s->nsec), log_cstr("by", s->module[0] ? s->module : "core"), log_cstr("point", s->point),
+		log_cstr("fiber", s->fiber));
 	if (!s->over)
 		stall_count(s);
 }

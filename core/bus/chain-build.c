@@ -124,7 +124,7 @@ static void metrics_declare(struct hook_entry *e)
 	}
 	put_labels(labels, sizeof labels, e, NULL);
 	st |= metric_declare(ESP_COUNTER, "esp_hook_late_total", labels,
-	                     "Hook calls that ended after their deadline; their failure policy answered.", NULL, 0, &e->late);
+		"Hook calls that ended after their deadline; their failure policy answered.", NULL, 0, &e->late);
 	st |= metric_declare(ESP_COUNTER, "esp_hook_failed_total", labels,
 	                     "Hook calls that the failure policy answered, for whatever reason.", NULL, 0, &e->failed);
 	st |= metric_declare(ESP_HISTOGRAM, "esp_hook_seconds", labels,
@@ -149,9 +149,12 @@ static void insert_sorted(struct chain *c, const struct hook_entry *e)
 	c->entries[i] = *e;
 }
 
-static esp_status take_hook(struct chain *c, const struct chain_member *m, uint32_t position, const esp_hook *h, esp_err *err)
+static esp_status take_hook(
+	struct chain *c, const struct chain_member *m, uint32_t position, const esp_hook *h, esp_err *err)
 {
-	struct hook_entry e = { .module = m->disabled ? NULL : m->module, .instance = m->instance, .position = position, .hook = *h };
+	struct hook_entry e = {
+		.module = m->disabled ? NULL : m->module, .instance = m->instance, .position = position, .hook = *h
+	};
 
 	if (c->n == CHAIN_HOOKS_MAX)
 		return err_fail(err, ESP_ECONFIG, "more than %d hooks at %s", CHAIN_HOOKS_MAX, c->at->name);
@@ -202,7 +205,8 @@ static esp_status make_steps(struct chain *c, esp_err *err)
 			c->entries[i + s->n++] = e;
 		}
 		if (s->n > CHAIN_GROUP_MAX)
-			return err_fail(err, ESP_ECONFIG, "more than %d hooks in group %u at %s", CHAIN_GROUP_MAX, group, c->at->name);
+			return err_fail(
+				err, ESP_ECONFIG, "more than %d hooks in group %u at %s", CHAIN_GROUP_MAX, group, c->at->name);
 		i += s->n;
 	}
 	return ESP_OK;
@@ -237,7 +241,8 @@ esp_status chain_build(esp_point p, const struct chain_member *members, uint32_t
 		chain_free(c);
 		return st;
 	}
-	entries = realloc(c->entries, (c->n ? c->n : 1) * sizeof *entries);   /* give back what the largest chain would need */
+	entries =
+		realloc(c->entries, (c->n ? c->n : 1) * sizeof *entries); /* give back what the largest chain would need */
 	steps = realloc(c->steps, (c->nsteps ? c->nsteps : 1) * sizeof *steps);
 	c->entries = entries ? entries : c->entries;
 	c->steps = steps ? steps : c->steps;
@@ -279,9 +284,10 @@ void hook_document(void (*sink)(void *arg, esp_str piece), void *arg)
 	char buf[1024];
 	struct line l = line_on(buf, sizeof buf);
 
-	line_puts(&l, "# Hook points\n\nGenerated from the table the server checks verdicts against.  Every point also allows "
-	              "`continue` and `fail`\n(fail = apply the failure policy).  A verdict that is not listed counts as fail.\n\n"
-	              "| point | when | arguments | verdicts |\n|---|---|---|---|\n");
+	line_puts(&l,
+		"# Hook points\n\nGenerated from the table the server checks verdicts against.  Every point also allows "
+		"`continue` and `fail`\n(fail = apply the failure policy).  A verdict that is not listed counts as fail.\n\n"
+		"| point | when | arguments | verdicts |\n|---|---|---|---|\n");
 	sink(arg, line_str(&l));
 	for (esp_point p = 1; p < ESP_AT_COUNT; p++) {
 		const struct point *at = point_of(p);

@@ -1,10 +1,10 @@
 /* core/bus/chain-run.c - asking the hooks of a chain (see chain.h).
  *
  * Thread: a worker, in the fiber of the session or transaction.  No clock is read: time is the later one of the loop's
- * (fresh after a suspension) and the watchdog's (moves while this thread does not); one call in HOOK_SAMPLE is measured.
- * A hook that is still running at its deadline without suspending cannot be stopped, but its answer is not taken, it is
- * counted and named.
- * Errors: none; what goes wrong with a hook becomes its failure policy, what goes wrong with memory becomes DEFER.
+ * (fresh after a suspension) and the watchdog's (moves while this thread does not); one call in HOOK_SAMPLE is
+ * measured. A hook that is still running at its deadline without suspending cannot be stopped, but its answer is not
+ * taken, it is counted and named. Errors: none; what goes wrong with a hook becomes its failure policy, what goes wrong
+ * with memory becomes DEFER.
  */
 #include "core/base/assert.h"
 #include "core/base/clock.h"
@@ -240,7 +240,8 @@ static void group_wait(struct group *g)
 			fiber_join(g->m[i].fiber);
 }
 
-static struct group *group_start(const struct chain *c, const struct step *s, bool ended, const void *args, esp_arena *arena)
+static struct group *group_start(
+	const struct chain *c, const struct step *s, bool ended, const void *args, esp_arena *arena)
 {
 	struct group *g = esp_alloc(arena, sizeof *g + s->n * sizeof g->m[0]);
 

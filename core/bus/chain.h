@@ -25,8 +25,10 @@ struct hook_entry {
 };
 
 /*! \brief What the administrator wrote for one instance at one point. */
-enum { OVERRIDE_PRIORITY = 1u << 0, OVERRIDE_GROUP = 1u << 1, OVERRIDE_TIMEOUT = 1u << 2, OVERRIDE_ON_FAIL = 1u << 3,
-       OVERRIDE_MUST_RUN = 1u << 4, OVERRIDE_SHADOW = 1u << 5 };
+enum {
+	OVERRIDE_PRIORITY = 1u << 0, OVERRIDE_GROUP = 1u << 1, OVERRIDE_TIMEOUT = 1u << 2, OVERRIDE_ON_FAIL = 1u << 3,
+	OVERRIDE_MUST_RUN = 1u << 4, OVERRIDE_SHADOW = 1u << 5
+};
 struct hook_override {
 	uint32_t set;              /* OVERRIDE_... */
 	int32_t priority;
@@ -40,7 +42,7 @@ struct hook_override {
 struct chain_member {
 	esp_module *module;                        /* hooks_of() it are used */
 	const char *instance;
-	bool disabled;                             /* left out: its hooks (those it added before, or `kept`) answer by policy */
+	bool disabled; /* left out: its hooks (those it added before, or `kept`) answer by policy */
 	const struct hook_override *overrides;     /* NULL, or ESP_AT_COUNT of them, by point */
 };
 

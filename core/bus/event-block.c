@@ -33,8 +33,8 @@ static size_t string_room(const esp_field *f, size_t room)
 	return n;
 }
 
-struct event_block *event_block_new(const struct event_type *t, uint32_t id, const char *source, const esp_field *fields,
-                                    uint32_t n, uint32_t field_size, uint32_t *ret_wrong)
+struct event_block *event_block_new(const struct event_type *t, uint32_t id, const char *source,
+	const esp_field *fields, uint32_t n, uint32_t field_size, uint32_t *ret_wrong)
 {
 	size_t bytes = 0, head = sizeof(struct event_block);
 	struct event_block *b;

@@ -103,7 +103,8 @@ static void interest_rebuild(void)
 
 /* --- subscribing ------------------------------------------------------------------------------------- */
 
-/* A free place: best one whose ring has the depth already, then one without a ring, then any whose ring is deep enough. */
+/* A free place: best one whose ring has the depth already, then one without a ring, then any whose ring is deep
+ * enough. */
 static struct slot *slot_find(uint32_t depth)
 {
 	struct slot *bare = NULL, *deeper = NULL;
@@ -135,8 +136,8 @@ static void slot_count(struct slot *s)
 	line_key(&l, s->name);
 	line_puts(&l, "\"");
 	labels[l.len] = '\0';
-	if (metric_declare(ESP_COUNTER, "esp_event_dropped_total", labels, "Events a subscriber was too slow to take.", NULL, 0,
-	                   &m) == ESP_OK)
+	if (metric_declare(ESP_COUNTER, "esp_event_dropped_total", labels, "Events a subscriber was too slow to take.",
+			NULL, 0, &m) == ESP_OK)
 		atomic_store(&s->metric, m.v);
 }
 
@@ -145,7 +146,8 @@ esp_status event_subscribe(esp_module *self, const esp_subscription *sub)
 	struct slot *s;
 	uint32_t n;
 
-	if (!sub || sub->size < sizeof *sub || !sub->on_events || !event_pattern_ok(sub->pattern) || sub->overflow > ESP_DROP_OLDEST)
+	if (!sub || sub->size < sizeof *sub || !sub->on_events || !event_pattern_ok(sub->pattern) ||
+		sub->overflow > ESP_DROP_OLDEST)
 		return ESP_EINVAL;
 	pthread_mutex_lock(&subs.lock);
 	s = slot_find(sub->depth ? sub->depth : EVENT_DEPTH_DEFAULT);
@@ -270,7 +272,8 @@ static void deliver_batch(struct slot *s, const esp_event **events, uint32_t n)
 {
 	s->on_events(s->self, events, n);
 	for (uint32_t i = 0; i < n; i++)
-		event_block_unref((struct event_block *)(uintptr_t)((const char *)events[i] - offsetof(struct event_block, event)));
+		event_block_unref(
+			(struct event_block *)(uintptr_t)((const char *)events[i] - offsetof(struct event_block, event)));
 }
 
 /* [observer] The subscriber's fiber. */

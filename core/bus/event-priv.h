@@ -29,8 +29,8 @@ bool event_matches(const char *pattern, const char *name);
 bool event_pattern_ok(const char *pattern);
 
 /*! \brief NULL: no memory.  *ret_wrong: fields left out. */
-struct event_block *event_block_new(const struct event_type *t, uint32_t id, const char *source, const esp_field *fields,
-                                    uint32_t n, uint32_t field_size, uint32_t *ret_wrong);
+struct event_block *event_block_new(const struct event_type *t, uint32_t id, const char *source,
+	const esp_field *fields, uint32_t n, uint32_t field_size, uint32_t *ret_wrong);
 void event_block_unref(struct event_block *b);
 
 /*! \brief [control] A new type appeared: set the bits of subscribers that want it. */

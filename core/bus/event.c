@@ -117,7 +117,8 @@ static void type_free(struct event_type *t)
 	free(t);
 }
 
-static struct event_type *type_new(const char *name, const char *help, const esp_event_field *fields, uint32_t n, uint32_t size)
+static struct event_type *type_new(
+	const char *name, const char *help, const esp_event_field *fields, uint32_t n, uint32_t size)
 {
 	struct event_type *t = calloc(1, sizeof *t);
 	bool ok;
@@ -145,8 +146,8 @@ static struct event_type *type_new(const char *name, const char *help, const esp
 	return t;
 }
 
-static esp_status declare_locked(const char *name, const char *help, const esp_event_field *fields, uint32_t n, uint32_t size,
-                                 esp_event_id *ret)
+static esp_status declare_locked(
+	const char *name, const char *help, const esp_event_field *fields, uint32_t n, uint32_t size, esp_event_id *ret)
 {
 	uint32_t count = event_types();
 	struct event_type *t;
@@ -248,8 +249,8 @@ static void document_one(const struct event_type *t, void (*sink)(void *arg, esp
 	if (t->nfields)
 		put(sink, arg, "\n| field | type | meaning |\n|---|---|---|\n");
 	for (uint32_t i = 0; i < t->nfields; i++) {
-		const char *const row[] = { "| `", t->fields[i].key, "` | ", type_names[t->fields[i].type], " | ", t->fields[i].help,
-		                            " |\n" };
+		const char *const row[] = { "| `", t->fields[i].key, "` | ", type_names[t->fields[i].type], " | ",
+			t->fields[i].help, " |\n" };
 
 		for (size_t j = 0; j < sizeof row / sizeof row[0]; j++)
 			put(sink, arg, row[j]);
@@ -261,8 +262,9 @@ void event_document(void (*sink)(void *arg, esp_str piece), void *arg)
 	uint32_t n = event_types();
 	struct event_type **sorted = calloc(n ? n : 1, sizeof(struct event_type *));
 
-	put(sink, arg, "# Events\n\nGenerated from the declarations.  Names are in the past tense; a subscription is a name, "
-	               "`prefix.*` or `*`.\n");
+	put(sink, arg,
+		"# Events\n\nGenerated from the declarations.  Names are in the past tense; a subscription is a name, "
+		"`prefix.*` or `*`.\n");
 	if (!sorted)
 		return;
 	for (uint32_t i = 0; i < n; i++)
@@ -275,8 +277,8 @@ void event_document(void (*sink)(void *arg, esp_str piece), void *arg)
 
 /* --- esp.event/1 ------------------------------------------------------------------------------------- */
 
-static esp_status api_declare(esp_module *self, const char *name, const char *help, const esp_event_field *fields, uint32_t n,
-                              uint32_t field_size, esp_event_id *ret)
+static esp_status api_declare(esp_module *self, const char *name, const char *help, const esp_event_field *fields,
+	uint32_t n, uint32_t field_size, esp_event_id *ret)
 {
 	(void)self;
 	return event_declare(name, help, fields, n, field_size, ret);

@@ -179,7 +179,8 @@ static void write_summary(const struct log_summary *s)
 	const esp_field f[] = { log_cstr("line", s->text), ESP_FINT("count", s->count) };
 
 	if (s->count)
-		log_sink_write(&logger.sink, format(ESP_LOG_NOTICE, "core/bus", "identical lines were left out", f, 2, sizeof f[0]));
+		log_sink_write(
+			&logger.sink, format(ESP_LOG_NOTICE, "core/bus", "identical lines were left out", f, 2, sizeof f[0]));
 }
 
 /* Under the lock. */

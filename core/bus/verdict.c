@@ -126,7 +126,8 @@ static esp_status copy_line(esp_arena *arena, esp_str s, esp_str *ret)
 }
 
 /* Behind `n` strings append `more` copies; the array is replaced, never changed in place. */
-static esp_status append_strings(esp_arena *arena, const esp_str **list, uint32_t *n, const esp_str *more, uint32_t nmore)
+static esp_status append_strings(
+	esp_arena *arena, const esp_str **list, uint32_t *n, const esp_str *more, uint32_t nmore)
 {
 	esp_str *all;
 

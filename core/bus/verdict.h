@@ -59,6 +59,7 @@ static inline bool answer_empty(const esp_answer *a)
  *  appended, and when `v` is stricter than what stood, code, text and reason are replaced and `by` is named.
  *  The folder is that of the last CONTINUE, as long as nothing stricter stands.  Everything is copied into the
  *  arena.  ESP_ENOMEM: the outcome is as it was, or lacks the last headers; the caller must not let it pass. */
-ESP_CHECKED esp_status outcome_merge(esp_outcome *o, esp_verdict v, const esp_answer *a, const char *by, esp_arena *arena);
+ESP_CHECKED esp_status outcome_merge(
+	esp_outcome *o, esp_verdict v, const esp_answer *a, const char *by, esp_arena *arena);
 
 #endif

@@ -9,12 +9,14 @@
 
 /* --- esp.fiber/1 -------------------------------------------------------------------------------------------- */
 
-static esp_status api_spawn(esp_module *self, uint32_t flags, const char *name, void (*fn)(void *), void *arg, esp_fiber **ret)
+static esp_status api_spawn(
+	esp_module *self, uint32_t flags, const char *name, void (*fn)(void *), void *arg, esp_fiber **ret)
 {
 	struct fiber *f;
 	esp_status st;
 
-	if (flags & ~(uint32_t)(ESP_FIBER_JOINABLE | ESP_FIBER_BIG) || !fn || !worker_here() || (!ret && (flags & ESP_FIBER_JOINABLE)))
+	if (flags & ~(uint32_t)(ESP_FIBER_JOINABLE | ESP_FIBER_BIG) || !fn || !worker_here() ||
+		(!ret && (flags & ESP_FIBER_JOINABLE)))
 		return ESP_EINVAL;
 	st = fiber_spawn(owner_of(self), flags, name ? name : "", fn, arg, &f);
 	if (ret)
@@ -72,7 +74,10 @@ struct esp_timer {
 
 static esp_worker *api_here(void) { return worker_pub(worker_here()); }
 static esp_worker *api_worker(uint32_t index) { return worker_pub(loop_worker(index)); }
-static uint32_t api_index(const esp_worker *w) { return worker_of(w)->kind == WORKER_MAIL ? worker_of(w)->index : UINT32_MAX; }
+static uint32_t api_index(const esp_worker *w)
+{
+	return worker_of(w)->kind == WORKER_MAIL ? worker_of(w)->index : UINT32_MAX;
+}
 static esp_nsec api_now(void) { return worker_here() ? worker_now() : clock_monotonic(); }
 
 static void set_label(char *label)

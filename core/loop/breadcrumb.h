@@ -43,7 +43,8 @@ static inline void breadcrumb_leave(struct breadcrumb was)
 }
 static inline struct breadcrumb breadcrumb_read(const struct breadcrumb *c)
 {
-	return (struct breadcrumb){ __atomic_load_n(&c->module, __ATOMIC_RELAXED), __atomic_load_n(&c->point, __ATOMIC_RELAXED) };
+	return (struct breadcrumb){ __atomic_load_n(&c->module, __ATOMIC_RELAXED),
+		__atomic_load_n(&c->point, __ATOMIC_RELAXED) };
 }
 
 #endif

@@ -106,7 +106,8 @@ static void begin_life(struct worker *w, struct fiber *f)
 	f->life++;
 	memset(f->slots, 0, sizeof(f->slots));
 	memset(f->cxx, 0, sizeof(f->cxx));
-	f->snapshot = fiber_hooks.snapshot_pin ? fiber_hooks.snapshot_pin(w, w->current ? w->current->snapshot : NULL) : NULL;
+	f->snapshot =
+		fiber_hooks.snapshot_pin ? fiber_hooks.snapshot_pin(w, w->current ? w->current->snapshot : NULL) : NULL;
 	owner_take(f->owner, OWNER_FIBER);
 	list_append(&w->fibers, &f->all);
 	w->nfibers++;

@@ -66,7 +66,8 @@ static struct stack_slab *slab_map(uint32_t count, size_t size)
 	if (!s)
 		return NULL;
 	s->bytes = count * step;
-	s->base = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+	s->base =
+		mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
 	if (s->base == MAP_FAILED) {
 		free(s);
 		return NULL;

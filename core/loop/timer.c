@@ -6,7 +6,8 @@
 
 _Static_assert(sizeof(struct ev_io) <= sizeof(((struct watch *)0)->io), "room for libev's watcher");
 
-esp_status timer_start_at(struct timer *t, struct owner *owner, const char *label, esp_nsec when, void (*cb)(struct timer *))
+esp_status timer_start_at(
+	struct timer *t, struct owner *owner, const char *label, esp_nsec when, void (*cb)(struct timer *))
 {
 	struct worker *w = worker_here();
 
@@ -29,7 +30,8 @@ esp_status timer_start_at(struct timer *t, struct owner *owner, const char *labe
 	return ESP_OK;
 }
 
-esp_status timer_start(struct timer *t, struct owner *owner, const char *label, esp_nsec delay, void (*cb)(struct timer *))
+esp_status timer_start(
+	struct timer *t, struct owner *owner, const char *label, esp_nsec delay, void (*cb)(struct timer *))
 {
 	struct worker *w = worker_here();
 

@@ -126,6 +126,6 @@ void watchdog_stop(void)
 void loop_stall_text(const struct loop_stall *s, char *buf, size_t cap)
 {
 	snprintf(buf, cap, "%s %s %lld ms in %s%s%s%s%s%s", s->worker->name, s->over ? "was busy" : "busy",
-	         (long long)(s->nsec / ESP_MSEC), s->module[0] ? s->module : "the core", s->point[0] ? " at " : "", s->point,
-	         s->fiber[0] ? " (fiber " : "", s->fiber, s->fiber[0] ? ")" : "");
+		(long long)(s->nsec / ESP_MSEC), s->module[0] ? s->module : "the core", s->point[0] ? " at " : "", s->point,
+		s->fiber[0] ? " (fiber " : "", s->fiber, s->fiber[0] ? ")" : "");
 }

@@ -415,7 +415,8 @@ void worker_send(struct worker *w, struct mail_node *n)
 	worker_kick(w);
 }
 
-void worker_each_owned(struct worker *w, const struct owner *o, void (*fn)(const struct owned_item *, void *), void *arg)
+void worker_each_owned(
+	struct worker *w, const struct owner *o, void (*fn)(const struct owned_item *, void *), void *arg)
 {
 	size_t i;
 

@@ -91,7 +91,8 @@ void worker_send(struct worker *w, struct mail_node *n);
 /*! \brief What is alive for an owner on one worker.  item: struct fiber, timer or watch. */
 struct owned_item { enum owner_kind kind; const char *label; void *item; };
 /*! \brief [worker w] For leak reports; fn must not start or stop anything. */
-void worker_each_owned(struct worker *w, const struct owner *o, void (*fn)(const struct owned_item *i, void *arg), void *arg);
+void worker_each_owned(
+	struct worker *w, const struct owner *o, void (*fn)(const struct owned_item *i, void *arg), void *arg);
 /*! \brief [worker w] Cancel its fibers, stop its timers and watchers there; returns how many timers and watchers
  *  were closed (fibers end by themselves and are counted in *ret_fibers, which may be NULL). */
 uint32_t worker_close_owned(struct worker *w, const struct owner *o, uint32_t *ret_fibers);

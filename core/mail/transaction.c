@@ -84,7 +84,9 @@ static void txn_mail(esp_txn *pub, esp_str from, esp_str params, esp_outcome *re
 
 	pub->from = dup_in(pub->arena, from);
 	pub->from_params = dup_in(pub->arena, params);
-	args = (esp_mail_args){ .size = sizeof args, .conn = pub->conn, .txn = pub, .from = pub->from, .params = pub->from_params };
+	args = (esp_mail_args){
+		.size = sizeof args, .conn = pub->conn, .txn = pub, .from = pub->from, .params = pub->from_params
+	};
 	host.run(ESP_AT_MAIL, &args, pub->arena, ret);
 	remember(t, ret);
 }
@@ -132,11 +134,16 @@ static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_outcome *
 	if (!copy || make_room(t) != ESP_OK)
 		return ESP_ENOMEM;
 	*copy = (esp_rcpt){
-		.size = sizeof *copy, .target = r->target, .address = dup_in(arena, r->address), .params = dup_in(arena, r->params),
-		.account = r->account, .folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
+		.size = sizeof *copy,
+		.target = r->target,
+		.address = dup_in(arena, r->address),
+		.params = dup_in(arena, r->params),
+		.account = r->account,
+		.folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
 		.settings = r->settings,
 		/* what RCPT said of this recipient; the message chain can only make it stricter */
-		.verdict = o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD ? o->verdict : ESP_VERDICT_CONTINUE,
+		.verdict = o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD ? o->verdict
+																							 : ESP_VERDICT_CONTINUE,
 	};
 	t->rcpt[t->pub.nrcpt++] = copy;
 	return ESP_OK;
@@ -206,7 +213,9 @@ static void txn_message(esp_txn *pub, esp_str content, esp_outcome *ret)
 		return;
 	}
 	for (uint32_t g = 0; g < pub->ngroups; g++) {
-		esp_message_args args = { .size = sizeof args, .group = g, .conn = pub->conn, .txn = pub, .message = pub->message };
+		esp_message_args args = {
+			.size = sizeof args, .group = g, .conn = pub->conn, .txn = pub, .message = pub->message
+		};
 		host.run(ESP_AT_MESSAGE, &args, pub->arena, &t->groups[g].outcome);
 		if (t->groups[g].outcome.verdict < t->remembered)
 			t->groups[g].outcome.verdict = t->remembered;

@@ -11,7 +11,8 @@ static const esp_rcpt_group *first_with(const esp_rcpt_group *groups, uint32_t n
 	return NULL;
 }
 
-void verdict_for_all(esp_rcpt *const *rcpt, uint32_t nrcpt, const esp_rcpt_group *groups, uint32_t ngroups, esp_outcome *ret)
+void verdict_for_all(
+	esp_rcpt *const *rcpt, uint32_t nrcpt, const esp_rcpt_group *groups, uint32_t ngroups, esp_outcome *ret)
 {
 	const esp_rcpt_group *defers = first_with(groups, ngroups, ESP_VERDICT_DEFER);
 	bool all_reject = nrcpt > 0, all_discard = nrcpt > 0;

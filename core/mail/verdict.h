@@ -7,6 +7,7 @@
 /*! \brief Give every recipient its verdict from its group and say what the one reply is.
  *  Any group DEFER: DEFER, with its text.  All recipients REJECT: REJECT.  All DISCARD: DISCARD.  Else CONTINUE; the
  *  rejected ones of a mixed result keep REJECT and are quarantined by delivery, never bounced. */
-void verdict_for_all(esp_rcpt *const *rcpt, uint32_t nrcpt, const esp_rcpt_group *groups, uint32_t ngroups, esp_outcome *ret);
+void verdict_for_all(
+	esp_rcpt *const *rcpt, uint32_t nrcpt, const esp_rcpt_group *groups, uint32_t ngroups, esp_outcome *ret);
 
 #endif

@@ -63,7 +63,8 @@ esp_status batch_do(struct batch *b, struct batch_job *job)
 	atomic_init(&job->done, 0);
 	job->ticket = fiber->ticket();
 	job->next = atomic_load_explicit(&b->inbox, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&b->inbox, &job->next, job, memory_order_release, memory_order_relaxed))
+	while (
+		!atomic_compare_exchange_weak_explicit(&b->inbox, &job->next, job, memory_order_release, memory_order_relaxed))
 		;
 	/* the lane holds one drain of ours at most, so its queue cannot be full for long */
 	while (schedule(b) != ESP_OK)

@@ -1,4 +1,5 @@
-/* fuzz_encoding.c - transfer encodings, charsets, UTF-7, folding: two pieces give what one gives, encodings read back. */
+/* fuzz_encoding.c - transfer encodings, charsets, UTF-7, folding: two pieces give what one gives, encodings read
+ * back. */
 #include <esp/mail/encoding.h>
 #include <esp/mail/text.h>
 #include <esp/mail/utf8.h>
@@ -23,7 +24,8 @@ static void decode(uint32_t encoding, const char *charset, uint32_t how, esp_str
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const charsets[] = { "utf-8", "iso-8859-1", "iso-2022-jp", "big5", "gb18030", "utf-16", "utf-7", "euc-kr" };
+	static const char *const charsets[] = { "utf-8", "iso-8859-1", "iso-2022-jp", "big5", "gb18030", "utf-16", "utf-7",
+		"euc-kr" };
 	esp_str s = esp_str_of((const char *)data, size > 60000 ? 60000 : size);
 	const char *charset = charsets[size ? data[0] % 8 : 0];
 	size_t cut = s.len ? data[s.len - 1] % s.len : 0;
@@ -40,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	esp_buf_reset(&a);
 	esp_buf_reset(&b);
-	if (esp_utf7_to_utf8(s, &a) == ESP_OK && (esp_utf8_to_utf7(esp_buf_str(&a), &b) != ESP_OK || !esp_str_eq(esp_buf_str(&b), s)))
+	if (esp_utf7_to_utf8(s, &a) == ESP_OK &&
+		(esp_utf8_to_utf7(esp_buf_str(&a), &b) != ESP_OK || !esp_str_eq(esp_buf_str(&b), s)))
 		abort(); /* one name, one spelling */
 	esp_buf_reset(&a);
 	esp_buf_reset(&b);

@@ -26,7 +26,8 @@ static void fetch(esp_str s, esp_buf *scratch)
 	esp_buf out;
 
 	esp_buf_init(&out, 4 * s.len + 1024);
-	if (items && esp_imap_reader_init(&r, s, 0, scratch) == ESP_OK && esp_imap_read_fetch(&r, items, ESP_IMAP_ITEMS_MAX, &n))
+	if (items && esp_imap_reader_init(&r, s, 0, scratch) == ESP_OK &&
+		esp_imap_read_fetch(&r, items, ESP_IMAP_ITEMS_MAX, &n))
 		for (uint32_t i = 0; i < n; i++) {
 			if (items[i].kind != ESP_ITEM_BODY_SECTION)
 				continue;

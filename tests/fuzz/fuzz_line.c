@@ -42,7 +42,8 @@ static void read_lines(struct input *in, size_t max, struct answers *a)
 		must(rc == ESP_OK || rc == ESP_E2BIG || rc == ESP_EPROTO);
 		must(line.len <= max + 1 && (rc != ESP_E2BIG || line.len == 0));
 		if (rc == ESP_OK && line.len)
-			must(!memchr(line.ptr, '\r', line.len) && !memchr(line.ptr, '\n', line.len) && !memchr(line.ptr, 0, line.len));
+			must(!memchr(line.ptr, '\r', line.len) && !memchr(line.ptr, '\n', line.len) &&
+				 !memchr(line.ptr, 0, line.len));
 		note(a, rc, line);
 	}
 	must(input_len(in) < max + 2 || in->dead);

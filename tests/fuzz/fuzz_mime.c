@@ -35,7 +35,8 @@ static void check_syntax(esp_str s)
 			while ((b = esp_cursor_next(&c)) != '"')
 				if (b < 0 || b == '\r' || b == '\n' || b == 0 || (b == '\\' && esp_cursor_next(&c) < 0))
 					abort();
-		if (b == '{' && (!esp_cursor_number(&c, s.len, &n) || !esp_cursor_take(&c, 3, &skip) || !esp_cursor_take(&c, n, &skip)))
+		if (b == '{' &&
+			(!esp_cursor_number(&c, s.len, &n) || !esp_cursor_take(&c, 3, &skip) || !esp_cursor_take(&c, n, &skip)))
 			abort();
 		if (depth == 0 && c.p != c.end)
 			abort();

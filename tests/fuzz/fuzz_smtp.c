@@ -1,4 +1,5 @@
-/* fuzz_smtp.c - commands, paths, replies, and DATA: any split gives the same, what is stuffed reads back as one message. */
+/* fuzz_smtp.c - commands, paths, replies, and DATA: any split gives the same, what is stuffed reads back as one
+ * message. */
 #include <esp/mail/smtp.h>
 #include <stdlib.h>
 
@@ -19,8 +20,9 @@ static void lines(esp_str s, esp_buf *b)
 			esp_address again;
 
 			esp_buf_reset(b);
-			if (esp_address_canonical(&path.address, ESP_CANONICAL_FOLD_LOCAL, b) == ESP_OK && b->len <= ESP_ADDRESS_MAX &&
-			    esp_address_parse(esp_buf_str(b), ESP_ADDRESS_SMTPUTF8, &again) == ESP_EPROTO)
+			if (esp_address_canonical(&path.address, ESP_CANONICAL_FOLD_LOCAL, b) == ESP_OK &&
+				b->len <= ESP_ADDRESS_MAX &&
+				esp_address_parse(esp_buf_str(b), ESP_ADDRESS_SMTPUTF8, &again) == ESP_EPROTO)
 				abort();
 		}
 	esp_buf_reset(b);

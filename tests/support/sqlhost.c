@@ -297,9 +297,7 @@ static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_
 }
 static esp_directory directory = { .account_by_id = directory_by_id };
 
-/* --- host
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- host -------------------------------------------------------------------------------------------------------- */
 
 static const void *host_core(const char *id, uint32_t min_minor)
 {
@@ -370,9 +368,7 @@ static const esp_host host_table = {
 	.arena = host_arena,
 };
 
-/* --- life
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------------------- */
 
 struct on { void (*fn)(void *arg); void *arg; esp_ticket ticket; atomic_int done; };
 

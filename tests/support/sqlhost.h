@@ -65,8 +65,8 @@ struct sqlhost {
 
 extern struct sqlhost *sqlhost;
 
-/*! \brief Set up, run body(arg) in a fiber of worker 0, take everything down.  `tune` (may be NULL) may change the host before
- *  the module starts. */
+/*! \brief Set up, run body(arg) in a fiber of worker 0, take everything down.  `tune` (may be NULL) may change the
+ *  host before the module starts. */
 void sqlhost_run_tuned(uint32_t workers, void (*tune)(struct sqlhost *h), void (*body)(void *arg), void *arg);
 static inline void sqlhost_run(uint32_t workers, void (*body)(void *arg), void *arg)
 {

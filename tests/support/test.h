@@ -1,6 +1,7 @@
 /* tests/support/test.h - Criterion, or under ThreadSanitizer (whose address space Criterion's arena does not fit into),
- * or with TEST_STANDIN (programs whose tests end so fast that Criterion 2.4.1 loses their last word and waits for ever),
- * a small stand-in: the same Test() and cr_assert family, one forked child per test, a name filter as argument. */
+ * or with TEST_STANDIN (programs whose tests end so fast that Criterion 2.4.1 loses their last word and waits for
+ * ever), a small stand-in: the same Test() and cr_assert family, one forked child per test, a name filter as argument.
+ */
 #ifndef TESTS_SUPPORT_TEST_H
 #define TESTS_SUPPORT_TEST_H
 
@@ -60,7 +61,9 @@ __attribute__((weak)) struct test_entry *test_all;   /* one list and one main() 
 	static void suite##_##test(void); \
 	__attribute__((constructor)) static void suite##_##test##_register(void) \
 	{ \
-		static struct test_entry e = { .name = #suite "/" #test, .fn = suite##_##test, .options = { .disabled = 0, __VA_ARGS__ } }; \
+		static struct test_entry e = { \
+			.name = #suite "/" #test, .fn = suite##_##test, .options = { .disabled = 0, __VA_ARGS__ } \
+		}; \
 		e.next = test_all; \
 		test_all = &e; \
 	} \

@@ -10,12 +10,14 @@
 #include <stdlib.h>
 
 static const esp_sql_migration migrations[] = {
-	{ .number = 1, .title = "quarantine",
-	  .up = "CREATE TABLE quarantine (id BLOB NOT NULL PRIMARY KEY, account_id BLOB NOT NULL, blob_id BLOB NOT NULL,"
-	        " bytes BIGINT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL, folder TEXT NOT NULL, reason TEXT NOT NULL,"
-	        " at BIGINT NOT NULL);\n"
-	        "CREATE INDEX quarantine_account ON quarantine (account_id, at)",
-	  .down = "DROP TABLE quarantine" },
+	{ .number = 1,
+		.title = "quarantine",
+		.up = "CREATE TABLE quarantine (id BLOB NOT NULL PRIMARY KEY, account_id BLOB NOT NULL, blob_id BLOB NOT NULL,"
+			  " bytes BIGINT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL, folder TEXT NOT NULL, reason "
+			  "TEXT NOT NULL,"
+			  " at BIGINT NOT NULL);\n"
+			  "CREATE INDEX quarantine_account ON quarantine (account_id, at)",
+		.down = "DROP TABLE quarantine" },
 };
 static const esp_sql_migrations migration_set = {
 	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
@@ -96,10 +98,9 @@ static void on_stop(esp_module *self)
 		reservations_free(self->state);
 }
 
-static const esp_need needs[] = {
-	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.mailstore/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL }
-};
+static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.mailstore/1" },
+	{ .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.accept/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start, .stop = on_stop };
-ESP_MODULE(.name = "delivery_accept", .version = "1.0", .summary = "The one door for mail: durable before 250", .license = "MIT",
-           .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .ops = &ops);
+ESP_MODULE(.name = "delivery_accept", .version = "1.0", .summary = "The one door for mail: durable before 250",
+	.license = "MIT", .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .ops = &ops);

@@ -82,7 +82,8 @@ static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp
 	c = &d->copies[d->ncopies];
 	c->prefix = prefix;
 	c->id = d->ncopies == 0 ? d->t->message->id : d->a->crypto->new_id();
-	c->append = (esp_append){ .size = sizeof c->append, .id = c->id, .content = d->t->message->content, .prefix_len = len };
+	c->append =
+		(esp_append){ .size = sizeof c->append, .id = c->id, .content = d->t->message->content, .prefix_len = len };
 	d->ncopies++;
 	return c;
 }

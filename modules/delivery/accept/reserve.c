@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 
-
-
 struct reservation { struct reservation *next; esp_id account; uint64_t bytes; uint32_t uses; };
 
 struct ask {                   /* on the asking fiber's stack, while it waits shielded */

@@ -66,20 +66,23 @@ void limits_failed(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
 void limits_worked(struct limits *l, esp_str peer, esp_str user);
 
 /* login.c */
-ESP_CHECKED esp_status login(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user, esp_str password, esp_identity *ret);
+ESP_CHECKED esp_status login(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
+	esp_str password, esp_identity *ret);
 /*! \brief Passwords may travel here: TLS is on, or the administrator allowed plaintext and the peer is trusted. */
 int login_allowed(const struct auth *a, const esp_conn *c);
 
 /* sasl.c */
 esp_str sasl_mechanisms(const esp_auth *a, const esp_conn *c, esp_arena *arena);
-ESP_CHECKED esp_status sasl_begin(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str mechanism, esp_sasl **ret);
+ESP_CHECKED esp_status sasl_begin(
+	const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str mechanism, esp_sasl **ret);
 ESP_CHECKED esp_status sasl_step(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who);
 void sasl_end(esp_sasl *s);
 
 /* credential.c */
 extern const esp_sql_migrations auth_migrations;
 /*! \brief ESP_SUSPENDS.  The account's password hash and version; ESP_ENOENT: none set. */
-ESP_CHECKED esp_status credential_get(struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version);
+ESP_CHECKED esp_status credential_get(
+	struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version);
 ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err);
 extern const esp_command *const auth_commands[];   /* ends with NULL */
 

@@ -18,7 +18,8 @@ const esp_sql_migrations auth_migrations = {
 
 static const esp_sql *sql_of(struct auth *a) { return (const esp_sql *)a->core.host->service(a->self, a->sql); }
 
-esp_status credential_get(struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version)
+esp_status credential_get(
+	struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version)
 {
 	const esp_sql *sql = sql_of(a);
 	esp_sql_rows rows;
@@ -47,10 +48,13 @@ static esp_status set_tx(esp_tx *tx, void *arg)
 {
 	struct set_args *s = arg;
 	const esp_field fields[] = { ESP_FSTR("name", s->address), ESP_FSTR("change", ESP_STR("password")) };
-	esp_status st = tx->exec(tx, "INSERT INTO credential (account_id, phc, version, changed) VALUES ($1, $2, 1, $3)"
-	                         " ON CONFLICT (account_id) DO UPDATE SET phc = excluded.phc, version = credential.version + 1,"
-	                         " changed = excluded.changed", (esp_sql_value[]){
-		ESP_SQL_ID(s->account), ESP_SQL_T(((esp_str){ s->phc, strlen(s->phc) })), ESP_SQL_I(s->a->core.loop->wall(NULL)) }, 3, NULL);
+	esp_status st = tx->exec(tx,
+		"INSERT INTO credential (account_id, phc, version, changed) VALUES ($1, $2, 1, $3)"
+		" ON CONFLICT (account_id) DO UPDATE SET phc = excluded.phc, version = credential.version + 1,"
+		" changed = excluded.changed",
+		(esp_sql_value[]){ ESP_SQL_ID(s->account), ESP_SQL_T(((esp_str){ s->phc, strlen(s->phc) })),
+			ESP_SQL_I(s->a->core.loop->wall(NULL)) },
+		3, NULL);
 
 	if (st == ESP_OK && s->log)
 		st = s->log->append(s->log, tx, "user.updated", s->account, fields, 2, sizeof fields[0]);
@@ -140,7 +144,8 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 		call->argc = 0;        /* an unknown word: say how it goes */
 	}
 	if (call->argc < 1) {
-		snprintf(call->err->text, sizeof call->err->text, "usage: user add ADDRESS [--name=TEXT] [--quota=\"1 GiB\"] [--password-stdin]");
+		snprintf(call->err->text, sizeof call->err->text,
+			"usage: user add ADDRESS [--name=TEXT] [--quota=\"1 GiB\"] [--password-stdin]");
 		return ESP_EINVAL;
 	}
 	if (!dir)
@@ -158,7 +163,8 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 	esp_account account;
 	esp_status st;
 
-	if (call->argc < 1 || call->argc > 2 || (call->argc == 2 && !esp_str_eq(call->argv[1], ESP_STR("--password-stdin")))) {
+	if (call->argc < 1 || call->argc > 2 ||
+		(call->argc == 2 && !esp_str_eq(call->argv[1], ESP_STR("--password-stdin")))) {
 		snprintf(call->err->text, sizeof call->err->text, "usage: password ADDRESS [--password-stdin]");
 		return ESP_EINVAL;
 	}
@@ -171,8 +177,14 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 	return st == ESP_OK ? answer(call, account.address) : st;
 }
 
-static const esp_command user_add = { .size = sizeof user_add, .words = "user add",
-	.usage = "ADDRESS [--name=TEXT] [--quota=SIZE] [--password-stdin]", .help = "Make an account (quota 1 GiB unless said)", .run = on_user_add };
-static const esp_command password = { .size = sizeof password, .words = "password", .usage = "ADDRESS [--password-stdin]",
-	.help = "Set the password of an account", .run = on_password };
+static const esp_command user_add = { .size = sizeof user_add,
+	.words = "user add",
+	.usage = "ADDRESS [--name=TEXT] [--quota=SIZE] [--password-stdin]",
+	.help = "Make an account (quota 1 GiB unless said)",
+	.run = on_user_add };
+static const esp_command password = { .size = sizeof password,
+	.words = "password",
+	.usage = "ADDRESS [--password-stdin]",
+	.help = "Set the password of an account",
+	.run = on_password };
 const esp_command *const auth_commands[] = { &user_add, &password, NULL };

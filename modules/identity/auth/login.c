@@ -45,7 +45,8 @@ static void rehash(struct auth *a, const esp_account *account, esp_str password)
 
 	/* the login is good either way; the next one tries again */
 	if (credential_set(a, account->id, account->address, password, &err) != ESP_OK)
-		esp_log(a->core.log, a->self, ESP_LOG_WARNING, "a password keeps its weaker hash", ESP_FSTR("user", account->address));
+		esp_log(a->core.log, a->self, ESP_LOG_WARNING, "a password keeps its weaker hash",
+			ESP_FSTR("user", account->address));
 }
 
 static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *account, int known, esp_str password)
@@ -78,17 +79,21 @@ static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *ac
 /* Hooks see the outcome and may still say no (second factors, places). */
 static esp_status ask_hooks(struct auth *a, esp_conn *c, esp_arena *arena, esp_str user, const char *protocol, int ok)
 {
-	esp_auth_args args = { .size = sizeof args, .success = ok, .conn = c, .user = user, .mechanism = { protocol, strlen(protocol) } };
+	esp_auth_args args = {
+		.size = sizeof args, .success = ok, .conn = c, .user = user, .mechanism = { protocol, strlen(protocol) }
+	};
 	esp_outcome outcome;
 
 	a->hook->run(ESP_AT_AUTH, &args, arena, &outcome);
 	if (!ok)
 		return ESP_EACCES;
-	return outcome.verdict == ESP_VERDICT_REJECT ? ESP_EACCES : outcome.verdict == ESP_VERDICT_DEFER ? ESP_EUNAVAIL : ESP_OK;
+	return outcome.verdict == ESP_VERDICT_REJECT  ? ESP_EACCES
+		   : outcome.verdict == ESP_VERDICT_DEFER ? ESP_EUNAVAIL
+												  : ESP_OK;
 }
 
-esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user, esp_str password,
-                 esp_identity *ret)
+esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
+	esp_str password, esp_identity *ret)
 {
 	struct auth *a = (struct auth *)service;
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(a->self, a->directory);
@@ -118,6 +123,8 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 	if (st != ESP_OK)
 		return st;
 	limits_worked(a->limits[auth_here(a)], info->peer, user);
-	*ret = (esp_identity){ .size = sizeof *ret, .account = account.id, .login = account.address, .mechanism = ESP_STR("PLAIN") };
+	*ret = (esp_identity){
+		.size = sizeof *ret, .account = account.id, .login = account.address, .mechanism = ESP_STR("PLAIN")
+	};
 	return ESP_OK;
 }

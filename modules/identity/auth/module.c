@@ -13,16 +13,20 @@ static const esp_event_field event_fields[] = {
 static esp_status declare(struct auth *a)
 {
 	uint32_t n = sizeof event_fields / sizeof event_fields[0];
-	esp_status st = a->event->declare(a->self, "user.login", "Somebody logged in", event_fields, n, sizeof event_fields[0], &a->login);
+	esp_status st = a->event->declare(
+		a->self, "user.login", "Somebody logged in", event_fields, n, sizeof event_fields[0], &a->login);
 
 	if (st == ESP_OK)
-		st = a->event->declare(a->self, "user.login_failed", "A login was refused", event_fields, n, sizeof event_fields[0], &a->failed);
+		st = a->event->declare(
+			a->self, "user.login_failed", "A login was refused", event_fields, n, sizeof event_fields[0], &a->failed);
 	if (st == ESP_OK)
 		st = a->metric->declare(a->self, ESP_COUNTER, "esp_logins_total", "result=\"ok\"", "Logins", NULL, 0, &a->ok);
 	if (st == ESP_OK)
-		st = a->metric->declare(a->self, ESP_COUNTER, "esp_logins_total", "result=\"refused\"", "Logins", NULL, 0, &a->refused);
+		st = a->metric->declare(
+			a->self, ESP_COUNTER, "esp_logins_total", "result=\"refused\"", "Logins", NULL, 0, &a->refused);
 	if (st == ESP_OK)
-		st = a->metric->declare(a->self, ESP_COUNTER, "esp_logins_cached_total", "", "Logins answered by the cache of verified ones", NULL, 0, &a->cached);
+		st = a->metric->declare(a->self, ESP_COUNTER, "esp_logins_cached_total", "",
+			"Logins answered by the cache of verified ones", NULL, 0, &a->cached);
 	return st;
 }
 
@@ -69,8 +73,12 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	a->cache = esp_alloc_array(arena, a->nworkers, sizeof(struct cache *));
 	a->limits = esp_alloc_array(arena, a->nworkers, sizeof(struct limits *));
 	a->crypto->random(a->key, sizeof a->key);
-	a->table = (esp_auth){ .service = { .size = sizeof(esp_auth), .minor = 0, .provider = self }, .mechanisms = sasl_mechanisms,
-		.login = login, .sasl_begin = sasl_begin, .sasl_step = sasl_step, .sasl_end = sasl_end };
+	a->table = (esp_auth){ .service = { .size = sizeof(esp_auth), .minor = 0, .provider = self },
+		.mechanisms = sasl_mechanisms,
+		.login = login,
+		.sasl_begin = sasl_begin,
+		.sasl_step = sasl_step,
+		.sasl_end = sasl_end };
 	self->state = a;
 	st = register_all(a);
 	if (st != ESP_OK)
@@ -118,17 +126,24 @@ static void on_stop(esp_module *self)
 }
 
 static const esp_cfg_item config[] = {
-	{ .name = "memory", .type = ESP_CFG_SIZE, .def_int = 19 << 20, .min = 64 << 10, .max = INT64_C(1) << 31, .help = "Memory of one password hash (argon2id)." },
+	{ .name = "memory", .type = ESP_CFG_SIZE, .def_int = 19 << 20, .min = 64 << 10, .max = INT64_C(1) << 31,
+	  .help = "Memory of one password hash (argon2id)." },
 	{ .name = "passes", .type = ESP_CFG_INT, .def_int = 2, .min = 1, .max = 100, .help = "Passes over that memory." },
-	{ .name = "cache", .type = ESP_CFG_TIME, .def_int = 3600 * ESP_SEC, .max = 86400 * ESP_SEC, .help = "How long a verified login is remembered." },
-	{ .name = "plaintext_on_trusted", .type = ESP_CFG_BOOL, .help = "Allow passwords without TLS from loopback on listeners marked trust_loopback (tests)." },
+	{ .name = "cache", .type = ESP_CFG_TIME, .def_int = 3600 * ESP_SEC, .max = 86400 * ESP_SEC,
+	  .help = "How long a verified login is remembered." },
+	{ .name = "plaintext_on_trusted", .type = ESP_CFG_BOOL,
+	  .help = "Allow passwords without TLS from loopback on listeners marked trust_loopback (tests)." },
 	{ .name = NULL }
 };
 static const esp_need needs[] = {
 	{ .id = "esp.sql/1" }, { .id = "esp.directory/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL }
 };
 static const esp_offer provides[] = { { .id = "esp.auth/1" }, { .id = NULL } };
-static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
-	.worker_stop = on_worker_stop, .stop = on_stop };
+static const esp_module_ops ops = { .size = sizeof ops,
+	.init = on_init,
+	.start = on_start,
+	.worker_start = on_worker_start,
+	.worker_stop = on_worker_stop,
+	.stop = on_stop };
 ESP_MODULE(.name = "identity_auth", .version = "1.0", .summary = "Passwords, SASL PLAIN and LOGIN", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .config = config, .ops = &ops);

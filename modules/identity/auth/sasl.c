@@ -29,7 +29,8 @@ static int is(esp_str s, const char *name)
 	return i == s.len && name[i] == '\0';
 }
 
-esp_status sasl_begin(const esp_auth *service, esp_conn *c, const char *protocol, esp_arena *arena, esp_str mechanism, esp_sasl **ret)
+esp_status sasl_begin(
+	const esp_auth *service, esp_conn *c, const char *protocol, esp_arena *arena, esp_str mechanism, esp_sasl **ret)
 {
 	struct auth *a = (struct auth *)service;
 	enum mechanism m = is(mechanism, "PLAIN") ? PLAIN : is(mechanism, "LOGIN") ? LOGIN : 0;

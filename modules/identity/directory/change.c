@@ -3,10 +3,20 @@
 
 #include <stdio.h>
 
-enum { EVENT_DOMAIN_CREATED, EVENT_DOMAIN_UPDATED, EVENT_DOMAIN_DELETED, EVENT_USER_CREATED, EVENT_USER_UPDATED, EVENT_USER_DELETED, EVENTS };
+enum {
+	EVENT_DOMAIN_CREATED,
+	EVENT_DOMAIN_UPDATED,
+	EVENT_DOMAIN_DELETED,
+	EVENT_USER_CREATED,
+	EVENT_USER_UPDATED,
+	EVENT_USER_DELETED,
+	EVENTS
+};
 static const struct { const char *name, *help; } events[EVENTS] = {
-	{ "domain.created", "A domain was added" }, { "domain.updated", "A domain was changed" }, { "domain.deleted", "A domain was removed" },
-	{ "user.created", "An account was made" }, { "user.updated", "An account was changed" }, { "user.deleted", "An account was removed" },
+	{ "domain.created", "A domain was added" }, { "domain.updated", "A domain was changed" },
+	{ "domain.deleted", "A domain was removed" },
+	{ "user.created", "An account was made" }, { "user.updated", "An account was changed" },
+	{ "user.deleted", "An account was removed" },
 };
 static const esp_event_field fields[] = {
 	{ .key = "name", .type = ESP_F_STR, .help = "the domain or address" },
@@ -70,7 +80,8 @@ static esp_status fail(esp_err *err, esp_status st, const char *what, esp_str na
 	                  "cannot be changed now (the database does not answer)";
 
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "%s %.*s %s", what, (int)(name.len > 200 ? 200 : name.len), name.ptr ? name.ptr : "", why);
+		snprintf(err->text, sizeof err->text, "%s %.*s %s", what, (int)(name.len > 200 ? 200 : name.len),
+			name.ptr ? name.ptr : "", why);
 	return st;
 }
 
@@ -136,7 +147,8 @@ esp_status change_domain_catch_all(struct directory *d, esp_arena *arena, esp_st
 }
 
 /* Splits and finds the domain; the local part must be one of ours to write. */
-static esp_status place(struct directory *d, esp_arena *arena, esp_str address, struct key *key, struct domain *domain, esp_err *err)
+static esp_status place(
+	struct directory *d, esp_arena *arena, esp_str address, struct key *key, struct domain *domain, esp_err *err)
 {
 	esp_status st = store_key(d, arena, address, key);
 
@@ -149,8 +161,12 @@ esp_status change_account_add(const esp_directory *service, esp_arena *arena, es
                               uint64_t quota, esp_account *ret, esp_err *err)
 {
 	struct directory *d = (struct directory *)service;
-	struct change c = { .event = EVENT_USER_CREATED, .what = ESP_STR("created"), .nargs = 6, .name = address,
-		.stmt = "INSERT INTO account (id, domain_id, local, display_name, enabled, quota, created) VALUES ($1, $2, $3, $4, 1, $5, $6)" };
+	struct change c = { .event = EVENT_USER_CREATED,
+		.what = ESP_STR("created"),
+		.nargs = 6,
+		.name = address,
+		.stmt = "INSERT INTO account (id, domain_id, local, display_name, enabled, quota, created) VALUES ($1, $2, $3, "
+				"$4, 1, $5, $6)" };
 	esp_id id = d->crypto->new_id();
 	struct domain domain;
 	struct key key;
@@ -190,7 +206,9 @@ static esp_status change_account(struct directory *d, esp_arena *arena, esp_str 
 
 esp_status change_account_remove(struct directory *d, esp_arena *arena, esp_str address, esp_err *err)
 {
-	struct change c = { .event = EVENT_USER_DELETED, .what = ESP_STR("deleted"), .stmt = "DELETE FROM account WHERE id = $1" };
+	struct change c = {
+		.event = EVENT_USER_DELETED, .what = ESP_STR("deleted"), .stmt = "DELETE FROM account WHERE id = $1"
+	};
 
 	return change_account(d, arena, address, &c, err);
 }
@@ -205,9 +223,11 @@ esp_status change_account_enable(struct directory *d, esp_arena *arena, esp_str 
 
 esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, esp_str address, int add, esp_err *err)
 {
-	struct change c = { .event = EVENT_USER_UPDATED, .what = add ? ESP_STR("grant") : ESP_STR("grant removed"), .nargs = 2,
+	struct change c = { .event = EVENT_USER_UPDATED,
+		.what = add ? ESP_STR("grant") : ESP_STR("grant removed"),
+		.nargs = 2,
 		.stmt = add ? "INSERT INTO send_grant (account_id, address) VALUES ($1, $2)"
-		            : "DELETE FROM send_grant WHERE account_id = $1 AND address = $2" };
+					: "DELETE FROM send_grant WHERE account_id = $1 AND address = $2" };
 	struct key key;
 	esp_str canonical;
 	esp_status st = store_key(d, arena, address, &key);
@@ -221,10 +241,12 @@ esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, 
 
 esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err)
 {
-	struct change c = { .event = EVENT_DOMAIN_UPDATED, .what = add ? ESP_STR("alias") : ESP_STR("alias removed"), .name = alias,
+	struct change c = { .event = EVENT_DOMAIN_UPDATED,
+		.what = add ? ESP_STR("alias") : ESP_STR("alias removed"),
+		.name = alias,
 		.nargs = add ? 4 : 3,
 		.stmt = add ? "INSERT INTO alias (domain_id, local, target, created) VALUES ($1, $2, $3, $4)"
-		            : "DELETE FROM alias WHERE domain_id = $1 AND local = $2 AND ($3 = '' OR target = $3)" };
+					: "DELETE FROM alias WHERE domain_id = $1 AND local = $2 AND ($3 = '' OR target = $3)" };
 	struct domain domain;
 	struct key key;
 	esp_address parsed;

@@ -48,7 +48,8 @@ static esp_status on_domain_remove(esp_module *self, esp_command_call *call)
 {
 	if (call->argc != 1)
 		return usage(call, "domain remove DOMAIN");
-	return done(call, "domain", call->argv[0], change_domain_remove(self->state, call->arena, call->argv[0], call->err));
+	return done(
+		call, "domain", call->argv[0], change_domain_remove(self->state, call->arena, call->argv[0], call->err));
 }
 
 static esp_status on_catch_all(esp_module *self, esp_command_call *call)
@@ -56,7 +57,8 @@ static esp_status on_catch_all(esp_module *self, esp_command_call *call)
 	if (call->argc < 1 || call->argc > 2)
 		return usage(call, "domain catch-all DOMAIN [ADDRESS]");
 	return done(call, "domain", call->argv[0],
-	            change_domain_catch_all(self->state, call->arena, call->argv[0], call->argc > 1 ? call->argv[1] : (esp_str){ NULL, 0 }, call->err));
+		change_domain_catch_all(
+			self->state, call->arena, call->argv[0], call->argc > 1 ? call->argv[1] : (esp_str){ NULL, 0 }, call->err));
 }
 
 static esp_status on_user_remove(esp_module *self, esp_command_call *call)
@@ -70,7 +72,8 @@ static esp_status enable(esp_module *self, esp_command_call *call, int on)
 {
 	if (call->argc != 1)
 		return usage(call, on ? "user enable ADDRESS" : "user disable ADDRESS");
-	return done(call, "user", call->argv[0], change_account_enable(self->state, call->arena, call->argv[0], on, call->err));
+	return done(
+		call, "user", call->argv[0], change_account_enable(self->state, call->arena, call->argv[0], on, call->err));
 }
 static esp_status on_user_enable(esp_module *self, esp_command_call *call) { return enable(self, call, 1); }
 static esp_status on_user_disable(esp_module *self, esp_command_call *call) { return enable(self, call, 0); }
@@ -79,7 +82,8 @@ static esp_status on_alias_add(esp_module *self, esp_command_call *call)
 {
 	if (call->argc != 2)
 		return usage(call, "alias add ALIAS TARGET");
-	return done(call, "alias", call->argv[0], change_alias(self->state, call->arena, call->argv[0], call->argv[1], 1, call->err));
+	return done(call, "alias", call->argv[0],
+		change_alias(self->state, call->arena, call->argv[0], call->argv[1], 1, call->err));
 }
 
 static esp_status on_alias_remove(esp_module *self, esp_command_call *call)
@@ -94,7 +98,8 @@ static esp_status grant(esp_module *self, esp_command_call *call, int add)
 {
 	if (call->argc != 2)
 		return usage(call, "grant add|remove USER ADDRESS");
-	return done(call, "user", call->argv[0], change_grant(self->state, call->arena, call->argv[0], call->argv[1], add, call->err));
+	return done(call, "user", call->argv[0],
+		change_grant(self->state, call->arena, call->argv[0], call->argv[1], add, call->err));
 }
 static esp_status on_grant_add(esp_module *self, esp_command_call *call) { return grant(self, call, 1); }
 static esp_status on_grant_remove(esp_module *self, esp_command_call *call) { return grant(self, call, 0); }
@@ -142,8 +147,10 @@ static esp_status on_user_list(esp_module *self, esp_command_call *call)
 {
 	static const char *const columns[] = { "user", "name", "enabled", "quota" };
 
-	return list(self, call, "SELECT account.local || '@' || domain.name, account.display_name, account.enabled, account.quota"
-	            " FROM account JOIN domain ON domain.id = account.domain_id ORDER BY domain.name, account.local", columns);
+	return list(self, call,
+		"SELECT account.local || '@' || domain.name, account.display_name, account.enabled, account.quota"
+		" FROM account JOIN domain ON domain.id = account.domain_id ORDER BY domain.name, account.local",
+		columns);
 }
 
 static esp_status on_alias_list(esp_module *self, esp_command_call *call)
@@ -155,16 +162,22 @@ static esp_status on_alias_list(esp_module *self, esp_command_call *call)
 }
 
 #define COMMAND(ident, words_, usage_, help_, run_) \
-	static const esp_command ident = { .size = sizeof(esp_command), .words = words_, .usage = usage_, .help = help_, .run = run_ }
-COMMAND(domain_add, "domain add", "DOMAIN [--alias-of=DOMAIN]", "Serve a domain, or let one stand for another", on_domain_add);
+	static const esp_command ident = { \
+		.size = sizeof(esp_command), .words = words_, .usage = usage_, .help = help_, .run = run_ \
+	}
+COMMAND(domain_add, "domain add", "DOMAIN [--alias-of=DOMAIN]", "Serve a domain, or let one stand for another",
+	on_domain_add);
 COMMAND(domain_list, "domain list", "", "All domains", on_domain_list);
 COMMAND(domain_remove, "domain remove", "DOMAIN", "Stop serving a domain without users", on_domain_remove);
-COMMAND(domain_catch_all, "domain catch-all", "DOMAIN [ADDRESS]", "Who gets mail for names nobody has; without ADDRESS: nobody", on_catch_all);
+COMMAND(domain_catch_all, "domain catch-all", "DOMAIN [ADDRESS]",
+	"Who gets mail for names nobody has; without ADDRESS: nobody", on_catch_all);
 COMMAND(user_list, "user list", "", "All accounts", on_user_list);
-COMMAND(user_remove, "user remove", "ADDRESS", "Remove an account and its passwords; its mail stays in the store", on_user_remove);
+COMMAND(user_remove, "user remove", "ADDRESS", "Remove an account and its passwords; its mail stays in the store",
+	on_user_remove);
 COMMAND(user_enable, "user enable", "ADDRESS", "Switch an account on", on_user_enable);
 COMMAND(user_disable, "user disable", "ADDRESS", "Switch an account off: no login, no delivery", on_user_disable);
-COMMAND(alias_add, "alias add", "ALIAS TARGET", "Deliver mail for ALIAS to TARGET (several targets: several times)", on_alias_add);
+COMMAND(alias_add, "alias add", "ALIAS TARGET", "Deliver mail for ALIAS to TARGET (several targets: several times)",
+	on_alias_add);
 COMMAND(alias_list, "alias list", "", "All aliases", on_alias_list);
 COMMAND(alias_remove, "alias remove", "ALIAS [TARGET]", "Remove an alias, or one target of it", on_alias_remove);
 COMMAND(grant_add, "grant add", "USER ADDRESS", "Let USER send as ADDRESS", on_grant_add);

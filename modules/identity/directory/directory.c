@@ -49,7 +49,8 @@ static esp_status may_send_as(const esp_directory *service, esp_arena *arena, es
 		st = store_key(d, arena, address, &key);
 	if (st == ESP_EPROTO || st == ESP_E2BIG)
 		return ESP_EACCES;
-	return st == ESP_OK ? store_granted(d, arena, id, (esp_str){ key.local.ptr, key.local.len + 1 + key.domain.len }) : st;
+	return st == ESP_OK ? store_granted(d, arena, id, (esp_str){ key.local.ptr, key.local.len + 1 + key.domain.len })
+						: st;
 }
 
 static esp_status is_local(const esp_directory *service, esp_str name)
@@ -134,9 +135,13 @@ static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)
 }
 
 static const esp_cfg_item config[] = {
-	{ .name = "postmaster", .type = ESP_CFG_STRING, .help = "Who gets mail for postmaster of a domain that has no such account (RFC 5321 4.5.1)." },
+	{ .name = "postmaster",
+		.type = ESP_CFG_STRING,
+		.help = "Who gets mail for postmaster of a domain that has no such account (RFC 5321 4.5.1)." },
 	{ .name = "default_domain", .type = ESP_CFG_STRING, .help = "Domain of logins written without one." },
-	{ .name = "subaddress_folders", .type = ESP_CFG_BOOL, .help = "Deliver user+detail into the folder \"detail\" where it exists." },
+	{ .name = "subaddress_folders",
+		.type = ESP_CFG_BOOL,
+		.help = "Deliver user+detail into the folder \"detail\" where it exists." },
 	{ .name = NULL }
 };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };

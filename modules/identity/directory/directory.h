@@ -29,24 +29,31 @@ struct key { esp_str local, domain; };
 /* store.c: reads.  All: [worker, control] may suspend; strings in arena. */
 ESP_CHECKED esp_status store_key(struct directory *d, esp_arena *arena, esp_str address, struct key *ret);
 ESP_CHECKED esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, struct domain *ret);
-ESP_CHECKED esp_status store_account(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, esp_account *ret);
+ESP_CHECKED esp_status store_account(
+	struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, esp_account *ret);
 ESP_CHECKED esp_status store_account_by_id(struct directory *d, esp_arena *arena, esp_id id, esp_account *ret);
-ESP_CHECKED esp_status store_alias(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, const esp_str **ret, uint32_t *ret_n);
+ESP_CHECKED esp_status store_alias(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local,
+	const esp_str **ret, uint32_t *ret_n);
 ESP_CHECKED esp_status store_granted(struct directory *d, esp_arena *arena, esp_id account, esp_str address);
 
 /* resolve.c */
 ESP_CHECKED esp_status resolve(const esp_directory *d, esp_arena *arena, esp_str address, esp_directory_target *ret);
 
 /* change.c: writes, with their events. */
-ESP_CHECKED esp_status change_domain_add(struct directory *d, esp_arena *arena, esp_str name, esp_str alias_of, esp_err *err);
+ESP_CHECKED esp_status change_domain_add(
+	struct directory *d, esp_arena *arena, esp_str name, esp_str alias_of, esp_err *err);
 ESP_CHECKED esp_status change_domain_remove(struct directory *d, esp_arena *arena, esp_str name, esp_err *err);
-ESP_CHECKED esp_status change_domain_catch_all(struct directory *d, esp_arena *arena, esp_str name, esp_str address, esp_err *err);
-ESP_CHECKED esp_status change_account_add(const esp_directory *d, esp_arena *arena, esp_str address, esp_str display_name,
-                                          uint64_t quota, esp_account *ret, esp_err *err);
+ESP_CHECKED esp_status change_domain_catch_all(
+	struct directory *d, esp_arena *arena, esp_str name, esp_str address, esp_err *err);
+ESP_CHECKED esp_status change_account_add(const esp_directory *d, esp_arena *arena, esp_str address,
+	esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
 ESP_CHECKED esp_status change_account_remove(struct directory *d, esp_arena *arena, esp_str address, esp_err *err);
-ESP_CHECKED esp_status change_account_enable(struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err);
-ESP_CHECKED esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err);
-ESP_CHECKED esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, esp_str address, int add, esp_err *err);
+ESP_CHECKED esp_status change_account_enable(
+	struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err);
+ESP_CHECKED esp_status change_alias(
+	struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err);
+ESP_CHECKED esp_status change_grant(
+	struct directory *d, esp_arena *arena, esp_str account, esp_str address, int add, esp_err *err);
 esp_status change_declare_events(struct directory *d);
 
 extern const esp_sql_migrations directory_migrations;

@@ -146,10 +146,18 @@ esp_status resolve(const esp_directory *service, esp_arena *arena, esp_str addre
 	if (st != ESP_OK)
 		return st;
 	*ret = (esp_directory_target){
-		.size = sizeof *ret, .accounts = w.accounts, .naccounts = w.naccounts, .forward = w.forward, .nforward = w.nforward,
-		.folder = w.folder, .subaddress = w.subaddress,
-		.kind = w.nforward ? ESP_DIR_FORWARD : w.naccounts ? ESP_DIR_ACCOUNT : first == ESP_DIR_NOT_LOCAL ? ESP_DIR_NOT_LOCAL :
-		        w.disabled ? ESP_DIR_DISABLED : ESP_DIR_UNKNOWN,
+		.size = sizeof *ret,
+		.accounts = w.accounts,
+		.naccounts = w.naccounts,
+		.forward = w.forward,
+		.nforward = w.nforward,
+		.folder = w.folder,
+		.subaddress = w.subaddress,
+		.kind = w.nforward                   ? ESP_DIR_FORWARD
+				: w.naccounts                ? ESP_DIR_ACCOUNT
+				: first == ESP_DIR_NOT_LOCAL ? ESP_DIR_NOT_LOCAL
+				: w.disabled                 ? ESP_DIR_DISABLED
+											 : ESP_DIR_UNKNOWN,
 	};
 	return ESP_OK;
 }

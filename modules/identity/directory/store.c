@@ -3,7 +3,8 @@
 
 #define ALIAS_TARGETS_MAX 1000
 
-static esp_status get(struct directory *d, esp_arena *arena, const char *stmt, const esp_sql_value *args, uint32_t n, esp_sql_rows *ret)
+static esp_status get(
+	struct directory *d, esp_arena *arena, const char *stmt, const esp_sql_value *args, uint32_t n, esp_sql_rows *ret)
 {
 	const esp_sql *sql = directory_sql(d);
 
@@ -46,7 +47,8 @@ esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, str
 {
 	/* an alias domain answers with the rows of the domain it stands for */
 	static const char stmt[] =
-		"SELECT COALESCE(real.id, named.id), named.enabled * COALESCE(real.enabled, 1), COALESCE(real.name, named.name),"
+		"SELECT COALESCE(real.id, named.id), named.enabled * COALESCE(real.enabled, 1), COALESCE(real.name, "
+		"named.name),"
 		" COALESCE(real.catch_all, named.catch_all)"
 		" FROM domain AS named LEFT JOIN domain AS real ON real.id = named.alias_of WHERE named.name = $1";
 	esp_sql_rows rows;
@@ -70,14 +72,18 @@ static esp_status read_account(const esp_sql_rows *rows, esp_account *ret)
 {
 	if (rows->nrows == 0)
 		return ESP_ENOENT;
-	*ret = (esp_account){ .size = sizeof *ret, .enabled = esp_sql_at(rows, 0, 2)->i != 0, .address = esp_sql_at(rows, 0, 3)->s,
-	                      .display_name = esp_sql_at(rows, 0, 4)->s, .quota = (uint64_t)esp_sql_at(rows, 0, 5)->i };
+	*ret = (esp_account){ .size = sizeof *ret,
+		.enabled = esp_sql_at(rows, 0, 2)->i != 0,
+		.address = esp_sql_at(rows, 0, 3)->s,
+		.display_name = esp_sql_at(rows, 0, 4)->s,
+		.quota = (uint64_t)esp_sql_at(rows, 0, 5)->i };
 	read_id(esp_sql_at(rows, 0, 0), &ret->id);
 	read_id(esp_sql_at(rows, 0, 1), &ret->domain);
 	return ESP_OK;
 }
 
-esp_status store_account(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, esp_account *ret)
+esp_status store_account(
+	struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, esp_account *ret)
 {
 	esp_sql_rows rows;
 	esp_status st = get(d, arena, ACCOUNT_COLUMNS "WHERE account.domain_id = $1 AND account.local = $2",
@@ -89,17 +95,20 @@ esp_status store_account(struct directory *d, esp_arena *arena, const struct dom
 esp_status store_account_by_id(struct directory *d, esp_arena *arena, esp_id id, esp_account *ret)
 {
 	esp_sql_rows rows;
-	esp_status st = get(d, arena, ACCOUNT_COLUMNS "WHERE account.id = $1", (esp_sql_value[]){ ESP_SQL_ID(id) }, 1, &rows);
+	esp_status st =
+		get(d, arena, ACCOUNT_COLUMNS "WHERE account.id = $1", (esp_sql_value[]){ ESP_SQL_ID(id) }, 1, &rows);
 
 	return st == ESP_OK ? read_account(&rows, ret) : st;
 }
 
-esp_status store_alias(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, const esp_str **ret, uint32_t *ret_n)
+esp_status store_alias(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local,
+	const esp_str **ret, uint32_t *ret_n)
 {
 	esp_sql_rows rows;
 	esp_str *targets;
-	esp_status st = get(d, arena, "SELECT target FROM alias WHERE domain_id = $1 AND local = $2 ORDER BY target LIMIT $3",
-	                    (esp_sql_value[]){ ESP_SQL_ID(domain->id), ESP_SQL_T(local), ESP_SQL_I(ALIAS_TARGETS_MAX) }, 3, &rows);
+	esp_status st =
+		get(d, arena, "SELECT target FROM alias WHERE domain_id = $1 AND local = $2 ORDER BY target LIMIT $3",
+			(esp_sql_value[]){ ESP_SQL_ID(domain->id), ESP_SQL_T(local), ESP_SQL_I(ALIAS_TARGETS_MAX) }, 3, &rows);
 
 	if (st != ESP_OK)
 		return st;

@@ -81,13 +81,20 @@ static esp_status append(const esp_eventlog *l, esp_tx *tx, const char *name, es
 	json_close(&j, '}');
 	if (json_end(&j) != ESP_OK)
 		return json_end(&j);
-	return tx->exec(tx, "INSERT INTO event (id, account_id, name, at, body) VALUES ($1, $2, $3, $4, $5)", (esp_sql_value[]){
-		ESP_SQL_ID(id), memcmp(&account, &none, sizeof none) ? ESP_SQL_ID(account) : ESP_SQL_NONE,
-		ESP_SQL_T(((esp_str){ name, strlen(name) })), ESP_SQL_I(log->core.loop->wall(NULL)),
-		ESP_SQL_T(((esp_str){ body.text, body.len })) }, 5, NULL);
+	return tx->exec(tx, "INSERT INTO event (id, account_id, name, at, body) VALUES ($1, $2, $3, $4, $5)",
+		(esp_sql_value[]){ ESP_SQL_ID(id), memcmp(&account, &none, sizeof none) ? ESP_SQL_ID(account) : ESP_SQL_NONE,
+			ESP_SQL_T(((esp_str){ name, strlen(name) })), ESP_SQL_I(log->core.loop->wall(NULL)),
+			ESP_SQL_T(((esp_str){ body.text, body.len })) },
+		5, NULL);
 }
 
-struct append_args { const esp_eventlog *log; const char *name; esp_id account; const esp_field *fields; uint32_t n, field_size; };
+struct append_args {
+	const esp_eventlog *log;
+	const char *name;
+	esp_id account;
+	const esp_field *fields;
+	uint32_t n, field_size;
+};
 
 static esp_status append_tx(esp_tx *tx, void *arg)
 {
@@ -137,19 +144,22 @@ static esp_status number_tx(esp_tx *tx, void *arg)
 {
 	struct number_args *a = arg;
 	esp_sql_rows rows, next;
-	esp_status st = tx->exec(tx, "SELECT COUNT(*) FROM (SELECT id FROM event WHERE position IS NULL LIMIT $1) AS waiting",
-	                         (esp_sql_value[]){ ESP_SQL_I(NUMBER_BATCH) }, 1, &rows);
+	esp_status st =
+		tx->exec(tx, "SELECT COUNT(*) FROM (SELECT id FROM event WHERE position IS NULL LIMIT $1) AS waiting",
+			(esp_sql_value[]){ ESP_SQL_I(NUMBER_BATCH) }, 1, &rows);
 
 	a->numbered = 0;
 	if (st != ESP_OK || esp_sql_at(&rows, 0, 0)->i == 0)
 		return st;
-	st = tx->exec(tx, "UPDATE event_sequencer SET next_position = next_position + $1 WHERE id = 1 RETURNING next_position - $1",
-	              (esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 1, &next);
+	st = tx->exec(tx,
+		"UPDATE event_sequencer SET next_position = next_position + $1 WHERE id = 1 RETURNING next_position - $1",
+		(esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 1, &next);
 	if (st != ESP_OK || next.nrows != 1)
 		return st == ESP_OK ? ESP_ECORRUPT : st;
-	st = tx->exec(tx, "UPDATE event SET position = $1 + waiting.place - 1 FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place"
-	              " FROM event WHERE position IS NULL ORDER BY id LIMIT $2) AS waiting WHERE event.id = waiting.id",
-	              (esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&next, 0, 0)->i), ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 2, NULL);
+	st = tx->exec(tx,
+		"UPDATE event SET position = $1 + waiting.place - 1 FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place"
+		" FROM event WHERE position IS NULL ORDER BY id LIMIT $2) AS waiting WHERE event.id = waiting.id",
+		(esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&next, 0, 0)->i), ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 2, NULL);
 	a->numbered = (uint32_t)esp_sql_at(&rows, 0, 0)->i;
 	return st;
 }
@@ -340,5 +350,5 @@ static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.eventlog/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,
 	.worker_start = on_worker_start, .drain = on_drain };
-ESP_MODULE(.name = "observe_eventlog", .version = "1.0", .summary = "Durable events with the change they report", .license = "MIT",
-           .needs = needs, .provides = provides, .config = config, .ops = &ops);
+ESP_MODULE(.name = "observe_eventlog", .version = "1.0", .summary = "Durable events with the change they report",
+	.license = "MIT", .needs = needs, .provides = provides, .config = config, .ops = &ops);

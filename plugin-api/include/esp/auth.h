@@ -14,7 +14,13 @@ extern "C" {
 #endif
 
 /*! \brief Who authenticated. */
-typedef struct esp_identity { uint32_t size; uint32_t reserved; esp_id account; esp_str login; esp_str mechanism; } esp_identity;
+typedef struct esp_identity {
+	uint32_t size;
+	uint32_t reserved;
+	esp_id account;
+	esp_str login;
+	esp_str mechanism;
+} esp_identity;
 
 typedef struct esp_sasl esp_sasl;   /* one exchange; lives in the arena it was begun with */
 

@@ -45,8 +45,8 @@ struct esp_blob {
 	/*! [worker] ESP_SUSPENDS.  All bytes so far, contiguous, until commit or abort. */
 	ESP_CHECKED esp_status (*content)(esp_blob_writer *w, esp_str *ret);
 	/*! [worker] ESP_SUSPENDS, shielded.  Write `prefix` (headers put in front) and the bytes as blob `id`, make it
-	 *  durable, shared with others that commit at the same time.  May be called again with another id and prefix (another
-	 *  group of recipients).  ESP_EIO, ESP_ENOSPC: nothing is there.  *ret_size: size with prefix. */
+	 *  durable, shared with others that commit at the same time.  May be called again with another id and prefix
+	 * (another group of recipients).  ESP_EIO, ESP_ENOSPC: nothing is there.  *ret_size: size with prefix. */
 	ESP_CHECKED esp_status (*commit)(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t *ret_size);
 	/*! [worker] The writer's end, always; what was committed stays. */
 	void (*close)(esp_blob_writer *w);

@@ -42,18 +42,20 @@ struct esp_directory {
 	esp_service service;
 	/*! [worker] ESP_SUSPENDS.  Who gets mail for this address (domain aliases, aliases, subaddress, catch-all are
 	 *  followed, depth 10).  Strings live in arena.  ESP_EUNAVAIL: cannot say now (451). */
-	ESP_CHECKED esp_status (*resolve)(const esp_directory *d, esp_arena *arena, esp_str address, esp_directory_target *ret);
+	ESP_CHECKED esp_status (*resolve)(const esp_directory *d, esp_arena *arena, esp_str address,
+		esp_directory_target *ret);
 	/*! [worker] ESP_SUSPENDS.  An account by login name (its address; domain case-insensitive). */
 	ESP_CHECKED esp_status (*account)(const esp_directory *d, esp_arena *arena, esp_str login, esp_account *ret);
 	ESP_CHECKED esp_status (*account_by_id)(const esp_directory *d, esp_arena *arena, esp_id id, esp_account *ret);
-	/*! [worker] ESP_SUSPENDS.  May this account send as that address (its own, its aliases, a grant)? ESP_OK or ESP_EACCES. */
+	/*! [worker] ESP_SUSPENDS.  May this account send as that address (its own, its aliases, a grant)? ESP_OK or
+	 *  ESP_EACCES. */
 	ESP_CHECKED esp_status (*may_send_as)(const esp_directory *d, esp_arena *arena, esp_id account, esp_str address);
 	/*! [worker] ESP_SUSPENDS.  Is the domain ours? 1, 0 or negative. */
 	ESP_CHECKED esp_status (*is_local)(const esp_directory *d, esp_str domain);
-	/*! [worker, control] ESP_SUSPENDS.  Make an account in one of our domains.  ESP_EEXIST, ESP_ENOENT (no such domain),
-	 *  ESP_EPROTO (not an address); the reason is in *err. */
-	ESP_CHECKED esp_status (*create_account)(const esp_directory *d, esp_arena *arena, esp_str address, esp_str display_name,
-	                                         uint64_t quota, esp_account *ret, esp_err *err);
+	/*! [worker, control] ESP_SUSPENDS.  Make an account in one of our domains.  ESP_EEXIST, ESP_ENOENT (no such
+	 *  domain), ESP_EPROTO (not an address); the reason is in *err. */
+	ESP_CHECKED esp_status (*create_account)(const esp_directory *d, esp_arena *arena, esp_str address,
+		esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
 };
 
 #ifdef __cplusplus

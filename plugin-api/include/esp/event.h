@@ -42,7 +42,7 @@ typedef struct esp_event_api {
 	uint32_t size;
 	/*! [control, init] Same name declared twice: the same id; a different schema is refused. */
 	ESP_CHECKED esp_status (*declare)(esp_module *self, const char *name, const char *help,
-	                                  const esp_event_field *fields, uint32_t n, uint32_t field_size, esp_event_id *ret);
+		const esp_event_field *fields, uint32_t n, uint32_t field_size, esp_event_id *ret);
 	ESP_CHECKED esp_status (*subscribe)(esp_module *self, const esp_subscription *s);   /* [control, init] */
 	int32_t (*wanted)(esp_event_id id);   /* [any] does anybody listen? */
 	/*! [any] Copies; never blocks, never fails (drops are counted). */

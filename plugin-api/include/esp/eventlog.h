@@ -1,8 +1,8 @@
 /* esp/eventlog.h - "esp.eventlog/1": events that others rely on, durable with the change they report.
  *
  * append() writes the row in the transaction of the change, without a position; one sequencer numbers committed rows
- * densely; cursors read positions only.  After COMMIT call committed() so that the sequencer hears of it, and publish the
- * same fact on the bus (esp/event.h) for log, metrics and whoever need not be sure.
+ * densely; cursors read positions only.  After COMMIT call committed() so that the sequencer hears of it, and publish
+ * the same fact on the bus (esp/event.h) for log, metrics and whoever need not be sure.
  */
 #ifndef ESP_EVENTLOG_H
 #define ESP_EVENTLOG_H

@@ -46,7 +46,8 @@ struct esp_host {
 	ESP_CHECKED esp_status (*contribute)(esp_module *self, const char *point, const void *item);
 	/*! [in a fiber] Calls each() for every contribution of the running fiber's snapshot, in module-list order;
 	 *  during start(), of the snapshot being built.  Stops when each() returns non-zero and returns that. */
-	int32_t (*contributions)(const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg);
+	int32_t (*contributions)(
+		const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg);
 	/*! [any] An arena that lives as long as this generation. */
 	esp_arena *(*arena)(const esp_module *self);
 	/*! [any] Keep this generation from being stopped while an object of it is out of its hands; counted. */

@@ -21,8 +21,22 @@ typedef struct { const char *key; uint32_t type, reserved; int64_t i; esp_str s;
 #ifdef __cplusplus
 }
 /* C++: build fields with these functions */
-static inline esp_field esp_f_str(const char *k, esp_str v) { esp_field f = {}; f.key = k; f.type = ESP_F_STR; f.s = v; return f; }
-static inline esp_field esp_f_int(const char *k, int64_t v) { esp_field f = {}; f.key = k; f.type = ESP_F_INT; f.i = v; return f; }
+static inline esp_field esp_f_str(const char *k, esp_str v)
+{
+	esp_field f = {};
+	f.key = k;
+	f.type = ESP_F_STR;
+	f.s = v;
+	return f;
+}
+static inline esp_field esp_f_int(const char *k, int64_t v)
+{
+	esp_field f = {};
+	f.key = k;
+	f.type = ESP_F_INT;
+	f.i = v;
+	return f;
+}
 extern "C" {
 #else
 #define ESP_FSTR(k, v)  ((esp_field){ .key = (k), .type = ESP_F_STR, .s = (v) })
@@ -37,11 +51,13 @@ typedef struct esp_log_api {
 	/*! [any] Is this level written at all? */
 	int32_t (*enabled)(const esp_module *self, int32_t level);
 	/*! [any] `text` is a constant phrase; what varies goes into the fields.  `field_size` = sizeof(esp_field). */
-	void (*write)(const esp_module *self, int32_t level, const char *text, const esp_field *fields, uint32_t n, uint32_t field_size);
+	void (*write)(const esp_module *self, int32_t level, const char *text, const esp_field *fields, uint32_t n,
+		uint32_t field_size);
 } esp_log_api;
 
 #ifndef __cplusplus
-/*! \brief esp_log(api, self, ESP_LOG_INFO, "greeted", ESP_FSTR("peer", ip), ESP_FINT("port", 25)); at least one field */
+/*! \brief esp_log(api, self, ESP_LOG_INFO, "greeted", ESP_FSTR("peer", ip), ESP_FINT("port", 25)); at least one
+ *  field */
 #define esp_log(api, self, level, text, ...) do { \
 	if ((api)->enabled((self), (level))) { \
 		const esp_field esp_log_fields_[] = { { .key = 0 }, __VA_ARGS__ }; \

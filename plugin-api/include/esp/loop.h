@@ -42,7 +42,8 @@ typedef struct esp_loop_api {
 	/*! [any] Run fn(arg) on that worker's loop, in order of posting per sender.  ESP_EBUSY: its queue is full. */
 	ESP_CHECKED esp_status (*post)(esp_module *self, esp_worker *w, void (*fn)(void *arg), void *arg);
 	/*! [any] The same, in a new fiber. */
-	ESP_CHECKED esp_status (*post_fiber)(esp_module *self, esp_worker *w, const char *name, void (*fn)(void *arg), void *arg);
+	ESP_CHECKED esp_status (*post_fiber)(
+		esp_module *self, esp_worker *w, const char *name, void (*fn)(void *arg), void *arg);
 } esp_loop_api;
 
 #ifdef __cplusplus

@@ -113,7 +113,13 @@ typedef struct esp_store_args {
 } esp_store_args;
 
 /*! \brief UIDs of a COPY or MOVE: source[i] became first_uid + position in order. */
-typedef struct esp_copy_result { uint32_t size; uint32_t uidvalidity; uint32_t n, reserved; const uint32_t *from, *to; uint64_t modseq; } esp_copy_result;
+typedef struct esp_copy_result {
+	uint32_t size;
+	uint32_t uidvalidity;
+	uint32_t n, reserved;
+	const uint32_t *from, *to;
+	uint64_t modseq;
+} esp_copy_result;
 
 /*! \brief SEARCH program: flat tree, node 0 is the root; children by index.  Text is UTF-8. */
 enum {
@@ -147,49 +153,60 @@ struct esp_mailstore {
 
 	/* Mailboxes.  All: [worker] ESP_SUSPENDS. */
 	/*! Creates the account's row and default mailboxes at first use. */
-	ESP_CHECKED esp_status (*list)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_mailbox **ret, uint32_t *ret_n);
-	ESP_CHECKED esp_status (*find)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_str name, esp_mailbox *ret);
-	ESP_CHECKED esp_status (*create)(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use, esp_err *err);
+	ESP_CHECKED esp_status (*list)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor,
+		const esp_mailbox **ret, uint32_t *ret_n);
+	ESP_CHECKED esp_status (*find)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_str name,
+		esp_mailbox *ret);
+	ESP_CHECKED esp_status (*create)(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use,
+		esp_err *err);
 	ESP_CHECKED esp_status (*remove)(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_err *err);
-	ESP_CHECKED esp_status (*rename)(const esp_mailstore *s, const esp_actor *actor, esp_str from, esp_str to, esp_err *err);
+	ESP_CHECKED esp_status (*rename)(const esp_mailstore *s, const esp_actor *actor, esp_str from, esp_str to,
+		esp_err *err);
 	ESP_CHECKED esp_status (*subscribe)(const esp_mailstore *s, const esp_actor *actor, esp_str name, int32_t on);
 
 	/* Views.  [worker] ESP_SUSPENDS. */
 	/*! The newest version, at least as new as the database at the call (one modseq read).  *ret is a new reference. */
-	ESP_CHECKED esp_status (*sync)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_view **ret);
+	ESP_CHECKED esp_status (*sync)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox,
+		const esp_view **ret);
 	/*! At least `modseq` (what a change of ours committed), without a read when the node has it. */
-	ESP_CHECKED esp_status (*sync_to)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint64_t modseq, const esp_view **ret);
+	ESP_CHECKED esp_status (*sync_to)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint64_t modseq,
+		const esp_view **ret);
 	/*! SELECT claims \Recent: returns the first UID that was recent before; later sessions do not get them. */
-	ESP_CHECKED esp_status (*claim_recent)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint32_t *ret_first);
+	ESP_CHECKED esp_status (*claim_recent)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox,
+		uint32_t *ret_first);
 
 	/* Messages.  [worker] ESP_SUSPENDS. */
 	/*! Rows of these UIDs, ascending, at most 500 a call: *ret_next is the UID to go on with (0: done). */
 	ESP_CHECKED esp_status (*fetch)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox,
-	                                esp_uid_set uids, uint32_t what, const esp_message_row **ret, uint32_t *ret_n, uint32_t *ret_next);
+		esp_uid_set uids, uint32_t what, const esp_message_row **ret, uint32_t *ret_n, uint32_t *ret_next);
 	/*! Parse the content once (ENVELOPE, BODYSTRUCTURE, preview) into arena memory, before the transaction. */
 	ESP_CHECKED esp_status (*prepare)(const esp_mailstore *s, esp_arena *a, esp_append *m);
-	ESP_CHECKED esp_status (*append)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m, uint32_t n,
-	                                 uint32_t *ret_first_uid, uint32_t *ret_uidvalidity, uint64_t *ret_modseq, esp_err *err);
+	ESP_CHECKED esp_status (*append)(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox,
+		const esp_append *m, uint32_t n, uint32_t *ret_first_uid, uint32_t *ret_uidvalidity, uint64_t *ret_modseq,
+		esp_err *err);
 	/*! *ret_failed: UIDs that UNCHANGEDSINCE kept from changing. */
-	ESP_CHECKED esp_status (*store)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids,
-	                                const esp_store_args *args, uint64_t *ret_modseq, esp_uid_set *ret_failed);
-	ESP_CHECKED esp_status (*copy)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from, esp_uid_set uids,
-	                               esp_id to, int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err);
+	ESP_CHECKED esp_status (*store)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox,
+		esp_uid_set uids, const esp_store_args *args, uint64_t *ret_modseq, esp_uid_set *ret_failed);
+	ESP_CHECKED esp_status (*copy)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from,
+		esp_uid_set uids, esp_id to, int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err);
 	/*! Remove those of `uids` (n 0: all) that are \Deleted. */
-	ESP_CHECKED esp_status (*expunge)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids, uint64_t *ret_modseq);
+	ESP_CHECKED esp_status (*expunge)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox,
+		esp_uid_set uids, uint64_t *ret_modseq);
 	/*! UIDs that match, ascending. */
 	ESP_CHECKED esp_status (*search)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
 	                                 const esp_search_node *nodes, uint32_t n, const uint32_t **ret, uint32_t *ret_n);
 	/*! The account's limit in bytes, 0 none; the directory tells it when an account is made or changed. */
 	ESP_CHECKED esp_status (*set_quota)(const esp_mailstore *s, esp_id account, uint64_t limit);
-	ESP_CHECKED esp_status (*quota)(const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages);
+	ESP_CHECKED esp_status (*quota)(const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit,
+		uint32_t *ret_messages);
 
 	/* Delivery, for delivery/accept. */
 	/*! [worker] ESP_SUSPENDS.  Find (or make) the mailbox of that name before the transaction; falls back to INBOX. */
 	ESP_CHECKED esp_status (*target)(const esp_mailstore *s, esp_id account, esp_str folder, esp_id *ret_mailbox);
-	/*! [in transact's fn] UID, modseq, quota, rows, change log.  Keys of the transaction must name account and mailbox. */
-	ESP_CHECKED esp_status (*deliver)(const esp_mailstore *s, esp_tx *tx, esp_id account, esp_id mailbox, const esp_append *m,
-	                                  uint32_t *ret_uid, uint64_t *ret_modseq);
+	/*! [in transact's fn] UID, modseq, quota, rows, change log.  Keys of the transaction must name account and
+	 *  mailbox. */
+	ESP_CHECKED esp_status (*deliver)(const esp_mailstore *s, esp_tx *tx, esp_id account, esp_id mailbox,
+		const esp_append *m, uint32_t *ret_uid, uint64_t *ret_modseq);
 	/*! [any] It was committed: publish a new view soon and wake who watches. */
 	void (*delivered)(const esp_mailstore *s, esp_id mailbox, uint64_t modseq);
 };

@@ -14,7 +14,8 @@ typedef struct { uint32_t scope, index; } esp_slot;
 typedef struct esp_slot_api {
 	uint32_t size;
 	/*! [control, init] Reserve `bytes` on every object of that scope; dtor (may be NULL) runs when it ends. */
-	ESP_CHECKED esp_status (*reserve)(esp_module *self, uint32_t scope, size_t bytes, void (*dtor)(void *data), esp_slot *ret);
+	ESP_CHECKED esp_status (*reserve)(
+		esp_module *self, uint32_t scope, size_t bytes, void (*dtor)(void *data), esp_slot *ret);
 	/*! [worker] NULL until make() was called for this object. */
 	void *(*get)(const void *object, esp_slot s);
 	/*! [worker] Zeroed at first use; keeps the generation alive until the object ends.  NULL: no memory. */

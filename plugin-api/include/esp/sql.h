@@ -2,8 +2,8 @@
  *
  * Portable means: SQLite 3.40 and PostgreSQL 14 alike.  Parameters are $1, $2 ...; types INTEGER (64 bit) as BIGINT,
  * TEXT (UTF-8), BLOB as BYTEA by the names in the migration text: write BIGINT, TEXT, BLOB and the provider maps them.
- * No triggers, sequences, advisory locks, LISTEN/NOTIFY; INSERT ... ON CONFLICT and RETURNING are fine.  Statement texts
- * are constants: providers prepare each once.
+ * No triggers, sequences, advisory locks, LISTEN/NOTIFY; INSERT ... ON CONFLICT and RETURNING are fine.  Statement
+ * texts are constants: providers prepare each once.
  */
 #ifndef ESP_SQL_H
 #define ESP_SQL_H
@@ -43,7 +43,8 @@ typedef struct esp_tx esp_tx;
 struct esp_tx {
 	/*! ret may be NULL.  Rows live until the function returns.  ESP_EEXIST: unique violation; ESP_ECONFLICT: retry
 	 *  (return it).  After a failure other than ESP_EEXIST return that status. */
-	ESP_CHECKED esp_status (*exec)(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
+	ESP_CHECKED esp_status (*exec)(
+		esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
 	esp_arena *arena;             /* dies when the function returned */
 };
 
@@ -78,9 +79,9 @@ struct esp_sql {
 	 *  ESP_EUNAVAIL: nothing was committed, try later. */
 	ESP_CHECKED esp_status (*transact)(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
 	                                   esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
-	/*! [control, start()] ESP_SUSPENDS.  Bring the tables of every "esp.sql.migrations/1" of the snapshot being built up
-	 *  to date; nothing to do is cheap.  A module with tables calls it first in its start().  ESP_ECONFIG: the database is
-	 *  newer than this program, or migrating by itself is switched off. */
+	/*! [control, start()] ESP_SUSPENDS.  Bring the tables of every "esp.sql.migrations/1" of the snapshot being built
+	 * up to date; nothing to do is cheap.  A module with tables calls it first in its start().  ESP_ECONFIG: the
+	 * database is newer than this program, or migrating by itself is switched off. */
 	ESP_CHECKED esp_status (*migrate)(const esp_sql *sql, esp_err *err);
 };
 

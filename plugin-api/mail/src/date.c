@@ -2,12 +2,15 @@
 #include "lex.h"
 #include <esp/mail/date.h>
 
-static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov",
+	"Dec" };
 static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
 static const struct { const char *name; int32_t minutes; } zones[] = {
-	{ "UT", 0 }, { "UTC", 0 }, { "GMT", 0 }, { "Z", 0 }, { "EST", -300 }, { "EDT", -240 }, { "CST", -360 }, { "CDT", -300 },
+	{ "UT", 0 }, { "UTC", 0 }, { "GMT", 0 }, { "Z", 0 }, { "EST", -300 }, { "EDT", -240 }, { "CST", -360 },
+	{ "CDT", -300 },
 	{ "MST", -420 }, { "MDT", -360 }, { "PST", -480 }, { "PDT", -420 }, { "CET", 60 }, { "CEST", 120 }, { "MET", 60 },
-	{ "MEST", 120 }, { "EET", 120 }, { "EEST", 180 }, { "WET", 0 }, { "WEST", 60 }, { "BST", 60 }, { "MSK", 180 }, { "JST", 540 },
+	{ "MEST", 120 }, { "EET", 120 }, { "EEST", 180 }, { "WET", 0 }, { "WEST", 60 }, { "BST", 60 }, { "MSK", 180 },
+	{ "JST", 540 },
 	{ "HST", -600 }, { "AKST", -540 }, { "AKDT", -480 },
 };
 
@@ -30,7 +33,8 @@ static int32_t month_days(int32_t y, int32_t m)
 	return m == 2 && ((y % 4 == 0 && y % 100) || y % 400 == 0) ? 29 : len[m - 1];
 }
 
-bool esp_civil_to_time(int32_t year, int32_t month, int32_t day, int32_t hour, int32_t minute, int32_t second, esp_time *ret)
+bool esp_civil_to_time(
+	int32_t year, int32_t month, int32_t day, int32_t hour, int32_t minute, int32_t second, esp_time *ret)
 {
 	if (year < 1900 || year > 9999 || month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour < 0 ||
 	    hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
@@ -175,7 +179,8 @@ static bool take_number(esp_cursor *c, struct found *f)
 		return false;
 	digits = (size_t)(c->p - from);
 	b = esp_cursor_peek(c);
-	if (!f->has_time && digits <= 2 && (b == ':' || (b == '.' && f->year && esp_ascii_isdigit(esp_cursor_peek_at(c, 1)))))
+	if (!f->has_time && digits <= 2 &&
+		(b == ':' || (b == '.' && f->year && esp_ascii_isdigit(esp_cursor_peek_at(c, 1)))))
 		return take_time(c, n, f);
 	if (digits == 4 && b == '-' && !f->month && esp_ascii_isdigit(esp_cursor_peek_at(c, 1)))
 		return take_iso(c, n, f);
@@ -239,8 +244,8 @@ esp_status esp_date_write(esp_time t, int32_t zone, esp_buf *out)
 	if (!in_range(t, zone))
 		return ESP_EINVAL;
 	c = esp_civil_of(t + zone * 60);
-	esp_buf_addf(out, "%s, %02d %s %04d %02d:%02d:%02d ", days[c.weekday], c.day, months[c.month - 1], c.year, c.hour, c.minute,
-		     c.second);
+	esp_buf_addf(out, "%s, %02d %s %04d %02d:%02d:%02d ", days[c.weekday], c.day, months[c.month - 1], c.year, c.hour,
+		c.minute, c.second);
 	add_zone(zone, out);
 	return out->err;
 }

@@ -93,13 +93,17 @@ static bool take_partial(esp_imap_reader *r, esp_imap_item *item)
 static bool take_item(esp_imap_reader *r, esp_imap_item *item)
 {
 	static const struct { const char *name; uint32_t kind, peek, section; } known[] = {
-		{ "ENVELOPE", ESP_ITEM_ENVELOPE, 1, 0 }, { "FLAGS", ESP_ITEM_FLAGS, 1, 0 }, { "INTERNALDATE", ESP_ITEM_INTERNALDATE, 1, 0 },
+		{ "ENVELOPE", ESP_ITEM_ENVELOPE, 1, 0 }, { "FLAGS", ESP_ITEM_FLAGS, 1, 0 },
+		{ "INTERNALDATE", ESP_ITEM_INTERNALDATE, 1, 0 },
 		{ "RFC822", ESP_ITEM_RFC822, 0, 0 }, { "RFC822.HEADER", ESP_ITEM_RFC822_HEADER, 1, 0 },
 		{ "RFC822.SIZE", ESP_ITEM_RFC822_SIZE, 1, 0 }, { "RFC822.TEXT", ESP_ITEM_RFC822_TEXT, 0, 0 },
-		{ "BODY", ESP_ITEM_BODY, 1, 0 }, { "BODYSTRUCTURE", ESP_ITEM_BODYSTRUCTURE, 1, 0 }, { "UID", ESP_ITEM_UID, 1, 0 },
-		{ "MODSEQ", ESP_ITEM_MODSEQ, 1, 0 }, { "PREVIEW", ESP_ITEM_PREVIEW, 1, 0 }, { "EMAILID", ESP_ITEM_EMAILID, 1, 0 },
+		{ "BODY", ESP_ITEM_BODY, 1, 0 }, { "BODYSTRUCTURE", ESP_ITEM_BODYSTRUCTURE, 1, 0 },
+		{ "UID", ESP_ITEM_UID, 1, 0 },
+		{ "MODSEQ", ESP_ITEM_MODSEQ, 1, 0 }, { "PREVIEW", ESP_ITEM_PREVIEW, 1, 0 },
+		{ "EMAILID", ESP_ITEM_EMAILID, 1, 0 },
 		{ "THREADID", ESP_ITEM_THREADID, 1, 0 }, { "SAVEDATE", ESP_ITEM_SAVEDATE, 1, 0 },
-		{ "BODY", ESP_ITEM_BODY_SECTION, 0, 1 }, { "BODY.PEEK", ESP_ITEM_BODY_SECTION, 1, 1 }, { "BINARY", ESP_ITEM_BINARY, 0, 1 },
+		{ "BODY", ESP_ITEM_BODY_SECTION, 0, 1 }, { "BODY.PEEK", ESP_ITEM_BODY_SECTION, 1, 1 },
+		{ "BINARY", ESP_ITEM_BINARY, 0, 1 },
 		{ "BINARY.PEEK", ESP_ITEM_BINARY, 1, 1 }, { "BINARY.SIZE", ESP_ITEM_BINARY_SIZE, 1, 1 },
 	};
 	esp_str name = take_word(r);
@@ -126,7 +130,8 @@ static bool take_item(esp_imap_reader *r, esp_imap_item *item)
 /* ALL, FAST, FULL (RFC 3501 6.4.5). */
 static bool take_macro(esp_imap_reader *r, esp_imap_item *items, uint32_t max, uint32_t *ret_n)
 {
-	static const uint32_t kinds[] = { ESP_ITEM_FLAGS, ESP_ITEM_INTERNALDATE, ESP_ITEM_RFC822_SIZE, ESP_ITEM_ENVELOPE, ESP_ITEM_BODY };
+	static const uint32_t kinds[] = { ESP_ITEM_FLAGS, ESP_ITEM_INTERNALDATE, ESP_ITEM_RFC822_SIZE, ESP_ITEM_ENVELOPE,
+		ESP_ITEM_BODY };
 	esp_imap_reader ahead = *r;
 	esp_str name = take_word(&ahead);
 	uint32_t n = esp_str_is(name, "FAST") ? 3 : esp_str_is(name, "ALL") ? 4 : esp_str_is(name, "FULL") ? 5 : 0, i;

@@ -77,7 +77,10 @@ bool esp_imap_read_char(esp_imap_reader *r, char want)
 {
 	if (esp_imap_maybe_char(r, want))
 		return true;
-	return esp_imap_fail(r, want == ' ' ? "Missing argument" : want == '(' ? "Missing (" : want == ')' ? "Missing )" : "Syntax error");
+	return esp_imap_fail(r, want == ' '   ? "Missing argument"
+							: want == '(' ? "Missing ("
+							: want == ')' ? "Missing )"
+										  : "Syntax error");
 }
 
 bool esp_imap_read_sp(esp_imap_reader *r)

@@ -69,8 +69,8 @@ static void add_addresses(esp_buf *out, esp_str value, esp_buf *scratch)
 static void envelope(esp_buf *out, esp_str header, esp_buf *scratch)
 {
 	enum { DATE, SUBJECT, FROM, SENDER, REPLY_TO, TO, CC, BCC, IN_REPLY_TO, MESSAGE_ID, N };
-	static const char *const names[N] = { "date", "subject", "from", "sender", "reply-to", "to", "cc", "bcc", "in-reply-to",
-					      "message-id" };
+	static const char *const names[N] = { "date", "subject", "from", "sender", "reply-to", "to", "cc", "bcc",
+		"in-reply-to", "message-id" };
 	esp_str v[N] = { { NULL, 0 } };
 	esp_header h = esp_header_of(header);
 	esp_header_field f;
@@ -237,8 +237,9 @@ static void end_single(esp_buf *out, const esp_mime_part *part, bool extended, e
 static void end_multipart(esp_buf *out, const esp_mime_part *part, bool extended, esp_buf *scratch)
 {
 	if (!part->child) /* the grammar wants at least one body */
-		esp_buf_add_z(out, extended ? "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"
-					    : "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0)");
+		esp_buf_add_z(out, extended
+							   ? "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"
+							   : "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0)");
 	esp_buf_add_char(out, ' ');
 	esp_imap_add_string(out, part->subtype);
 	if (extended) {

@@ -85,7 +85,8 @@ static void read_header(esp_mime_part *part)
 	esp_header h = esp_header_of(part->header);
 	esp_header_field f;
 	const struct { const char *name; esp_str *value; } want[] = {
-		{ "type", &part->content_type }, { "transfer-encoding", &part->encoding }, { "disposition", &part->disposition },
+		{ "type", &part->content_type }, { "transfer-encoding", &part->encoding },
+		{ "disposition", &part->disposition },
 		{ "id", &part->id }, { "description", &part->description }, { "language", &part->language },
 		{ "location", &part->location }, { "md5", &part->md5 },
 	};
@@ -202,7 +203,8 @@ static esp_status begin_part(struct parser *p, uint32_t parent, uint32_t number,
 	return st;
 }
 
-/* Ends the bodies from the running leaf up to (not including) `upto`, at byte `end`, before which there are `lf` line ends. */
+/* Ends the bodies from the running leaf up to (not including) `upto`, at byte `end`, before which there are `lf`
+ * line ends. */
 static void close_parts(struct parser *p, uint32_t upto, size_t end, uint32_t lf)
 {
 	uint32_t i;

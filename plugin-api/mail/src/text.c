@@ -67,12 +67,36 @@ static void put(esp_text *t, uint32_t ch)
 /* What an entity's name means, or 0. */
 static uint32_t entity(const char *name, size_t n)
 {
-	static const struct { const char *name; uint32_t ch; } known[] = {
-		{ "amp", '&' }, { "lt", '<' }, { "gt", '>' }, { "quot", '"' }, { "apos", '\'' }, { "nbsp", 0xa0 }, { "auml", 0xe4 },
-		{ "ouml", 0xf6 }, { "uuml", 0xfc }, { "Auml", 0xc4 }, { "Ouml", 0xd6 }, { "Uuml", 0xdc }, { "szlig", 0xdf },
-		{ "eacute", 0xe9 }, { "egrave", 0xe8 }, { "agrave", 0xe0 }, { "ccedil", 0xe7 }, { "copy", 0xa9 }, { "reg", 0xae },
-		{ "euro", 0x20ac }, { "ndash", 0x2013 }, { "mdash", 0x2014 }, { "hellip", 0x2026 }, { "rsquo", 0x2019 },
-		{ "lsquo", 0x2018 }, { "rdquo", 0x201d }, { "ldquo", 0x201c }, { "zwnj", 0x200c },
+	static const struct { const char *name; uint32_t ch;
+	} known[] = {
+		{ "amp", '&' },
+		{ "lt", '<' },
+		{ "gt", '>' },
+		{ "quot", '"' },
+		{ "apos", '\'' },
+		{ "nbsp", 0xa0 },
+		{ "auml", 0xe4 },
+		{ "ouml", 0xf6 },
+		{ "uuml", 0xfc },
+		{ "Auml", 0xc4 },
+		{ "Ouml", 0xd6 },
+		{ "Uuml", 0xdc },
+		{ "szlig", 0xdf },
+		{ "eacute", 0xe9 },
+		{ "egrave", 0xe8 },
+		{ "agrave", 0xe0 },
+		{ "ccedil", 0xe7 },
+		{ "copy", 0xa9 },
+		{ "reg", 0xae },
+		{ "euro", 0x20ac },
+		{ "ndash", 0x2013 },
+		{ "mdash", 0x2014 },
+		{ "hellip", 0x2026 },
+		{ "rsquo", 0x2019 },
+		{ "lsquo", 0x2018 },
+		{ "rdquo", 0x201d },
+		{ "ldquo", 0x201c },
+		{ "zwnj", 0x200c },
 	};
 	uint32_t ch = 0;
 	size_t i;
@@ -155,7 +179,8 @@ static void html(esp_text *t, uint32_t ch)
 			t->nname = ch == '-';
 			return;
 		}
-		if (ch < 128 && (esp_ascii_isalnum((int)ch) || ch == '/' || ch == '!' || ch == '-') && t->nname < sizeof(t->name)) {
+		if (ch < 128 && (esp_ascii_isalnum((int)ch) || ch == '/' || ch == '!' || ch == '-') &&
+			t->nname < sizeof(t->name)) {
 			t->name[t->nname++] = (char)ch;
 			return;
 		}

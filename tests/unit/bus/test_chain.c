@@ -61,7 +61,8 @@ static esp_verdict on_hook(esp_module *self, const void *args, esp_answer *a)
 }
 
 /* The next instance of the module list, 'a', 'b' ..., with one hook at `p`. */
-static struct script *hook(esp_point p, int32_t priority, uint32_t group, uint32_t flags, esp_verdict on_fail, esp_nsec timeout)
+static struct script *hook(
+	esp_point p, int32_t priority, uint32_t group, uint32_t flags, esp_verdict on_fail, esp_nsec timeout)
 {
 	static const char *const names[FAKES] = { "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l" };
 	uint32_t i = nmembers++;
@@ -70,7 +71,8 @@ static struct script *hook(esp_point p, int32_t priority, uint32_t group, uint32
 
 	fake_init(&fakes[i], names[i]);
 	fakes[i].extra = &scripts[i];
-	members[i] = (struct chain_member){ .module = fake_pub(&fakes[i]), .instance = names[i], .overrides = overrides[i] };
+	members[i] =
+		(struct chain_member){ .module = fake_pub(&fakes[i]), .instance = names[i], .overrides = overrides[i] };
 	cr_assert_eq(hooks_add(fake_pub(&fakes[i]), &h), ESP_OK);
 	return &scripts[i];
 }
@@ -102,7 +104,8 @@ static void clear(void)
 	order[0] = '\0';
 }
 
-/* Run the chain of a point in the calling fiber; its strings live until the arena, which is leaked to the test's end. */
+/* Run the chain of a point in the calling fiber; its strings live until the arena, which is leaked to the test's
+ * end. */
 static esp_arena *arena;
 static esp_outcome run(esp_point p)
 {
@@ -270,10 +273,21 @@ CHAIN_TEST(chain, checks_the_verdict_mask_of_every_point)
 {
 	static const char *const letters = "CAQDFR";
 	static const char *const allowed[ESP_AT_COUNT] = {
-		[ESP_AT_CONNECT] = "AFR", [ESP_AT_TLS] = "FR", [ESP_AT_HELO] = "AFR", [ESP_AT_AUTH] = "AFR", [ESP_AT_MAIL] = "AQFR",
-		[ESP_AT_RCPT] = "AQDFR", [ESP_AT_DATA] = "AFR", [ESP_AT_HEADERS] = "AQDFR", [ESP_AT_MESSAGE] = "AQDFR",
-		[ESP_AT_ROUTE] = "AFR", [ESP_AT_ATTEMPT] = "FR", [ESP_AT_DELIVER] = "AQDFR", [ESP_AT_BOUNCE] = "DFR",
-		[ESP_AT_IMAP_COMMAND] = "FR", [ESP_AT_HTTP_REQUEST] = "FR",
+		[ESP_AT_CONNECT] = "AFR",
+		[ESP_AT_TLS] = "FR",
+		[ESP_AT_HELO] = "AFR",
+		[ESP_AT_AUTH] = "AFR",
+		[ESP_AT_MAIL] = "AQFR",
+		[ESP_AT_RCPT] = "AQDFR",
+		[ESP_AT_DATA] = "AFR",
+		[ESP_AT_HEADERS] = "AQDFR",
+		[ESP_AT_MESSAGE] = "AQDFR",
+		[ESP_AT_ROUTE] = "AFR",
+		[ESP_AT_ATTEMPT] = "FR",
+		[ESP_AT_DELIVER] = "AQDFR",
+		[ESP_AT_BOUNCE] = "DFR",
+		[ESP_AT_IMAP_COMMAND] = "FR",
+		[ESP_AT_HTTP_REQUEST] = "FR",
 	};
 
 	for (esp_point p = 1; p < ESP_AT_COUNT; p++) {
@@ -286,7 +300,8 @@ CHAIN_TEST(chain, checks_the_verdict_mask_of_every_point)
 
 			s->say = v;
 			o = run(p);
-			cr_expect_eq(o.verdict, ok ? v : (esp_verdict)ESP_VERDICT_DEFER, "point %u verdict %u gave %u", p, v, o.verdict);
+			cr_expect_eq(
+				o.verdict, ok ? v : (esp_verdict)ESP_VERDICT_DEFER, "point %u verdict %u gave %u", p, v, o.verdict);
 			if (!ok && v != ESP_VERDICT_FAIL)
 				expect_str(o.answer.reason, "its verdict is not allowed at this point");
 		}
@@ -358,7 +373,8 @@ CHAIN_TEST(chain, a_module_left_out_after_crashes_answers_by_policy)
 
 CHAIN_TEST(chain, a_header_that_would_break_the_message_is_a_failure)
 {
-	static const char *const bad[] = { "X-A: b\r\nEvil: c", "X-A: b\n c", "no colon", ": empty", "X A: b", "X-A: b\r", "" };
+	static const char *const bad[] = { "X-A: b\r\nEvil: c", "X-A: b\n c", "no colon", ": empty", "X A: b", "X-A: b\r",
+		"" };
 	static const char *const good[] = { "X-A: b", "X-A:", "X-A: b\r\n c\r\n\td" };
 	struct script *s = simple(500, 0);
 	esp_outcome o;
@@ -527,8 +543,9 @@ CHAIN_TEST(chain, answers_of_a_group_are_copied_as_each_hook_returns)
 
 CHAIN_TEST(chain, a_rejection_stops_the_others_of_its_group_but_not_those_that_must_run)
 {
-	struct script *slow = hook(ESP_AT_MESSAGE, 100, 1, 0, 0, 0), *must = hook(ESP_AT_MESSAGE, 200, 1, ESP_HOOK_MUST_RUN, 0, 0),
-	              *no = hook(ESP_AT_MESSAGE, 300, 1, 0, 0, 0);
+	struct script *slow = hook(ESP_AT_MESSAGE, 100, 1, 0, 0, 0),
+				  *must = hook(ESP_AT_MESSAGE, 200, 1, ESP_HOOK_MUST_RUN, 0, 0),
+				  *no = hook(ESP_AT_MESSAGE, 300, 1, 0, 0, 0);
 	esp_nsec start = clock_monotonic();
 	esp_outcome o;
 

@@ -208,7 +208,8 @@ Test(event, refuses_names_fields_and_patterns_that_are_malformed)
 {
 	static const char *const bad[] = { "", "Message", "a..b", ".a", "a.", "a b", "*", "a.*", "1a", NULL };
 	static const char *const bad_patterns[] = { "", "a*", "*.a", "a.*.b", "a.", "**", NULL };
-	static const esp_event_field twice[] = { { .key = "a", .type = 1 }, { .key = "a", .type = 1 } }, type[] = { { .key = "a", .type = 9 } };
+	static const esp_event_field twice[] = { { .key = "a", .type = 1 }, { .key = "a", .type = 1 } },
+								 type[] = { { .key = "a", .type = 9 } };
 	esp_event_id id;
 	static struct seen s;
 
@@ -262,7 +263,8 @@ EVENT_TEST(event, copies_fields_and_leaves_out_what_was_not_declared)
 	static struct seen s;
 	static char big[100000];
 	char from[] = "a@b";
-	esp_field f[] = { ESP_FSTR("from", ((esp_str){ from, 3 })), ESP_FINT("surprise", 1), ESP_FSTR("size", ESP_STR("x")) };
+	esp_field f[] = { ESP_FSTR("from", ((esp_str){ from, 3 })), ESP_FINT("surprise", 1),
+		ESP_FSTR("size", ESP_STR("x")) };
 
 	seen_init(&s, "audit");
 	cr_assert_eq(subscribe(&s, "*", 0, 0), ESP_OK);
@@ -304,7 +306,8 @@ EVENT_TEST(event, all_workers_publish_and_nothing_is_lost)
 	cr_assert_eq(subscribe(&s, "message.*", 0, 0), ESP_OK);
 	activate(&s);
 	for (uint32_t i = 0; i < 2; i++)
-		cr_assert_eq(worker_post_fiber(loop_worker(i), NULL, "publisher", on_publish_many, (void *)(uintptr_t)id.v), ESP_OK);
+		cr_assert_eq(
+			worker_post_fiber(loop_worker(i), NULL, "publisher", on_publish_many, (void *)(uintptr_t)id.v), ESP_OK);
 	cr_assert(wait_events(&s, 2 * PER_WORKER));
 	stop_bus();
 	cr_expect_eq(s.sum, 2 * (int64_t)PER_WORKER * (PER_WORKER + 1) / 2);
@@ -320,7 +323,8 @@ EVENT_TEST(event, order_of_one_publisher_is_kept)
 	start_bus();
 	cr_assert_eq(subscribe(&s, "*", 0, 0), ESP_OK);
 	activate(&s);
-	cr_assert_eq(worker_post_fiber(loop_worker(0), NULL, "publisher", on_publish_many, (void *)(uintptr_t)id.v), ESP_OK);
+	cr_assert_eq(
+		worker_post_fiber(loop_worker(0), NULL, "publisher", on_publish_many, (void *)(uintptr_t)id.v), ESP_OK);
 	cr_assert(wait_events(&s, PER_WORKER));
 	stop_bus();
 	cr_expect(s.ordered);
@@ -398,7 +402,8 @@ EVENT_TEST(event, a_reload_gives_each_fact_to_one_generation)
 	start_bus();
 	cr_assert_eq(subscribe(&old, "*", 0, 0), ESP_OK);
 	activate(&old);
-	cr_assert_eq(worker_post_fiber(loop_worker(0), NULL, "publisher", on_publish_many, (void *)(uintptr_t)id.v), ESP_OK);
+	cr_assert_eq(
+		worker_post_fiber(loop_worker(0), NULL, "publisher", on_publish_many, (void *)(uintptr_t)id.v), ESP_OK);
 	for (int i = 0; i < 20; i++) {
 		cr_assert_eq(subscribe(&next, "*", 0, 0), ESP_OK);
 		event_switch(&out, 1, &in, 1);

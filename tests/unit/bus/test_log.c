@@ -45,15 +45,18 @@ LOG_TEST(writes_one_json_object_per_line)
 
 	open_file(true, 0, NULL, 0);
 	log_line(ESP_LOG_INFO, "core/net", "listening", ESP_FSTR("address", ESP_STR("127.0.0.1")), ESP_FINT("port", 25),
-	         ESP_FNSEC("took", 1500000), ESP_FBOOL("tls", 5), ESP_FID("id", id), ESP_FSTR("msg", ESP_STR("a\nb\xff\"")));
+		ESP_FNSEC("took", 1500000), ESP_FBOOL("tls", 5), ESP_FID("id", id), ESP_FSTR("msg", ESP_STR("a\nb\xff\"")));
 	log_line(ESP_LOG_ERROR, "core/net", "bare");
 	text = file_read(path);
 	end = strchr(text, '\n');
 	cr_assert(end);
 	cr_expect(json_object_ok(text, (size_t)(end - text)), "%s", text);
-	cr_expect(strstr(text, ",\"level\":\"info\",\"module\":\"core/net\",\"msg\":\"listening\",\"address\":\"127.0.0.1\",\"port\":25,"
-	                       "\"took\":0.001500,\"tls\":true,\"id\":\"01020300-0000-0000-0000-000000000000\","
-	                       "\"field.msg\":\"a\\nb\xef\xbf\xbd\\\"\"}\n"), "%s", text);
+	cr_expect(
+		strstr(text,
+			",\"level\":\"info\",\"module\":\"core/net\",\"msg\":\"listening\",\"address\":\"127.0.0.1\",\"port\":25,"
+			"\"took\":0.001500,\"tls\":true,\"id\":\"01020300-0000-0000-0000-000000000000\","
+			"\"field.msg\":\"a\\nb\xef\xbf\xbd\\\"\"}\n"),
+		"%s", text);
 	cr_expect(strstr(text, "\"level\":\"error\",\"module\":\"core/net\",\"msg\":\"bare\"}\n"), "%s", text);
 	cr_expect_eq(count_of(text, "\n"), 2);
 	free(text);
@@ -68,7 +71,8 @@ LOG_TEST(json_is_valid_for_every_byte_in_every_place)
 	for (int c = 1; c < 256; c++) {
 		char key[3] = { 'k', (char)c, 0 }, value[2] = { (char)c, (char)c };
 
-		log_line(ESP_LOG_INFO, key, key, { .key = key, .type = ESP_F_STR, .s = { value, 2 } }, { .key = key, .type = 99 }, ESP_FINT("c", c));
+		log_line(ESP_LOG_INFO, key, key, { .key = key, .type = ESP_F_STR, .s = { value, 2 } },
+			{ .key = key, .type = 99 }, ESP_FINT("c", c));
 	}
 	text = file_read(path);
 	for (char *p = text, *end; (end = strchr(p, '\n')) != NULL; p = end + 1, lines++)
@@ -83,7 +87,8 @@ LOG_TEST(text_lines_start_with_time_and_level)
 	int year, ms;
 
 	open_file(false, 0, NULL, 0);
-	log_line(ESP_LOG_WARNING, "smtp", "peer\nspoke first", ESP_FSTR("peer", ESP_STR("a b\n2026 forged")), ESP_FINT("n", -1));
+	log_line(
+		ESP_LOG_WARNING, "smtp", "peer\nspoke first", ESP_FSTR("peer", ESP_STR("a b\n2026 forged")), ESP_FINT("n", -1));
 	text = file_read(path);
 	cr_expect_eq(sscanf(text, "%d-%*d-%*dT%*d:%*d:%*d.%dZ", &year, &ms), 2);
 	cr_expect(strstr(text, "Z warning smtp: peer spoke first peer=\"a b\\n2026 forged\" n=-1\n"), "%s", text);
@@ -209,7 +214,8 @@ LOG_TEST(reopens_its_file_after_rotation)
 
 LOG_TEST(keeps_its_target_when_a_new_one_cannot_be_opened)
 {
-	const struct log_config bad = { .target = LOG_TO_FILE, .path = "/nowhere/at/all" }, none = { .target = LOG_TO_FILE };
+	const struct log_config bad = { .target = LOG_TO_FILE, .path = "/nowhere/at/all" },
+							none = { .target = LOG_TO_FILE };
 	esp_err err = ESP_ERR_INIT;
 	char *text;
 

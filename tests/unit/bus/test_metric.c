@@ -128,7 +128,8 @@ Test(metric, renders_all_types_as_prometheus_text)
 	esp_metric c, g, h;
 	char *text;
 
-	cr_assert_eq(metric_declare(ESP_COUNTER, "esp_messages_total", "code=\"250\",dir=\"in\"", "Messages.", NULL, 0, &c), ESP_OK);
+	cr_assert_eq(
+		metric_declare(ESP_COUNTER, "esp_messages_total", "code=\"250\",dir=\"in\"", "Messages.", NULL, 0, &c), ESP_OK);
 	cr_assert_eq(metric_declare(ESP_GAUGE, "esp_sessions", "", "Open\nsessions \\ now.", NULL, 0, &g), ESP_OK);
 	cr_assert_eq(metric_declare(ESP_HISTOGRAM, "esp_commit_seconds", "db=\"a\"", "Commit.", bounds, 3, &h), ESP_OK);
 	metric_add(c, 41);
@@ -141,8 +142,10 @@ Test(metric, renders_all_types_as_prometheus_text)
 	metric_observe(h, 1e9);
 	metric_observe(h, NAN);
 	text = render();
-	cr_expect(strstr(text, "# TYPE esp_messages_total counter\nesp_messages_total{code=\"250\",dir=\"in\"} 42\n"), "%s", text);
-	cr_expect(strstr(text, "# HELP esp_sessions Open\\nsessions \\\\ now.\n# TYPE esp_sessions gauge\nesp_sessions -2\n"));
+	cr_expect(strstr(text, "# TYPE esp_messages_total counter\nesp_messages_total{code=\"250\",dir=\"in\"} 42\n"), "%s",
+		text);
+	cr_expect(
+		strstr(text, "# HELP esp_sessions Open\\nsessions \\\\ now.\n# TYPE esp_sessions gauge\nesp_sessions -2\n"));
 	cr_expect(strstr(text, "esp_commit_seconds_bucket{db=\"a\",le=\"0.1\"} 1\n"));
 	cr_expect(strstr(text, "esp_commit_seconds_bucket{db=\"a\",le=\"10\"} 2\n"));
 	cr_expect(strstr(text, "esp_commit_seconds_bucket{db=\"a\",le=\"+Inf\"} 3\n"));
@@ -171,18 +174,22 @@ Test(metric, is_the_same_series_when_declared_again)
 Test(metric, refuses_what_prometheus_would_not_read)
 {
 	static const struct { uint32_t type; const char *name, *labels; } bad[] = {
-		{ ESP_COUNTER, "esp_x", "" }, { ESP_GAUGE, "esp_x_total", "" }, { ESP_GAUGE, "9x", "" }, { ESP_GAUGE, "esp-x", "" },
+		{ ESP_COUNTER, "esp_x", "" }, { ESP_GAUGE, "esp_x_total", "" }, { ESP_GAUGE, "9x", "" },
+		{ ESP_GAUGE, "esp-x", "" },
 		{ ESP_GAUGE, "", "" }, { ESP_GAUGE, "esp_x_count", "" }, { 0, "esp_x", "" }, { 4, "esp_x", "" },
 		{ ESP_GAUGE, "esp_x", "a" }, { ESP_GAUGE, "esp_x", "a=b" }, { ESP_GAUGE, "esp_x", "a=\"b" },
-		{ ESP_GAUGE, "esp_x", "a=\"b\"," }, { ESP_GAUGE, "esp_x", "a=\"b\"c=\"d\"" }, { ESP_GAUGE, "esp_x", "a=\"\\x\"" },
-		{ ESP_GAUGE, "esp_x", "a=\"b\",a=\"c\"" }, { ESP_GAUGE, "esp_x", "__a=\"b\"" }, { ESP_GAUGE, "esp_x", "a=\"\n\"" },
+		{ ESP_GAUGE, "esp_x", "a=\"b\"," }, { ESP_GAUGE, "esp_x", "a=\"b\"c=\"d\"" },
+		{ ESP_GAUGE, "esp_x", "a=\"\\x\"" },
+		{ ESP_GAUGE, "esp_x", "a=\"b\",a=\"c\"" }, { ESP_GAUGE, "esp_x", "__a=\"b\"" },
+		{ ESP_GAUGE, "esp_x", "a=\"\n\"" },
 		{ ESP_GAUGE, "esp_x", "a=\"\xff\"" }, { ESP_GAUGE, "esp_x", "1a=\"b\"" },
 	};
 	static const double down[] = { 2, 1 }, nan_bound[] = { NAN };
 	esp_metric m;
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-		cr_expect_eq(metric_declare(bad[i].type, bad[i].name, bad[i].labels, "", NULL, 0, &m), ESP_EINVAL, "case %zu", i);
+		cr_expect_eq(
+			metric_declare(bad[i].type, bad[i].name, bad[i].labels, "", NULL, 0, &m), ESP_EINVAL, "case %zu", i);
 	cr_expect_eq(metric_declare(ESP_HISTOGRAM, "esp_h", "", "", down, 2, &m), ESP_EINVAL);
 	cr_expect_eq(metric_declare(ESP_HISTOGRAM, "esp_h", "", "", nan_bound, 1, &m), ESP_EINVAL);
 	cr_expect_eq(metric_declare(ESP_HISTOGRAM, "esp_h", "", "", NULL, 0, &m), ESP_EINVAL);
@@ -259,7 +266,8 @@ Test(metric, documents_every_family_once)
 	struct text t = { 0 };
 	esp_metric m;
 
-	cr_assert_eq(metric_declare(ESP_COUNTER, "esp_a_total", "x=\"1\",y=\"a,b=c\"", "Some | help.", NULL, 0, &m), ESP_OK);
+	cr_assert_eq(
+		metric_declare(ESP_COUNTER, "esp_a_total", "x=\"1\",y=\"a,b=c\"", "Some | help.", NULL, 0, &m), ESP_OK);
 	cr_assert_eq(metric_declare(ESP_COUNTER, "esp_a_total", "x=\"2\",y=\"\"", "", NULL, 0, &m), ESP_OK);
 	metric_document(text_sink, &t);
 	cr_expect_eq(count_of(t.p, "esp_a_total"), 1);

@@ -12,7 +12,13 @@ static esp_str rcpt_folder;
 
 static void *pin(void *arg, esp_conn *c) { (void)arg; pins++; return c; }
 static void unpin(void *arg, esp_conn *c, void *p) { (void)arg; cr_assert_eq(p, (void *)c); pins--; }
-static void slots_end(void *arg, void *object, uint32_t scope) { (void)arg; (void)scope; cr_assert_not_null(object); slot_ends++; }
+static void slots_end(void *arg, void *object, uint32_t scope)
+{
+	(void)arg;
+	(void)scope;
+	cr_assert_not_null(object);
+	slot_ends++;
+}
 
 static void run(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret)
 {
@@ -37,7 +43,11 @@ static const esp_mem_api mem = {
 	.size = sizeof mem, .arena_new = api_new, .arena_free = arena_free, .arena_reset = arena_reset,
 	.alloc = arena_alloc, .defer = arena_defer, .used = arena_used,
 };
-static esp_arena *api_new(esp_module *self, const char *label, size_t cap) { (void)self; return arena_new(&mem, label, cap); }
+static esp_arena *api_new(esp_module *self, const char *label, size_t cap)
+{
+	(void)self;
+	return arena_new(&mem, label, cap);
+}
 
 static esp_conn conn;
 
@@ -55,7 +65,8 @@ static void teardown(void)
 static esp_txn *begin(uint32_t max_rcpt, uint32_t authenticated)
 {
 	esp_outcome o;
-	esp_txn *t = mail_api.begin(NULL, &conn, &(esp_txn_params){ .size = sizeof(esp_txn_params), .max_rcpt = max_rcpt, .authenticated = authenticated });
+	esp_txn *t = mail_api.begin(NULL, &conn,
+		&(esp_txn_params){ .size = sizeof(esp_txn_params), .max_rcpt = max_rcpt, .authenticated = authenticated });
 
 	cr_assert_not_null(t);
 	mail_api.mail(t, ESP_STR("a@example.test"), ESP_STR(""), &o);
@@ -65,7 +76,9 @@ static esp_txn *begin(uint32_t max_rcpt, uint32_t authenticated)
 static esp_status rcpt(esp_txn *t, uint8_t account, uint64_t settings)
 {
 	esp_outcome o;
-	esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("x@example.test"), .settings = settings };
+	esp_rcpt r = {
+		.size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("x@example.test"), .settings = settings
+	};
 
 	r.account.b[0] = account;
 	return mail_api.rcpt(t, &r, &o);

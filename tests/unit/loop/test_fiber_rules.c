@@ -1,5 +1,6 @@
-/* tests/unit/loop/test_fiber_rules.c - the rules of docs/fibers.md, by number.  Rules 3, 4, 8, 9, 12, 13 and 15 are about
- * code that others write: contrib/check-fibers finds breaches (tests/unit/loop/check_fibers.sh proves that it does). */
+/* tests/unit/loop/test_fiber_rules.c - the rules of docs/fibers.md, by number.  Rules 3, 4, 8, 9, 12, 13 and 15 are
+ * about code that others write: contrib/check-fibers finds breaches (tests/unit/loop/check_fibers.sh proves that it
+ * does). */
 #include "tests/unit/loop/loop_test.h"
 
 #include "core/loop/watchdog.h"
@@ -205,7 +206,8 @@ Test(fiber_rules, rule_07_errno_and_thread_survive_every_suspension)
 
 	loop_test_init(2);
 	for (i = 0; i < 40; i++)
-		cr_assert_eq(worker_post_fiber(loop_worker((uint32_t)i % 2), NULL, "stays", stays, (void *)(uintptr_t)i), ESP_OK);
+		cr_assert_eq(
+			worker_post_fiber(loop_worker((uint32_t)i % 2), NULL, "stays", stays, (void *)(uintptr_t)i), ESP_OK);
 	while (atomic_load(&stayed) < 40) {
 		worker_turn(loop_control(), 0);
 		usleep(500);
@@ -364,7 +366,8 @@ Test(fiber_stack, a_crash_outside_fibers_names_thread_and_module)
 	int status = in_child(null_child, text, sizeof(text));
 
 	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
-	cr_assert_not_null(strstr(text, "CRASH SIGSEGV at 0x8 in thread control, module filter_null, at rcpt"), "%.600s", text);
+	cr_assert_not_null(
+		strstr(text, "CRASH SIGSEGV at 0x8 in thread control, module filter_null, at rcpt"), "%.600s", text);
 	cr_assert_null(strstr(text, "STACK OVERFLOW"));
 }
 #else

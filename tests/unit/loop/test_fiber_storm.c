@@ -119,7 +119,8 @@ Test(fiber_storm, locks_exclude_joins_return_and_nothing_is_left_behind, .timeou
 	owner_init(&storm_owner, "storm#1");
 	loop_test_init(3);
 	for (i = 0; i < n; i++)
-		while (worker_post_fiber(loop_worker((uint32_t)i % 3), &storm_owner, "trunk", trunk, (void *)(uintptr_t)i) == ESP_EBUSY)
+		while (worker_post_fiber(loop_worker((uint32_t)i % 3), &storm_owner, "trunk", trunk, (void *)(uintptr_t)i) ==
+			   ESP_EBUSY)
 			usleep(100);
 	while (owner_total(&storm_owner)) {
 		worker_turn(loop_control(), 0);
@@ -144,7 +145,8 @@ Test(fiber_storm, a_sudden_end_cancels_everything_and_every_fiber_leaves, .timeo
 	owner_init(&storm_owner, "storm#2");
 	loop_test_init(3);
 	for (i = 0; i < n; i++)
-		if (worker_post_fiber(loop_worker((uint32_t)i % 3), &storm_owner, "trunk", trunk, (void *)(uintptr_t)i) != ESP_OK)
+		if (worker_post_fiber(loop_worker((uint32_t)i % 3), &storm_owner, "trunk", trunk, (void *)(uintptr_t)i) !=
+			ESP_OK)
 			break;
 	usleep(5000);
 	loop_test_end();

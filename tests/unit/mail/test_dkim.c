@@ -74,7 +74,8 @@ Test(dkim, empties_the_signature_and_nothing_else)
 {
 	static const char *const fields[][2] = {
 		{ "DKIM-Signature: v=1; bh=abc=; b=xyz\r\n =; d=x\r\n", "DKIM-Signature: v=1; bh=abc=; b=; d=x\r\n" },
-		{ "DKIM-Signature: b = xyz\r\n", "DKIM-Signature: b =\r\n" }, { "DKIM-Signature: bb=xyz\r\n", "DKIM-Signature: bb=xyz\r\n" },
+		{ "DKIM-Signature: b = xyz\r\n", "DKIM-Signature: b =\r\n" },
+		{ "DKIM-Signature: bb=xyz\r\n", "DKIM-Signature: bb=xyz\r\n" },
 		{ "none", "none" },
 	};
 	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {

@@ -52,7 +52,8 @@ Test(base64, reads_leniently_in_every_split)
 
 Test(base64, reads_strictly_when_it_matters)
 {
-	static const char *const bad[] = { "A", "AA", "AAA", "A===", "====", "AA=A", "AB==", "AAB=", "AA==AA==", "AA\r\n", "A-_A", " AAA" };
+	static const char *const bad[] = { "A", "AA", "AAA", "A===", "====", "AA=A", "AB==", "AAB=", "AA==AA==", "AA\r\n",
+		"A-_A", " AAA" };
 	esp_buf b;
 
 	esp_buf_init(&b, 100);
@@ -136,9 +137,17 @@ Test(quoted_printable, writes_short_lines_that_read_back)
 
 Test(utf7, turns_mailbox_names_both_ways)
 {
-	static const struct { const char *utf7, *utf8; } names[] = {
-		{ "INBOX", "INBOX" }, { "a&-b", "a&b" }, { "&AOQ-", "\xc3\xa4" }, { "~peter/mail/&U,BTFw-/&ZeVnLIqe-", "~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e" },
-		{ "&2D3eAA-", "\xf0\x9f\x98\x80" }, { "&AOQA9g-x", "\xc3\xa4\xc3\xb6x" }, { "&AOQ-&-", "\xc3\xa4&" }, { "&AAk-", "\t" },
+	static const struct { const char *utf7, *utf8;
+	} names[] = {
+		{ "INBOX", "INBOX" },
+		{ "a&-b", "a&b" },
+		{ "&AOQ-", "\xc3\xa4" },
+		{ "~peter/mail/&U,BTFw-/&ZeVnLIqe-",
+			"~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e" },
+		{ "&2D3eAA-", "\xf0\x9f\x98\x80" },
+		{ "&AOQA9g-x", "\xc3\xa4\xc3\xb6x" },
+		{ "&AOQ-&-", "\xc3\xa4&" },
+		{ "&AAk-", "\t" },
 	};
 	esp_buf b;
 
@@ -156,8 +165,8 @@ Test(utf7, turns_mailbox_names_both_ways)
 
 Test(utf7, refuses_every_second_spelling)
 {
-	static const char *const bad[] = { "&", "&AOQ", "&AG-", "&AGE-", "&AOQ-&APY-", "&2D0-", "&3gA-", "&AOR-", "&AOQA-", "\xc3\xa4", "a\tb", "&*-",
-		"&AAAA-", "&AOQ=-", "&ACYA5A-" };
+	static const char *const bad[] = { "&", "&AOQ", "&AG-", "&AGE-", "&AOQ-&APY-", "&2D0-", "&3gA-", "&AOR-", "&AOQA-",
+		"\xc3\xa4", "a\tb", "&*-", "&AAAA-", "&AOQ=-", "&ACYA5A-" };
 	esp_buf b;
 
 	esp_buf_init(&b, 1000);
@@ -169,8 +178,8 @@ Test(utf7, refuses_every_second_spelling)
 
 Test(utf8, knows_valid_from_invalid)
 {
-	static const char *const bad[] = { "\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
-		"\xf5\x80\x80\x80", "\xff", "\xc3", "\xe2\x82", "a\xc3(" };
+	static const char *const bad[] = { "\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80",
+		"\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xc3", "\xe2\x82", "a\xc3(" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		cr_expect(!esp_utf8_valid(esp_str_z(bad[i])), "%zu", i);
@@ -179,8 +188,9 @@ Test(utf8, knows_valid_from_invalid)
 
 Test(fold, makes_equal_what_rfc_5051_calls_equal)
 {
-	static const char *const equal[][2] = { { "aBc", "AbC" }, { "\xc3\xbc", "u\xcc\x88" }, { "\xc3\x9c", "\xc3\xbc" }, { "\xe2\x84\xab", "\xc3\xa5" },
-		{ "\xce\xa3", "\xcf\x83" }, { "\xea\xb0\x80", "\xe1\x84\x80\xe1\x85\xa1" }, { "\xef\xbd\x81", "A" } };
+	static const char *const equal[][2] = { { "aBc", "AbC" }, { "\xc3\xbc", "u\xcc\x88" }, { "\xc3\x9c", "\xc3\xbc" },
+		{ "\xe2\x84\xab", "\xc3\xa5" }, { "\xce\xa3", "\xcf\x83" }, { "\xea\xb0\x80", "\xe1\x84\x80\xe1\x85\xa1" },
+		{ "\xef\xbd\x81", "A" } };
 
 	for (size_t i = 0; i < sizeof(equal) / sizeof(*equal); i++) {
 		char m1[100], m2[100];
@@ -190,19 +200,22 @@ Test(fold, makes_equal_what_rfc_5051_calls_equal)
 		esp_buf_init_fixed(&b, m2, sizeof(m2));
 		esp_fold_unicode(esp_str_z(equal[i][0]), &a);
 		esp_fold_unicode(esp_str_z(equal[i][1]), &b);
-		cr_expect(esp_str_eq(esp_buf_str(&a), esp_buf_str(&b)), "%s %s -> %.*s %.*s", equal[i][0], equal[i][1], (int)a.len, m1, (int)b.len, m2);
+		cr_expect(esp_str_eq(esp_buf_str(&a), esp_buf_str(&b)), "%s %s -> %.*s %.*s", equal[i][0], equal[i][1],
+			(int)a.len, m1, (int)b.len, m2);
 	}
 }
 
 Test(date, reads_what_headers_contain)
 {
 	static const struct { const char *text; esp_time want; int32_t zone; } dates[] = {
-		{ "Mon, 02 Jan 2006 15:04:05 -0700", 1136239445, -420 }, { "2 Jan 2006 15:04:05 -0700 (MST)", 1136239445, -420 },
+		{ "Mon, 02 Jan 2006 15:04:05 -0700", 1136239445, -420 },
+		{ "2 Jan 2006 15:04:05 -0700 (MST)", 1136239445, -420 },
 		{ "Mon, 2 Jan 06 22:04:05 GMT", 1136239445, 0 }, { "Mon, 02 Jan 2006 15:04:05 MST", 1136239445, -420 },
 		{ "Mon,  2 Jan 106 22:04:05 UT", 1136239445, 0 }, { "Mon Jan  2 22:04:05 2006", 1136239445, 0 },
 		{ "Mon Jan  2 15:04:05 MST 2006", 1136239445, -420 }, { "2006-01-02T15:04:05-07:00", 1136239445, -420 },
 		{ "2006-01-02T22:04:05.123Z", 1136239445, 0 }, { "2006-01-02 22:04:05", 1136239445, 0 },
-		{ "Mon, 02 Jan 2006 15:04 -0700", 1136239440, -420 }, { "Mon, (c) 02 Jan\r\n 2006 (d(e)) 22 (x) :04:05 +0000", -1, 0 },
+		{ "Mon, 02 Jan 2006 15:04 -0700", 1136239440, -420 },
+		{ "Mon, (c) 02 Jan\r\n 2006 (d(e)) 22 (x) :04:05 +0000", -1, 0 },
 		{ "Mon, 02 January 2006 10:04:05 PM +0000", 1136239445, 0 }, { "02-Jan-2006 22:04:05 +0000", 1136239445, 0 },
 		{ "Mon, 02 Jan 2006 22.04.05 +0000", 1136239445, 0 }, { "Thu, 29 Feb 2024 23:59:60 +0000", 1709251200, 0 },
 		{ "Mon, 02 Jan 2006 22:04:05 GMT+0000", 1136239445, 0 }, { "1 Jan 1970 00:00:00 +0100", -3600, 60 },
@@ -226,8 +239,9 @@ Test(date, reads_what_headers_contain)
 
 Test(date, refuses_what_is_none)
 {
-	static const char *const bad[] = { "", "Mon", "2 Jan", "Jan 2006", "32 Jan 2006 00:00:00", "30 Feb 2006 00:00:00", "29 Feb 2023", "2 Jan 2006 24:00:00",
-		"2 Jan 2006 10:60:00", "99999999999 Jan 2006", "2 Jan 2006 10:", "2 Foo 2006", "2006-13-01", "0 Jan 2006" };
+	static const char *const bad[] = { "", "Mon", "2 Jan", "Jan 2006", "32 Jan 2006 00:00:00", "30 Feb 2006 00:00:00",
+		"29 Feb 2023", "2 Jan 2006 24:00:00", "2 Jan 2006 10:60:00", "99999999999 Jan 2006",
+		"2 Jan 2006 10:", "2 Foo 2006", "2006-13-01", "0 Jan 2006" };
 	esp_time t;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
@@ -263,11 +277,13 @@ Test(date, reads_imap_dates_strictly)
 	cr_assert_eq(esp_imap_date_parse(ESP_STR("2-Jan-2006"), &t), ESP_OK);
 	cr_assert_eq(t, 1136160000);
 	cr_assert_eq(esp_imap_date_parse(ESP_STR("02-jan-2006"), &t), ESP_OK);
-	static const char *const bad[] = { "", "2-Jan-06", "2-Jan-2006x", "32-Jan-2006", "2-Foo-2006", "002-Jan-2006", "30-Feb-2006", "-Jan-2006" };
+	static const char *const bad[] = { "", "2-Jan-06", "2-Jan-2006x", "32-Jan-2006", "2-Foo-2006", "002-Jan-2006",
+		"30-Feb-2006", "-Jan-2006" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		cr_expect_eq(esp_imap_date_parse(esp_str_z(bad[i]), &t), ESP_EPROTO, "%s", bad[i]);
-	static const char *const badtimes[] = { "2-Jan-2006 15:04:05 +0000", "02-Jan-2006 15:04:05", "02-Jan-2006 25:04:05 +0000", "02-Jan-2006 15:04:05 0000",
-		"02-Jan-2006 15:04:05 +00000", "02-Jan-2006 15:04:05 +2400" };
+	static const char *const badtimes[] = { "2-Jan-2006 15:04:05 +0000", "02-Jan-2006 15:04:05",
+		"02-Jan-2006 25:04:05 +0000", "02-Jan-2006 15:04:05 0000", "02-Jan-2006 15:04:05 +00000",
+		"02-Jan-2006 15:04:05 +2400" };
 	for (size_t i = 0; i < sizeof(badtimes) / sizeof(*badtimes); i++)
 		cr_expect_eq(esp_imap_datetime_parse(esp_str_z(badtimes[i]), &t, NULL), ESP_EPROTO, "%s", badtimes[i]);
 }

@@ -11,8 +11,8 @@ Test(header, iterates_fields_with_folds_and_stops_at_the_empty_line)
 		char text[200];
 		esp_header_field f;
 
-		snprintf(text, sizeof(text), "From: a@b%sSubject:  one%s\ttwo%sjunk line%sX : y%s%sBody: no%s", ends[i], ends[i], ends[i],
-			 ends[i], ends[i], ends[i], ends[i]);
+		snprintf(text, sizeof(text), "From: a@b%sSubject:  one%s\ttwo%sjunk line%sX : y%s%sBody: no%s", ends[i],
+			ends[i], ends[i], ends[i], ends[i], ends[i], ends[i]);
 		esp_str s = tight(esp_str_z(text));
 		esp_header h = esp_header_of(s);
 
@@ -42,8 +42,9 @@ Test(header, iterates_fields_with_folds_and_stops_at_the_empty_line)
 
 Test(header, survives_a_block_cut_at_every_byte)
 {
-	static const char text[] = "A: b\r\n c\r\nContent-Type: text/plain; x*0*=utf-8''%41; x*1=\"b\\\"\" (c(d\\))\r\n : x\r\nFrom: =?utf-8?Q?=41_b?= "
-				   "<@r:\"a\\\"\"@[1]>, g:x (y),;\r\n\r\n";
+	static const char text[] = "A: b\r\n c\r\nContent-Type: text/plain; x*0*=utf-8''%41; x*1=\"b\\\"\" (c(d\\))\r\n : "
+							   "x\r\nFrom: =?utf-8?Q?=41_b?= "
+							   "<@r:\"a\\\"\"@[1]>, g:x (y),;\r\n\r\n";
 
 	for (size_t n = 0; n < sizeof(text); n++) {
 		esp_str s = tight(esp_str_of(text, n)), type, sub;
@@ -91,7 +92,8 @@ static void decodes(const char *in, const char *want)
 
 	esp_buf_init(&b, 10000);
 	cr_expect_eq(esp_header_decode(s, &b), ESP_OK);
-	cr_expect(esp_str_eq(esp_buf_str(&b), esp_str_z(want)), "%s: got <%.*s>, want <%s>", in, (int)b.len, b.data ? b.data : "", want);
+	cr_expect(esp_str_eq(esp_buf_str(&b), esp_str_z(want)), "%s: got <%.*s>, want <%s>", in, (int)b.len,
+		b.data ? b.data : "", want);
 	esp_buf_free(&b);
 	free((void *)(uintptr_t)s.ptr);
 }
@@ -120,10 +122,20 @@ Test(encoded_word, decodes_what_mail_contains)
 Test(encoded_word, encodes_so_that_it_decodes_to_the_same_and_folds)
 {
 	static const char *const texts[] = {
-		"", "plain", "=?utf-8?q?x?=", " lead", "trail ", "\xc3\xbc", "\t", "\xf0\x9f\x98\x80 smile and a rather long ASCII rest of it",
-		("\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac"
-		"\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"),
-		"many words that go on and on and on until the line must be folded somewhere because it is longer than it may be",
+		"",
+		"plain",
+		"=?utf-8?q?x?=",
+		" lead",
+		"trail ",
+		"\xc3\xbc",
+		"\t",
+		"\xf0\x9f\x98\x80 smile and a rather long ASCII rest of it",
+		("\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"
+		 "\xe6\x97\xa5\xe6\x9c\xac"
+		 "\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac"
+		 "\xe8\xaa\x9e"),
+		"many words that go on and on and on until the line must be folded somewhere because it is longer than it may "
+		"be",
 	};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
@@ -176,7 +188,8 @@ static void param_is(const char *value, const char *name, const char *want)
 	st = esp_params_get(p, name, &b);
 	cr_expect_eq(st, want ? ESP_OK : ESP_ENOENT, "%s", value);
 	if (want)
-		cr_expect(esp_str_eq(esp_buf_str(&b), esp_str_z(want)), "%s: got <%.*s>", value, (int)b.len, b.data ? b.data : "");
+		cr_expect(
+			esp_str_eq(esp_buf_str(&b), esp_str_z(want)), "%s: got <%.*s>", value, (int)b.len, b.data ? b.data : "");
 	esp_buf_free(&b);
 	free((void *)(uintptr_t)s.ptr);
 }
@@ -232,13 +245,15 @@ static void list_is(const char *value, const char *want)
 	esp_buf_init(&got, 10000);
 	while (esp_address_list_next(&l, &scratch, &a) == ESP_OK) {
 		if (a.kind == ESP_LIST_MAILBOX)
-			esp_buf_addf(&got, "M %.*s|%.*s|%.*s|%.*s\n", ESP_FMT(a.name), ESP_FMT(a.route), ESP_FMT(a.local), ESP_FMT(a.domain));
+			esp_buf_addf(&got, "M %.*s|%.*s|%.*s|%.*s\n", ESP_FMT(a.name), ESP_FMT(a.route), ESP_FMT(a.local),
+				ESP_FMT(a.domain));
 		else if (a.kind == ESP_LIST_GROUP_START)
 			esp_buf_addf(&got, "G %.*s\n", ESP_FMT(a.local));
 		else
 			esp_buf_add_z(&got, "E\n");
 	}
-	cr_expect(esp_str_eq(esp_buf_str(&got), esp_str_z(want)), "%s: got\n%.*s", value, (int)got.len, got.data ? got.data : "");
+	cr_expect(
+		esp_str_eq(esp_buf_str(&got), esp_str_z(want)), "%s: got\n%.*s", value, (int)got.len, got.data ? got.data : "");
 	esp_buf_free(&scratch);
 	esp_buf_free(&got);
 	free((void *)(uintptr_t)s.ptr);
@@ -249,7 +264,8 @@ Test(address_list, reads_the_forms_of_rfc_5322_and_the_old_ones)
 	list_is("", "");
 	list_is("a@b", "M ||a|b\n");
 	list_is("Joe Q. Public <john.q.public@example.com>", "M Joe Q. Public||john.q.public|example.com\n");
-	list_is("Mary Smith <mary@x.test>, jdoe@example.org,,Who? <one@y.test>", "M Mary Smith||mary|x.test\nM ||jdoe|example.org\nM Who?||one|y.test\n");
+	list_is("Mary Smith <mary@x.test>, jdoe@example.org,,Who? <one@y.test>",
+		"M Mary Smith||mary|x.test\nM ||jdoe|example.org\nM Who?||one|y.test\n");
 	list_is("<boss@nil.test>, \"Giant; \\\"Big\\\" Box\" <sysservices@example.net>",
 		"M ||boss|nil.test\nM Giant; \"Big\" Box||sysservices|example.net\n");
 	list_is("A Group:Ed Jones <c@a.test>,joe@where.test,John <jdoe@one.test>;",
@@ -338,8 +354,8 @@ Test(charset, gives_the_same_for_every_split)
 				esp_charset_feed(&cs, esp_str_of(sets[i].bytes.ptr + z, sets[i].bytes.len - z), &parts);
 				esp_charset_end(&cs, &parts);
 				esp_charset_close(&cs);
-				cr_expect(esp_str_eq(esp_buf_str(&whole), esp_buf_str(&parts)), "%s %zu %zu: <%.*s> <%.*s>", sets[i].name, a,
-					  z, ESP_FMT(esp_buf_str(&whole)), ESP_FMT(esp_buf_str(&parts)));
+				cr_expect(esp_str_eq(esp_buf_str(&whole), esp_buf_str(&parts)), "%s %zu %zu: <%.*s> <%.*s>",
+					sets[i].name, a, z, ESP_FMT(esp_buf_str(&whole)), ESP_FMT(esp_buf_str(&parts)));
 			}
 		esp_buf_free(&whole);
 		esp_buf_free(&parts);
@@ -357,8 +373,9 @@ Test(charset, refuses_what_is_not_on_the_list)
 
 Test(charset, opens_every_name_of_its_table)
 {
-	static const char *const some[] = { "windows-31j", "x-gbk", "iso-8859-8-i", "cp-850", "unicode-1-1-utf-7", "koi8-u", "tis-620", "euc-kr",
-		"big5-hkscs", "macintosh", "windows-1258", "iso-8859-16", "iso-2022-kr", "utf-32", "windows-874", "ibm852" };
+	static const char *const some[] = { "windows-31j", "x-gbk", "iso-8859-8-i", "cp-850", "unicode-1-1-utf-7", "koi8-u",
+		"tis-620", "euc-kr", "big5-hkscs", "macintosh", "windows-1258", "iso-8859-16", "iso-2022-kr", "utf-32",
+		"windows-874", "ibm852" };
 
 	for (size_t i = 0; i < sizeof(some) / sizeof(*some); i++) {
 		esp_charset cs;

@@ -35,7 +35,8 @@ Test(imap, reads_commands_and_their_uid_forms)
 	cr_assert_eq(c.uid, 1);
 	cr_assert(esp_imap_read_sp(&r));
 	cr_assert(!esp_imap_read_end(&r));
-	static const char *const bad[] = { "", "a", "a ", " NOOP", "+ NOOP", "a+ NOOP", "a  NOOP", "a \"NOOP\"", "a UID", "(a NOOP", "a\0 NOOP" };
+	static const char *const bad[] = { "", "a", "a ", " NOOP", "+ NOOP", "a+ NOOP", "a  NOOP", "a \"NOOP\"", "a UID",
+		"(a NOOP", "a\0 NOOP" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		r = reader(esp_str_z(bad[i]), 0);
 		cr_expect(!esp_imap_read_command(&r, &c) && r.why, "%s", bad[i]);
@@ -77,8 +78,11 @@ Test(imap, reads_strings_in_every_form)
 	cr_assert(s.ptr && s.len == 0);
 	cr_assert(esp_imap_read_astring(&r, &s) && esp_imap_read_end(&r));
 	assert_str(s, ESP_STR("nil"));
-	static const struct { const char *p; size_t n; } bad[] = { { "\"a", 2 }, { "\"a\\", 3 }, { "\"a\\b\"", 5 }, { "\"a\nb\"", 5 }, { "\"\0\"", 3 },
-		{ "{3}\r\nab", 7 }, { "{1}\r\n\0", 6 }, { "{3}ab", 5 }, { "{x}\r\n", 5 }, { "", 0 }, { "(", 1 }, { "\"\xff\"", 3 },
+	static const struct {
+		const char *p;
+		size_t n;
+	} bad[] = { { "\"a", 2 }, { "\"a\\", 3 }, { "\"a\\b\"", 5 }, { "\"a\nb\"", 5 }, { "\"\0\"", 3 }, { "{3}\r\nab", 7 },
+		{ "{1}\r\n\0", 6 }, { "{3}ab", 5 }, { "{x}\r\n", 5 }, { "", 0 }, { "(", 1 }, { "\"\xff\"", 3 },
 		{ "{99999999999999999999}\r\n", 24 } };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		r = reader(esp_str_of(bad[i].p, bad[i].n), 0);
@@ -89,8 +93,10 @@ Test(imap, reads_strings_in_every_form)
 Test(imap, reads_mailbox_names_as_utf8)
 {
 	static const struct { const char *in; uint32_t how; const char *want; } boxes[] = {
-		{ "inBox", 0, "INBOX" }, { "\"a b\"", 0, "a b" }, { "&AOQ-", 0, "\xc3\xa4" }, { "\"x/&AOQ-\\\"\"", 0, "x/\xc3\xa4\"" },
-		{ "\"\xc3\xa4\"", ESP_IMAP_UTF8, "\xc3\xa4" }, { "a&b", ESP_IMAP_UTF8, "a&b" }, { "a&b", 0, NULL }, { "\"\xc3\xa4\"", 0, NULL },
+		{ "inBox", 0, "INBOX" }, { "\"a b\"", 0, "a b" }, { "&AOQ-", 0, "\xc3\xa4" },
+		{ "\"x/&AOQ-\\\"\"", 0, "x/\xc3\xa4\"" },
+		{ "\"\xc3\xa4\"", ESP_IMAP_UTF8, "\xc3\xa4" }, { "a&b", ESP_IMAP_UTF8, "a&b" }, { "a&b", 0, NULL },
+		{ "\"\xc3\xa4\"", 0, NULL },
 		{ "{3}\r\na&-", 0, "a&" },
 	};
 	for (size_t i = 0; i < sizeof(boxes) / sizeof(*boxes); i++) {
@@ -198,17 +204,20 @@ Test(imap, reads_fetch_items_and_sections)
 	fetch_is("(BODY[HEADER] body[header.fields.not (a)] BODY[1.MIME] BODY[TEXT]<5.1> BODY[4294967295])",
 		 "11![HEADER] 11![HEADER.FIELDS.NOT (a)] 11![1.MIME] 11![TEXT]<5> 11![4294967295]");
 	fetch_is("(BINARY.PEEK[1] BINARY.SIZE[2.3])", "12[1] 13");
-	static const char *const bad[] = { "", "(", "()", "(FLAGS", "FLAGS)", "BOGUS", "(ALL)", "BODY[", "BODY[0]", "BODY[1.]", "BODY[MIME]", "BODY[1.X]", "BODY[X]",
-		"BODY[HEADER.FIELDS]", "BODY[HEADER.FIELDS ()]", "BODY[HEADER.FIELDS (a)", "BODY[]<1>", "BODY[]<1.0>", "BODY[]<1.2", "BODY[]<.2>", "RFC822[]",
-		"FLAGS FLAGS", "BINARY[HEADER]", "BODY[1..2]", "BODY[4294967296]", "(FLAGS  UID)",
+	static const char *const bad[] = { "", "(", "()", "(FLAGS", "FLAGS)", "BOGUS", "(ALL)", "BODY[", "BODY[0]",
+		"BODY[1.]", "BODY[MIME]", "BODY[1.X]", "BODY[X]", "BODY[HEADER.FIELDS]", "BODY[HEADER.FIELDS ()]",
+		"BODY[HEADER.FIELDS (a)", "BODY[]<1>", "BODY[]<1.0>", "BODY[]<1.2", "BODY[]<.2>", "RFC822[]", "FLAGS FLAGS",
+		"BINARY[HEADER]", "BODY[1..2]", "BODY[4294967296]", "(FLAGS  UID)",
 		"BODY[1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1]" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		fetch_is(bad[i], NULL);
 }
 
-static const char nested[] = "Subject: outer\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nX: 1\r\n\r\none\r\n--a\r\nContent-Type: message/rfc822\r\n\r\n"
-	"Subject: inner\r\nTo: t\r\n\r\nbody2\r\n--a\r\nContent-Type: message/rfc822\r\n\r\nSubject: in3\r\nContent-Type: multipart/x; boundary=b\r\n\r\n"
-	"--b\r\n\r\n3.1\r\n--b\r\n\r\n3.2\r\n--b--\r\n--a--\r\n";
+static const char nested[] = "Subject: outer\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nX: "
+							 "1\r\n\r\none\r\n--a\r\nContent-Type: message/rfc822\r\n\r\n"
+							 "Subject: inner\r\nTo: t\r\n\r\nbody2\r\n--a\r\nContent-Type: "
+							 "message/rfc822\r\n\r\nSubject: in3\r\nContent-Type: multipart/x; boundary=b\r\n\r\n"
+							 "--b\r\n\r\n3.1\r\n--b\r\n\r\n3.2\r\n--b--\r\n--a--\r\n";
 
 static void section_is(const char *message, const char *section, const char *want)
 {
@@ -286,7 +295,8 @@ static void write_key(esp_imap_search *s, uint32_t i, esp_buf *b, int depth)
 	if (k->text.ptr)
 		esp_buf_addf(b, "<%.*s:%.*s>", ESP_FMT(k->header), ESP_FMT(k->text));
 	for (uint32_t n = 0; n < k->nranges; n++)
-		esp_buf_addf(b, "[%u:%u]", esp_imap_ranges(s)[k->first_range + n].first, esp_imap_ranges(s)[k->first_range + n].last);
+		esp_buf_addf(
+			b, "[%u:%u]", esp_imap_ranges(s)[k->first_range + n].first, esp_imap_ranges(s)[k->first_range + n].last);
 	if (k->child) {
 		esp_buf_add_char(b, '(');
 		for (uint32_t c = k->child; c; c = esp_imap_keys(s)[c].next) {
@@ -314,7 +324,8 @@ static void search_is(const char *in, const char *want)
 	if (ok) {
 		write_key(&s, 0, &b, 0);
 		if (want)
-			cr_expect(esp_str_eq(esp_buf_str(&b), esp_str_z(want)), "%s: got %.*s want %s", in, (int)b.len, b.data, want);
+			cr_expect(
+				esp_str_eq(esp_buf_str(&b), esp_str_z(want)), "%s: got %.*s want %s", in, (int)b.len, b.data, want);
 	}
 	esp_buf_free(&b);
 	esp_imap_search_free(&s);
@@ -328,18 +339,22 @@ Test(imap, reads_search_programs)
 	search_is("OR SEEN NOT DELETED FROM joe", "2(3(7#1 4(7#8)) 20<From:joe>)");
 	search_is("NOT (ANSWERED OR UID 1:2 NEW) RECENT", "2(4(2(7#2 3(6[1:2] 9))) 11)");
 	search_is("OR OR SEEN DRAFT OR FLAGGED OLD", "2(3(3(7#1 7#16) 3(7#4 10)))");
-	search_is("CHARSET utf-8 SUBJECT \"\xc3\xa4 b\" TEXT {2}\r\nab BODY \"\"", "2(20<Subject:\xc3\xa4 b> 22<:ab> 21<:>)");
+	search_is(
+		"CHARSET utf-8 SUBJECT \"\xc3\xa4 b\" TEXT {2}\r\nab BODY \"\"", "2(20<Subject:\xc3\xa4 b> 22<:ab> 21<:>)");
 	search_is("HEADER X-Y \"z\" KEYWORD $a UNKEYWORD $b", "2(20<X-Y:z> 8<:$a> 4(8<:$b>))");
-	search_is("SINCE 1-Feb-1994 BEFORE \"2-Feb-1994\" ON 3-Feb-1994 SENTSINCE 1-Jan-2000 SENTBEFORE 1-Jan-2000 SENTON 1-Jan-2000",
-		  "2(14 12 13 17 15 16)");
+	search_is("SINCE 1-Feb-1994 BEFORE \"2-Feb-1994\" ON 3-Feb-1994 SENTSINCE 1-Jan-2000 SENTBEFORE 1-Jan-2000 SENTON "
+			  "1-Jan-2000",
+		"2(14 12 13 17 15 16)");
 	search_is("LARGER 100 SMALLER 4294967295 MODSEQ 5 MODSEQ \"/flags/\\\\draft\" all 6 YOUNGER 9 OLDER 1",
 		  "2(18#100 19#4294967295 23#5 23#6 24#9 25#1)");
 	search_is("(((SEEN)))", "2(2(2(2(7#1))))");
 	search_is("BCC a CC b TO c UNANSWERED UNDRAFT UNFLAGGED UNDELETED",
 		  "2(20<Bcc:a> 20<Cc:b> 20<To:c> 4(7#2) 4(7#16) 4(7#4) 4(7#8))");
-	static const char *const bad[] = { "", " ALL", "ALL ", "BOGUS", "NOT", "NOT ", "OR SEEN", "OR SEEN ", "()", "(ALL", "ALL)", "(ALL) )", "FROM", "FROM ", "LARGER x",
-		"LARGER 4294967296", "SINCE x", "SINCE 31-Feb-2000", "CHARSET utf-8", "CHARSET latin1 ALL", "0", "1:", "HEADER a", "ALL  SEEN", "UID", "UID x", "TEXT \"\xff\"",
-		"TEXT {1}\r\n\xff", "((((((((((((((((((((((ALL))))))))))))))))))))))", "MODSEQ", "NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT ALL" };
+	static const char *const bad[] = { "", " ALL", "ALL ", "BOGUS", "NOT", "NOT ", "OR SEEN", "OR SEEN ", "()", "(ALL",
+		"ALL)", "(ALL) )", "FROM", "FROM ", "LARGER x", "LARGER 4294967296", "SINCE x", "SINCE 31-Feb-2000",
+		"CHARSET utf-8", "CHARSET latin1 ALL", "0", "1:", "HEADER a", "ALL  SEEN", "UID", "UID x", "TEXT \"\xff\"",
+		"TEXT {1}\r\n\xff", "((((((((((((((((((((((ALL))))))))))))))))))))))", "MODSEQ",
+		"NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT NOT ALL" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		search_is(bad[i], NULL);
 }
@@ -367,8 +382,10 @@ Test(imap, bounds_the_keys_of_a_search_and_tells_a_bad_charset)
 
 Test(imap, survives_commands_cut_at_every_byte)
 {
-	static const char *const texts[] = { "CHARSET utf-8 OR (NOT SEEN 1:3) HEADER \"a\\\"\" {3}\r\nabc SINCE \"1-Feb-1994\" MODSEQ \"/x\" all 5",
-		"(FLAGS BODY.PEEK[1.2.HEADER.FIELDS (\"a\\\\\" {1}\r\nb)]<1.2>)", "(\\Seen $a)", "\"a&AOQ-\\\"\"" };
+	static const char *const texts[] = {
+		"CHARSET utf-8 OR (NOT SEEN 1:3) HEADER \"a\\\"\" {3}\r\nabc SINCE \"1-Feb-1994\" MODSEQ \"/x\" all 5",
+		"(FLAGS BODY.PEEK[1.2.HEADER.FIELDS (\"a\\\\\" {1}\r\nb)]<1.2>)", "(\\Seen $a)", "\"a&AOQ-\\\"\""
+	};
 	esp_imap_item *items = calloc(8, sizeof(*items));
 	esp_imap_search s;
 

@@ -27,37 +27,58 @@ Test(mime, describes_a_plain_message)
 	structure_is(ESP_STR("\r\n"), false, PLAIN "0 0)");
 	structure_is(ESP_STR("Subject: x"), false, PLAIN "0 0)");
 	structure_is(ESP_STR("\nHello\nyou"), true, PLAIN "9 2 NIL NIL NIL NIL)");
-	structure_is(ESP_STR("Content-Type: TEXT/html; charset=\"utf-8\"\r\nContent-Transfer-Encoding: BASE64 (x)\r\nContent-ID: <a@b>\r\n"
-			     "Content-Description: some\r\n text\r\nContent-MD5: Q2hlY2s=\r\nContent-Disposition: inline; filename=\"a \\\"b\"\r\n"
-			     "Content-Language: en, de\r\nContent-Location: http://x/\r\n\r\nabc"), true,
-		     "(\"TEXT\" \"html\" (\"charset\" \"utf-8\") \"<a@b>\" \"some text\" \"BASE64\" 3 1 \"Q2hlY2s=\" (\"inline\" (\"filename\" \"a \\\"b\")) "
-		     "(\"en\" \"de\") \"http://x/\")");
+	structure_is(ESP_STR("Content-Type: TEXT/html; charset=\"utf-8\"\r\nContent-Transfer-Encoding: BASE64 "
+						 "(x)\r\nContent-ID: <a@b>\r\n"
+						 "Content-Description: some\r\n text\r\nContent-MD5: Q2hlY2s=\r\nContent-Disposition: inline; "
+						 "filename=\"a \\\"b\"\r\n"
+						 "Content-Language: en, de\r\nContent-Location: http://x/\r\n\r\nabc"),
+		true,
+		"(\"TEXT\" \"html\" (\"charset\" \"utf-8\") \"<a@b>\" \"some text\" \"BASE64\" 3 1 \"Q2hlY2s=\" (\"inline\" "
+		"(\"filename\" \"a \\\"b\")) "
+		"(\"en\" \"de\") \"http://x/\")");
 	structure_is(ESP_STR("Content-Type: image/png\r\nContent-Language: en\r\n\r\nabc\r\n"), true,
 		     "(\"image\" \"png\" NIL NIL NIL \"7bit\" 5 NIL NIL \"en\" NIL)");
 }
 
 Test(mime, describes_multiparts_with_preamble_and_epilogue)
 {
-	structure_is(ESP_STR("Content-Type: multipart/mixed; boundary=\"b 1\"\r\n\r\npreamble\r\n--b 1\r\n\r\none\r\n--b 1  \r\n"
-			     "Content-Type: image/png\r\n\r\n\r\n--b 1--\r\nepilogue\r\n--b 1\r\nnot a part\r\n"), true,
-		     "(" PLAIN "3 1 NIL NIL NIL NIL)(\"image\" \"png\" NIL NIL NIL \"7bit\" 0 NIL NIL NIL NIL) \"mixed\" (\"boundary\" \"b 1\") NIL NIL NIL)");
-	structure_is(ESP_STR("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/alternative; boundary=ab\r\n\r\n"
-			     "--ab\r\n\r\nx\r\n--ab\r\nContent-Type: text/html\r\n\r\ny\r\n--a\r\n\r\nz\r\n--a--"), false,
-		     "((" PLAIN "1 1)(\"text\" \"html\" NIL NIL NIL \"7bit\" 1 1) \"alternative\")(" "\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 1 1) \"mixed\")");
-	structure_is(ESP_STR("Content-Type: multipart/mixed; boundary=a\n\n--a\n\nx\n--a--\n"), false, "(" PLAIN "1 1) \"mixed\")");
-	structure_is(ESP_STR("Content-Type: multipart/mixed; boundary=a\r\n\r\nnothing"), false, "(" PLAIN "0 0) \"mixed\")");
-	structure_is(ESP_STR("Content-Type: multipart/mixed\r\n\r\nnothing"), false, "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 7 1)");
-	structure_is(ESP_STR("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/html\r\n--a\r\n--a--\r\n"), false,
-		     "((\"text\" \"html\" NIL NIL NIL \"7bit\" 0 0)(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0) \"mixed\")");
+	structure_is(
+		ESP_STR("Content-Type: multipart/mixed; boundary=\"b 1\"\r\n\r\npreamble\r\n--b 1\r\n\r\none\r\n--b 1  \r\n"
+				"Content-Type: image/png\r\n\r\n\r\n--b 1--\r\nepilogue\r\n--b 1\r\nnot a part\r\n"),
+		true,
+		"(" PLAIN "3 1 NIL NIL NIL NIL)(\"image\" \"png\" NIL NIL NIL \"7bit\" 0 NIL NIL NIL NIL) \"mixed\" "
+				  "(\"boundary\" \"b 1\") NIL NIL NIL)");
+	structure_is(ESP_STR("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/alternative; "
+						 "boundary=ab\r\n\r\n"
+						 "--ab\r\n\r\nx\r\n--ab\r\nContent-Type: text/html\r\n\r\ny\r\n--a\r\n\r\nz\r\n--a--"),
+		false,
+		"((" PLAIN "1 1)(\"text\" \"html\" NIL NIL NIL \"7bit\" 1 1) \"alternative\")("
+		"\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 1 1) \"mixed\")");
+	structure_is(
+		ESP_STR("Content-Type: multipart/mixed; boundary=a\n\n--a\n\nx\n--a--\n"), false, "(" PLAIN "1 1) \"mixed\")");
+	structure_is(
+		ESP_STR("Content-Type: multipart/mixed; boundary=a\r\n\r\nnothing"), false, "(" PLAIN "0 0) \"mixed\")");
+	structure_is(ESP_STR("Content-Type: multipart/mixed\r\n\r\nnothing"), false,
+		"(\"text\" \"plain\" NIL NIL NIL \"7bit\" 7 1)");
+	structure_is(
+		ESP_STR("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/html\r\n--a\r\n--a--\r\n"),
+		false,
+		"((\"text\" \"html\" NIL NIL NIL \"7bit\" 0 0)(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" "
+		"0 0) \"mixed\")");
 }
 
 Test(mime, describes_a_message_inside_a_message)
 {
-	structure_is(ESP_STR("Content-Type: multipart/digest; boundary=a\r\n\r\n--a\r\n\r\nFrom: a@b\r\nSubject: s\r\n\r\nbody\r\n--a\r\n"
-			     "Content-Type: message/rfc822\r\n\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--a--\r\n"), false,
-		     "((\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 29 (NIL \"s\" ((NIL NIL \"a\" \"b\")) ((NIL NIL \"a\" \"b\")) ((NIL NIL \"a\" \"b\")) NIL NIL "
-		     "NIL NIL NIL) " PLAIN "4 1) 4)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 53 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) (" PLAIN
-		     "1 1) \"mixed\") 5) \"digest\")");
+	structure_is(ESP_STR("Content-Type: multipart/digest; boundary=a\r\n\r\n--a\r\n\r\nFrom: a@b\r\nSubject: "
+						 "s\r\n\r\nbody\r\n--a\r\n"
+						 "Content-Type: message/rfc822\r\n\r\nContent-Type: multipart/mixed; "
+						 "boundary=c\r\n\r\n--c\r\n\r\nx\r\n--a--\r\n"),
+		false,
+		"((\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 29 (NIL \"s\" ((NIL NIL \"a\" \"b\")) ((NIL NIL \"a\" \"b\")) "
+		"((NIL NIL \"a\" \"b\")) NIL NIL "
+		"NIL NIL NIL) " PLAIN
+		"4 1) 4)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 53 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) (" PLAIN
+		"1 1) \"mixed\") 5) \"digest\")");
 }
 
 Test(mime, makes_what_is_too_deep_opaque_and_stops_at_two_thousand_parts)
@@ -93,8 +114,10 @@ Test(mime, makes_what_is_too_deep_opaque_and_stops_at_two_thousand_parts)
 	esp_buf_free(&b);
 }
 
-static const char nested[] = "From: x@y\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: message/rfc822\r\n\r\nTo: z\r\n"
-	"Content-Type: multipart/x; boundary=\"a b\"\r\n\r\n--a b\r\n\r\nq\r\n--a b--\r\n--a\r\nContent-Type: text/html; charset=iso-8859-1\r\n"
+static const char nested[] =
+	"From: x@y\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: message/rfc822\r\n\r\nTo: z\r\n"
+	"Content-Type: multipart/x; boundary=\"a b\"\r\n\r\n--a b\r\n\r\nq\r\n--a b--\r\n--a\r\nContent-Type: text/html; "
+	"charset=iso-8859-1\r\n"
 	"Content-Transfer-Encoding: quoted-printable\r\n\r\n<p>gr=FC&szlig;\r\n--a--\r\n";
 
 Test(mime, survives_a_message_cut_at_every_byte)
@@ -126,12 +149,19 @@ Test(mime, survives_a_message_cut_at_every_byte)
 
 Test(mime, previews_readable_text)
 {
-	static const struct { const char *message, *want; } previews[] = {
+	static const struct { const char *message, *want;
+	} previews[] = {
 		{ "\r\n  Hello\r\n\r\n you  there\r\n", "Hello you there" },
-		{ "Content-Type: text/html\r\n\r\n<html><head><title>t</title></head><style>x{}</style><!-- no > --><body>Hi&nbsp;<b>you</b> &amp; me&bogus; a < b", "Hi you & me&bogus; a" },
-		{ "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nZ3LDvMOfZQ==\r\n", "gr\xc3\xbc\xc3\x9f" "e" },
+		{ "Content-Type: text/html\r\n\r\n<html><head><title>t</title></head><style>x{}</style><!-- no > "
+		  "--><body>Hi&nbsp;<b>you</b> &amp; me&bogus; a < b",
+			"Hi you & me&bogus; a" },
+		{ "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nZ3LDvMOfZQ==\r\n",
+			"gr\xc3\xbc\xc3\x9f"
+			"e" },
 		{ "Content-Type: image/png\r\n\r\nabc", "" },
-		{ "Content-Type: multipart/alternative; boundary=a\r\n\r\n--a\r\nContent-Type: text/html\r\n\r\n<p>html\r\n--a\r\n\r\nplain\r\n--a--", "plain" },
+		{ "Content-Type: multipart/alternative; boundary=a\r\n\r\n--a\r\nContent-Type: "
+		  "text/html\r\n\r\n<p>html\r\n--a\r\n\r\nplain\r\n--a--",
+			"plain" },
 	};
 	esp_mime m;
 	esp_buf b;
@@ -154,11 +184,16 @@ Test(mime, previews_readable_text)
 
 Test(text, finds_folded_keys_in_headers_and_bodies_however_they_are_encoded)
 {
-	static const char message[] = "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"
-		"Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nM=FCn=\r\nchen\r\n--a\r\n"
+	static const char message[] =
+		"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"
+		"Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: "
+		"quoted-printable\r\n\r\nM=FCn=\r\nchen\r\n--a\r\n"
 		"Content-Type: application/x; name=\"Secret\"\r\n\r\nunseen\r\n--a--\r\n";
-	static const struct { const char *key; int text, body; } keys[] = { { "GR\xc3\x9c\xc3\x9f", 1, 0 }, { "m\xc3\xbcnchen", 1, 1 }, { "secret", 1, 1 },
-		{ "unseen", 0, 0 }, { "subject: gr", 1, 0 }, { "", 1, 1 } };
+	static const struct {
+		const char *key;
+		int text, body;
+	} keys[] = { { "GR\xc3\x9c\xc3\x9f", 1, 0 }, { "m\xc3\xbcnchen", 1, 1 }, { "secret", 1, 1 }, { "unseen", 0, 0 },
+		{ "subject: gr", 1, 0 }, { "", 1, 1 } };
 	esp_mime m;
 	esp_buf b;
 
@@ -187,7 +222,8 @@ Test(text, gives_the_same_for_every_split)
 		esp_text t;
 
 		esp_buf_reset(out);
-		cr_assert_eq(esp_text_open(&t, ESP_MIME_QP, ESP_STR("utf-8"), ESP_TEXT_HTML | ESP_TEXT_SPACE | ESP_TEXT_FOLD), ESP_OK);
+		cr_assert_eq(
+			esp_text_open(&t, ESP_MIME_QP, ESP_STR("utf-8"), ESP_TEXT_HTML | ESP_TEXT_SPACE | ESP_TEXT_FOLD), ESP_OK);
 		for (size_t i = 0; i < s.len && a == s.len; i++)
 			esp_text_feed(&t, esp_str_of(s.ptr + i, 1), out);
 		if (a < s.len) {
@@ -236,16 +272,20 @@ static void envelope_is(const char *header, const char *want)
 Test(envelope, is_what_rfc_3501_says)
 {
 	envelope_is("", "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)");
-	envelope_is("Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\r\nSubject: IMAP4rev1 WG\r\n mtg\r\nFrom: Terry Gray <gray@cac.washington.edu>\r\n"
-		    "To: imap@cac.washington.edu\r\nCc: minutes@CNRI.Reston.VA.US, \"John \\\"K\\\" Klensin\" <KLENSIN@MIT.EDU>\r\nMessage-Id: <B27397-0100000@cac.washington.edu>\r\n\r\n",
-		    "(\"Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\" \"IMAP4rev1 WG mtg\" ((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) "
-		    "((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) ((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) "
-		    "((NIL NIL \"imap\" \"cac.washington.edu\")) ((NIL NIL \"minutes\" \"CNRI.Reston.VA.US\")"
-		    "(\"John \\\"K\\\" Klensin\" NIL \"KLENSIN\" \"MIT.EDU\")) NIL NIL \"<B27397-0100000@cac.washington.edu>\")");
+	envelope_is("Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\r\nSubject: IMAP4rev1 WG\r\n mtg\r\nFrom: Terry Gray "
+				"<gray@cac.washington.edu>\r\n"
+				"To: imap@cac.washington.edu\r\nCc: minutes@CNRI.Reston.VA.US, \"John \\\"K\\\" Klensin\" "
+				"<KLENSIN@MIT.EDU>\r\nMessage-Id: <B27397-0100000@cac.washington.edu>\r\n\r\n",
+		"(\"Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\" \"IMAP4rev1 WG mtg\" ((\"Terry Gray\" NIL \"gray\" "
+		"\"cac.washington.edu\")) "
+		"((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) ((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) "
+		"((NIL NIL \"imap\" \"cac.washington.edu\")) ((NIL NIL \"minutes\" \"CNRI.Reston.VA.US\")"
+		"(\"John \\\"K\\\" Klensin\" NIL \"KLENSIN\" \"MIT.EDU\")) NIL NIL \"<B27397-0100000@cac.washington.edu>\")");
 	envelope_is("To: g: a@b;, nobody\r\nSubject: \xc3\xbc\r\nReply-To:\r\nFrom: x@y\r\nSender: s@t\r\n",
 		    "(NIL {2}\r\n\xc3\xbc ((NIL NIL \"x\" \"y\")) ((NIL NIL \"s\" \"t\")) ((NIL NIL \"x\" \"y\")) "
 		    "((NIL NIL \"g\" NIL)(NIL NIL \"a\" \"b\")(NIL NIL NIL NIL)(NIL NIL \"nobody\" \"\")) NIL NIL NIL NIL)");
-	envelope_is("Subject:\r\nFrom: a@b\"\r\n c\r\n", "(NIL \"\" ((NIL NIL \"a\" \"b c\")) ((NIL NIL \"a\" \"b c\")) ((NIL NIL \"a\" \"b c\")) NIL NIL NIL NIL NIL)");
+	envelope_is("Subject:\r\nFrom: a@b\"\r\n c\r\n",
+		"(NIL \"\" ((NIL NIL \"a\" \"b c\")) ((NIL NIL \"a\" \"b c\")) ((NIL NIL \"a\" \"b c\")) NIL NIL NIL NIL NIL)");
 }
 
 Test(imap_write, chooses_the_form_that_keeps_bytes_in_their_place)
@@ -255,8 +295,10 @@ Test(imap_write, chooses_the_form_that_keeps_bytes_in_their_place)
 	static const struct { esp_str in; const char *string, *astring; } forms[] = {
 		{ { "abc", 3 }, "\"abc\"", "abc" }, { { "", 0 }, "\"\"", "\"\"" }, { { "a b", 3 }, "\"a b\"", "\"a b\"" },
 		{ { "a\"\\", 3 }, "\"a\\\"\\\\\"", "\"a\\\"\\\\\"" }, { { "a\r\nb", 4 }, "{4}\r\na\r\nb", "{4}\r\na\r\nb" },
-		{ { "nil", 3 }, "\"nil\"", "\"nil\"" }, { { "a\0b", 3 }, "{3}\r\na b", "{3}\r\na b" }, { { "\xff", 1 }, "{1}\r\n\xff", "{1}\r\n\xff" },
-		{ { "a]b", 3 }, "\"a]b\"", "a]b" }, { { "a*", 2 }, "\"a*\"", "\"a*\"" }, { { "\\Seen", 5 }, "\"\\\\Seen\"", "\"\\\\Seen\"" },
+		{ { "nil", 3 }, "\"nil\"", "\"nil\"" }, { { "a\0b", 3 }, "{3}\r\na b", "{3}\r\na b" },
+		{ { "\xff", 1 }, "{1}\r\n\xff", "{1}\r\n\xff" },
+		{ { "a]b", 3 }, "\"a]b\"", "a]b" }, { { "a*", 2 }, "\"a*\"", "\"a*\"" },
+		{ { "\\Seen", 5 }, "\"\\\\Seen\"", "\"\\\\Seen\"" },
 	};
 
 	esp_buf_init_fixed(&b, mem, sizeof(mem));

@@ -45,7 +45,8 @@ ESP_EXPORT esp_status esp_address_local(const esp_address *a, esp_buf *out);
 ESP_EXPORT esp_status esp_local_write(esp_str meaning, esp_buf *out);
 
 enum { /* esp_address_canonical */
-	ESP_CANONICAL_FOLD_LOCAL = 1u << 0 /* lower case (Unicode, NFC) in the local part too: for lookups of our own mailboxes */
+	ESP_CANONICAL_FOLD_LOCAL =
+		1u << 0 /* lower case (Unicode, NFC) in the local part too: for lookups of our own mailboxes */
 };
 /*! \brief Appends the canonical form: minimal quoting, local part NFC, domain as lower-case A-labels.  Two
  *  spellings of one mailbox give the same bytes.  \return ESP_OK, ESP_EPROTO bad UTF-8 or IDN, ESP_E2BIG. */

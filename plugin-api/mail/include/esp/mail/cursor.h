@@ -152,7 +152,6 @@ static inline esp_str esp_str_z(const char *z)
 	return esp_str_of(z, strlen(z));
 }
 
-
 /*! \brief Equal without regard to ASCII case. */
 static inline bool esp_str_ieq(esp_str a, esp_str b)
 {
@@ -185,7 +184,8 @@ static inline esp_str esp_str_trim(esp_str s)
 	return s;
 }
 
-/*! \brief Takes a decimal number of at most `max`.  False, and nothing taken, when there is no digit or it is larger. */
+/*! \brief Takes a decimal number of at most `max`.  False, and nothing taken, when there is no digit or it is
+ *  larger. */
 static inline bool esp_cursor_number(esp_cursor *c, uint64_t max, uint64_t *ret_value)
 {
 	const char *from = c->p;

@@ -1,6 +1,7 @@
 /* esp/mail/date.h - dates of header fields and of IMAP (RFC 5322 3.3 and 4.3, RFC 3501 9).
  *
- * Times are seconds UTC; `zone` is minutes east of it.  Years 1900 to 9999.  No locale, no time zone database.  Pure. [any]
+ * Times are seconds UTC; `zone` is minutes east of it.  Years 1900 to 9999.  No locale, no time zone database.  Pure.
+ * [any]
  */
 #ifndef ESP_MAIL_DATE_H
 #define ESP_MAIL_DATE_H
@@ -26,7 +27,8 @@ ESP_EXPORT esp_status esp_imap_datetime_write(esp_time t, int32_t zone, esp_buf 
 ESP_EXPORT ESP_CHECKED esp_status esp_imap_date_parse(esp_str text, esp_time *ret_day);
 
 /*! \brief Seconds for a civil date and time UTC (proleptic Gregorian).  False when there is no such day or second. */
-ESP_EXPORT bool esp_civil_to_time(int32_t year, int32_t month, int32_t day, int32_t hour, int32_t minute, int32_t second, esp_time *ret);
+ESP_EXPORT bool esp_civil_to_time(
+	int32_t year, int32_t month, int32_t day, int32_t hour, int32_t minute, int32_t second, esp_time *ret);
 /*! \brief A civil date and time. */
 typedef struct { int32_t year, month, day, hour, minute, second, weekday; } esp_civil;
 ESP_EXPORT esp_civil esp_civil_of(esp_time t);

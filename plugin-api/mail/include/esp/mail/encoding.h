@@ -17,12 +17,14 @@ extern "C" {
  *  quantum and reading goes on (concatenated pieces). `bad` counts what was passed over beyond white space. */
 typedef struct { uint32_t bits, nbits; uint32_t bad, reserved; } esp_base64;
 ESP_EXPORT esp_status esp_base64_feed(esp_base64 *d, esp_str in, esp_buf *out);
-/*! \brief All of `in`, exactly as RFC 4648 4 writes it: no other bytes, padding in place, unused bits zero. ESP_EPROTO else. */
+/*! \brief All of `in`, exactly as RFC 4648 4 writes it: no other bytes, padding in place, unused bits zero.
+ *  ESP_EPROTO else. */
 ESP_EXPORT ESP_CHECKED esp_status esp_base64_decode(esp_str in, esp_buf *out);
 /*! \brief Appends `bytes` in base64; `columns` 0: one line, else CRLF behind every so many (76) and the last. */
 ESP_EXPORT esp_status esp_base64_encode(esp_str bytes, uint32_t columns, esp_buf *out);
 
-/*! \brief Quoted-printable reader.  White space before a line end goes, soft breaks join, a '=' that is no escape stays. */
+/*! \brief Quoted-printable reader.  White space before a line end goes, soft breaks join, a '=' that is no escape
+ *  stays. */
 typedef struct { uint32_t state, held; char hold[128]; } esp_qp;
 ESP_EXPORT esp_status esp_qp_feed(esp_qp *d, esp_str in, esp_buf *out);
 ESP_EXPORT esp_status esp_qp_end(esp_qp *d, esp_buf *out);

@@ -25,7 +25,8 @@ enum { ESP_FIELD_NO_COLON = 1u << 0 /* a line that is no field; name empty, valu
  *  colon and its white space, folds inside, without the last line ending. */
 typedef struct { esp_str name, value, raw; size_t offset; uint32_t flags, reserved; } esp_header_field;
 
-/*! \brief Position in a block.  Private but for `offset`: where the next field starts; after the end, where the body starts. */
+/*! \brief Position in a block.  Private but for `offset`: where the next field starts; after the end, where the
+ *  body starts. */
 typedef struct { esp_str block; size_t offset; uint32_t count, reserved; } esp_header;
 
 /*! \brief Starts at the first byte of a message, or of a header block. */
@@ -55,7 +56,8 @@ ESP_EXPORT esp_status esp_header_decode(esp_str value, esp_buf *out);
 /*! \brief Appends UTF-8 text as an unstructured value, with encoded words where needed, folded at 76 columns when it
  *  starts in `column`.  ESP_EINVAL for CR, LF, NUL or bad UTF-8. */
 ESP_EXPORT ESP_CHECKED esp_status esp_header_encode(esp_str text, size_t column, esp_buf *out);
-/*! \brief Appends "name: value" CRLF, the value encoded.  ESP_EINVAL as above or for a bad name; then nothing is appended. */
+/*! \brief Appends "name: value" CRLF, the value encoded.  ESP_EINVAL as above or for a bad name; then nothing is
+ *  appended. */
 ESP_EXPORT ESP_CHECKED esp_status esp_header_write(esp_buf *out, const char *name, esp_str text);
 /*! \brief Appends a display name for an address: as an atom phrase, quoted string or encoded words. */
 ESP_EXPORT ESP_CHECKED esp_status esp_header_write_phrase(esp_str text, esp_buf *out);
@@ -66,8 +68,10 @@ typedef struct { esp_cursor c; uint32_t count, reserved; } esp_params;
 typedef struct { esp_str name, value; uint32_t quoted, reserved; } esp_param;
 
 /*! \brief Reads `type/subtype` and leaves the cursor before the parameters.  ESP_EPROTO when there is none. */
-ESP_EXPORT ESP_CHECKED esp_status esp_media_type_parse(esp_str value, esp_str *ret_type, esp_str *ret_subtype, esp_params *ret_params);
-/*! \brief Reads the first token of a value (Content-Disposition, Content-Transfer-Encoding); empty when there is none. */
+ESP_EXPORT ESP_CHECKED esp_status esp_media_type_parse(
+	esp_str value, esp_str *ret_type, esp_str *ret_subtype, esp_params *ret_params);
+/*! \brief Reads the first token of a value (Content-Disposition, Content-Transfer-Encoding); empty when there is
+ *  none. */
 ESP_EXPORT esp_str esp_token_parse(esp_str value, esp_params *ret_params);
 /*! \brief The next parameter.  ESP_ENOENT at the end, ESP_E2BIG after 100. */
 ESP_EXPORT ESP_CHECKED esp_status esp_params_next(esp_params *p, esp_param *ret);

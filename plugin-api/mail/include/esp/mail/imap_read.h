@@ -24,16 +24,20 @@ extern "C" {
 
 /*! \brief Does a line (without CRLF) end in a literal's announcement?  *ret_len: its bytes; *ret_nonsync: `{n+}`;
  *  *ret_binary: `~{n}`.  A number above `max` gives ESP_E2BIG, no announcement ESP_ENOENT. */
-ESP_EXPORT ESP_CHECKED esp_status esp_imap_literal(esp_str line, uint64_t max, uint64_t *ret_len, bool *ret_nonsync, bool *ret_binary);
+ESP_EXPORT ESP_CHECKED esp_status esp_imap_literal(
+	esp_str line, uint64_t max, uint64_t *ret_len, bool *ret_nonsync, bool *ret_binary);
 
 /*! \brief Reading position.  `why` is NULL until something failed. */
 typedef struct { esp_cursor c; esp_buf *scratch; const char *why; uint32_t how, reserved; } esp_imap_reader;
 enum { ESP_IMAP_UTF8 = 1u << 0 /* after ENABLE UTF8=ACCEPT or IMAP4rev2: UTF-8 in quoted strings, names are UTF-8 */ };
 
-/*! \brief Starts; `scratch` (growing, of at least 2 * input.len + 64 bytes maximum) is emptied and sized. ESP_OK or scratch->err. */
-ESP_EXPORT ESP_CHECKED esp_status esp_imap_reader_init(esp_imap_reader *r, esp_str input, uint32_t how, esp_buf *scratch);
+/*! \brief Starts; `scratch` (growing, of at least 2 * input.len + 64 bytes maximum) is emptied and sized. ESP_OK or
+ *  scratch->err. */
+ESP_EXPORT ESP_CHECKED esp_status esp_imap_reader_init(
+	esp_imap_reader *r, esp_str input, uint32_t how, esp_buf *scratch);
 
-/*! \brief Tag and command name; for "UID FETCH" the name is FETCH and `uid` 1.  Leaves the reader before the arguments' space. */
+/*! \brief Tag and command name; for "UID FETCH" the name is FETCH and `uid` 1.  Leaves the reader before the
+ *  arguments' space. */
 typedef struct { esp_str tag, name; uint32_t uid, reserved; } esp_imap_command;
 ESP_EXPORT bool esp_imap_read_command(esp_imap_reader *r, esp_imap_command *ret);
 /*! \brief Fails with a reason of the caller's (static), for errors only it can see.  Always false. */
@@ -76,13 +80,23 @@ typedef struct { uint32_t system, nkeywords; esp_str keyword[ESP_IMAP_KEYWORDS_M
 ESP_EXPORT bool esp_imap_read_flags(esp_imap_reader *r, bool bare_too, esp_imap_flags *ret);
 
 enum { /* esp_imap_section.kind */
-	ESP_SECTION_ALL = 0, ESP_SECTION_HEADER, ESP_SECTION_FIELDS, ESP_SECTION_FIELDS_NOT, ESP_SECTION_TEXT, ESP_SECTION_MIME
+	ESP_SECTION_ALL = 0,
+	ESP_SECTION_HEADER,
+	ESP_SECTION_FIELDS,
+	ESP_SECTION_FIELDS_NOT,
+	ESP_SECTION_TEXT,
+	ESP_SECTION_MIME
 };
 /*! \brief What is between the brackets of BODY[...].  `fields`: the names with their parentheses, as written. */
-typedef struct { uint32_t kind, nparts; uint32_t part[ESP_IMAP_SECTION_PARTS_MAX]; esp_str text, fields; } esp_imap_section;
+typedef struct {
+	uint32_t kind, nparts;
+	uint32_t part[ESP_IMAP_SECTION_PARTS_MAX];
+	esp_str text, fields;
+} esp_imap_section;
 
 enum { /* esp_imap_item.kind */
-	ESP_ITEM_ENVELOPE = 1, ESP_ITEM_FLAGS, ESP_ITEM_INTERNALDATE, ESP_ITEM_RFC822, ESP_ITEM_RFC822_HEADER, ESP_ITEM_RFC822_SIZE,
+	ESP_ITEM_ENVELOPE = 1, ESP_ITEM_FLAGS, ESP_ITEM_INTERNALDATE, ESP_ITEM_RFC822, ESP_ITEM_RFC822_HEADER,
+	ESP_ITEM_RFC822_SIZE,
 	ESP_ITEM_RFC822_TEXT, ESP_ITEM_BODY, ESP_ITEM_BODYSTRUCTURE, ESP_ITEM_UID, ESP_ITEM_BODY_SECTION, ESP_ITEM_BINARY,
 	ESP_ITEM_BINARY_SIZE, ESP_ITEM_MODSEQ, ESP_ITEM_PREVIEW, ESP_ITEM_EMAILID, ESP_ITEM_THREADID, ESP_ITEM_SAVEDATE
 };
@@ -97,14 +111,16 @@ ESP_EXPORT bool esp_imap_read_fetch(esp_imap_reader *r, esp_imap_item *items, ui
 ESP_EXPORT esp_status esp_imap_add_section(esp_buf *out, const esp_imap_item *item);
 /*! \brief The bytes of a section: a span of the message, or of `scratch` (reset first) for HEADER.FIELDS.
  *  ESP_OK; ESP_ENOENT: there is no such part (NIL); scratch->err. */
-ESP_EXPORT ESP_CHECKED esp_status esp_imap_section_resolve(const esp_mime *m, const esp_imap_section *s, esp_buf *scratch, esp_str *ret);
+ESP_EXPORT ESP_CHECKED esp_status esp_imap_section_resolve(
+	const esp_mime *m, const esp_imap_section *s, esp_buf *scratch, esp_str *ret);
 /*! \brief The part that numbers name (n 0: the message), or -1. */
 ESP_EXPORT int64_t esp_mime_find(const esp_mime *m, const uint32_t *numbers, uint32_t n);
 /*! \brief Cuts `s` to a partial; an offset beyond the end gives the empty string. */
 ESP_EXPORT esp_str esp_imap_partial(esp_str s, const esp_imap_item *item);
 
 enum { /* esp_imap_key.kind: the values of ESP_SEARCH_... in esp/mailstore.h */
-	ESP_KEY_ALL = 1, ESP_KEY_AND, ESP_KEY_OR, ESP_KEY_NOT, ESP_KEY_SEQ, ESP_KEY_UID, ESP_KEY_FLAG, ESP_KEY_KEYWORD, ESP_KEY_NEW,
+	ESP_KEY_ALL = 1, ESP_KEY_AND, ESP_KEY_OR, ESP_KEY_NOT, ESP_KEY_SEQ, ESP_KEY_UID, ESP_KEY_FLAG, ESP_KEY_KEYWORD,
+	ESP_KEY_NEW,
 	ESP_KEY_OLD, ESP_KEY_RECENT, ESP_KEY_BEFORE, ESP_KEY_ON, ESP_KEY_SINCE, ESP_KEY_SENTBEFORE, ESP_KEY_SENTON,
 	ESP_KEY_SENTSINCE, ESP_KEY_LARGER, ESP_KEY_SMALLER, ESP_KEY_HEADER, ESP_KEY_BODY, ESP_KEY_TEXT, ESP_KEY_MODSEQ,
 	ESP_KEY_YOUNGER, ESP_KEY_OLDER

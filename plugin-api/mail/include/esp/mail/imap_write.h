@@ -18,7 +18,8 @@ ESP_EXPORT esp_status esp_imap_add_string(esp_buf *out, esp_str s);
 ESP_EXPORT esp_status esp_imap_add_nstring(esp_buf *out, esp_str s);
 /*! \brief An atom where the grammar allows one (ASTRING-CHAR, not NIL), else a string. */
 ESP_EXPORT esp_status esp_imap_add_astring(esp_buf *out, esp_str s);
-/*! \brief A UTF-8 mailbox name: modified UTF-7 unless `utf8` (ENABLE UTF8=ACCEPT, IMAP4rev2: quoted UTF-8), as an astring. */
+/*! \brief A UTF-8 mailbox name: modified UTF-7 unless `utf8` (ENABLE UTF8=ACCEPT, IMAP4rev2: quoted UTF-8), as an
+ *  astring. */
 ESP_EXPORT esp_status esp_imap_add_mailbox(esp_buf *out, esp_str name, bool utf8);
 /*! \brief Response text behind OK, NO, BAD: CR, LF, NUL and controls become a space, at most 500 bytes. */
 ESP_EXPORT esp_status esp_imap_add_text(esp_buf *out, esp_str text);
@@ -31,7 +32,8 @@ ESP_EXPORT esp_status esp_imap_add_set(esp_buf *out, const uint32_t *ascending, 
 ESP_EXPORT esp_status esp_imap_add_envelope(esp_buf *out, esp_str header);
 /*! \brief Appends BODY (`extended` false) or BODYSTRUCTURE of the part and all below it. */
 ESP_EXPORT esp_status esp_imap_add_structure(esp_buf *out, const esp_mime *m, uint32_t part, bool extended);
-/*! \brief Appends about `chars` characters of readable text (RFC 8970: 200), from the first text part; UTF-8, one line. */
+/*! \brief Appends about `chars` characters of readable text (RFC 8970: 200), from the first text part; UTF-8, one
+ *  line. */
 ESP_EXPORT esp_status esp_mime_preview(const esp_mime *m, uint32_t chars, esp_buf *out);
 
 #ifdef __cplusplus

@@ -1,4 +1,5 @@
-/* esp/mail/utf8.h - the one UTF-8 validator (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). Pure. [any] */
+/* esp/mail/utf8.h - the one UTF-8 validator (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). Pure.
+ * [any] */
 #ifndef ESP_MAIL_UTF8_H
 #define ESP_MAIL_UTF8_H
 
