@@ -194,7 +194,6 @@ int listener_ask_admit(struct net_worker *nw, uint64_t conn, const struct ip_por
 void conn_open(struct net_worker *nw, struct listener *l, int fd, const struct ip_port *peer, struct limit_net *host);
 void conn_admitted(struct conn *c, int status, struct limit_net *host);
 struct conn *conn_by_id(struct net_worker *nw, uint64_t id);
-void conn_wake(struct conn *c, unsigned why);
 ESP_CHECKED int conn_set_peer(struct conn *c, const struct ip_port *peer, const struct ip_port *local);
 void conn_retire(struct conn *c);               /* session gone, maybe linger */
 void conn_destroy(struct conn *c);              /* at once, from the loop */

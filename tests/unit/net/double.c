@@ -209,16 +209,16 @@ void on_worker(uint32_t index, void (*fn)(void *), void *arg) { call_on(loop_wor
 
 void wait_for(atomic_int *value, int want)
 {
-	for (esp_nsec until = clock_monotonic() + 5 * ESP_SEC; atomic_load(value) != want;) {
-		cr_assert_lt(clock_monotonic(), until, "waited 5 s for %d, it is %d", want, atomic_load(value));
+	for (esp_nsec until = clock_monotonic() + 20 * ESP_SEC; atomic_load(value) != want;) {
+		cr_assert_lt(clock_monotonic(), until, "waited 20 s for %d, it is %d", want, atomic_load(value));
 		usleep(1000);
 	}
 }
 
 void wait_count(uint32_t want)
 {
-	for (esp_nsec until = clock_monotonic() + 5 * ESP_SEC; net_count(the_net) != want;) {
-		cr_assert_lt(clock_monotonic(), until, "waited 5 s for %u connections, there are %u", want, net_count(the_net));
+	for (esp_nsec until = clock_monotonic() + 20 * ESP_SEC; net_count(the_net) != want;) {
+		cr_assert_lt(clock_monotonic(), until, "waited 20 s for %u connections, there are %u", want, net_count(the_net));
 		usleep(1000);
 	}
 }

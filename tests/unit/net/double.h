@@ -64,7 +64,7 @@ void hear_line(int fd, char *buf, size_t cap);
 /*! \brief Everything up to the peer's end, NUL-terminated; returns the length. */
 size_t hear_all(int fd, char *buf, size_t cap);
 void expect_end(int fd);
-/*! \brief Wait until *value is `want`, at most 5 s. */
+/*! \brief Wait until *value is `want`, at most 20 s. */
 void wait_for(atomic_int *value, int want);
 void wait_count(uint32_t want);
 

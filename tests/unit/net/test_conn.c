@@ -95,6 +95,7 @@ static void cut_at_every_byte(void *arg)
 			close(fd);
 		}
 	}
+	wait_for(&seen.opened, (int)n);
 	wait_count(0);
 	cr_assert_eq(seen.closed, seen.opened);
 }
@@ -189,23 +190,37 @@ Test(conn, closes_a_peer_that_does_not_read, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, slow_reader, NULL);
 }
 
+static int deaf(long bytes)
+{
+	int fd = dial(), small = 4096;
+	char line[64];
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	snprintf(line, sizeof(line), "BIG %ld\r\nQUIT\r\n", bytes);
+	say(fd, line);
+	return fd;
+}
+
 /* Peers that never read, each with 30 KB more in its pipe than the one before: some get stuck just at the goodbye. */
 static void deaf_at_goodbye(void *arg)
 {
-	enum { N = 300 };
-	char line[64];
-	int fd[N], small = 4096;
+	enum { N = 40, STEP = 30000 };
+	struct net_stats st;
+	int fd[N], first = deaf(50000000);
+	long room;
 
 	(void)arg;
-	for (int i = 0; i < N; i++) {
-		fd[i] = dial();
-		setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-		snprintf(line, sizeof(line), "BIG %d\r\nQUIT\r\n", i * 30000);
-		say(fd[i], line);
-	}
+	wait_for(&seen.opened, 1);
+	wait_count(0);
+	net_stats(the_net, &st);
+	room = (long)st.bytes_out;
+	for (int i = 0; i < N; i++)
+		fd[i] = deaf(room + (i - N / 2) * STEP);
+	wait_for(&seen.opened, N + 1);
 	wait_count(0);
 	for (int i = 0; i < N; i++)
 		close(fd[i]);
+	close(first);
 }
 
 Test(conn, waits_for_a_deaf_peer_only_so_long_at_its_end, .timeout = 60)
