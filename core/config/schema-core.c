@@ -253,7 +253,7 @@ static void check_hook_points(const esp_cfg *m, struct config_errors *errs)
 {
 	static const char *const points[] = {
 		"connect", "tls", "helo", "auth", "mail", "rcpt", "data", "headers", "message", "route", "attempt",
-		"deliver", "bounce", "imap_command", "http_request"
+		"deliver", "bounce", "imap-command", "http-request"
 	};
 
 	for (uint32_t i = 0; i < cfg_count(m, "hooks"); i++) {

@@ -136,7 +136,8 @@ class Server:
         self.server.update(server or {})
         self.tls, self.extra = tls, extra
         self.env = dict(os.environ, **(env or {}))
-        self.env.pop("NOTIFY_SOCKET", None)
+        for ours in ("NOTIFY_SOCKET", "ESP_BUILD", "ESP_SRC", "ESP_SLOW"):   # ESP_ variables are settings to a server
+            self.env.pop(ours, None)
         self.process = None
         self.write()
 

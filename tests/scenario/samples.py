@@ -1,6 +1,7 @@
 """The samples that are shipped can be used as they are (but for the certificate, which is the administrator's)."""
 import os
 import re
+import shutil
 import subprocess
 
 from lib import BUILD, SOURCE, Server, run, scenario
@@ -32,6 +33,18 @@ def the_socket_unit_names_the_listeners_of_the_sample():
         listeners = set(re.findall(r'address = "([^"]+)"', f.read()))
     with open(os.path.join(SOURCE, "etc", "systemd", "esp.socket")) as f:
         assert set(re.findall(r"ListenStream=(\S+)", f.read())) == listeners
+
+
+@scenario
+def the_service_is_confined():
+    analyze = shutil.which("systemd-analyze")
+    if not analyze:
+        return
+    with Server() as s:
+        unit = shutil.copy(os.path.join(SOURCE, "etc", "systemd", "esp.service"), s.dir)
+        done = subprocess.run([analyze, "security", "--offline=true", "--no-pager", unit], text=True, capture_output=True)
+        level = re.search(r"exposure level for esp.service: ([\d.]+)", done.stdout)
+        assert level and float(level[1]) <= 2.0, done.stdout[-400:] + done.stderr
 
 
 run()

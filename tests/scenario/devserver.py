@@ -1,0 +1,149 @@
+"""contrib/devserver: one command gives a mail server with users; mail flows; everything survives a restart."""
+import imaplib
+import json
+import os
+import shutil
+import smtplib
+import socket
+import ssl
+import subprocess
+import tempfile
+
+from lib import BUILD, SLOW, SOURCE, run, scenario
+
+OFFSETS = {"mx": 25, "submission": 587, "submissions": 465, "imap": 143, "imaps": 993}
+
+
+def free_base():
+    """A base whose ports are all free now."""
+    for base in range(20000 + os.getpid() % 5000 * 2, 64000, 7):
+        held = []
+        try:
+            for offset in OFFSETS.values():
+                s = socket.socket()
+                held.append(s)
+                s.bind(("127.0.0.1", base + offset))
+            return base
+        except OSError:
+            continue
+        finally:
+            for s in held:
+                s.close()
+    raise AssertionError("no free ports")
+
+
+class Dev:
+    def __enter__(self):
+        self.dir = tempfile.mkdtemp(prefix="esp-devserver-")
+        self.base = free_base()
+        return self
+
+    def __exit__(self, *_):
+        self.call("stop")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def call(self, command, *options):
+        return subprocess.run([os.path.join(SOURCE, "contrib", "devserver"), command, "--dir", self.dir, *options],
+                              text=True, capture_output=True, timeout=120 * SLOW, env=dict(os.environ, ESP_BUILD=BUILD))
+
+    def start(self, *options):
+        done = self.call("start", "--port-base", str(self.base), *options)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert len(lines) == 1, done.stdout
+        return json.loads(lines[0])
+
+    def port(self, name):
+        return self.base + OFFSETS[name]
+
+
+def send(port, to, subject, login=None):
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+        if login:
+            smtp.login(*login)
+        smtp.sendmail("friend@example.org", [to], f"Subject: {subject}\r\n\r\nhello\r\n")
+
+
+def subjects(imap):
+    imap.select("INBOX", readonly=True)
+    found = imap.search(None, "ALL")[1][0].split()
+    return [imap.fetch(n, "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1][0][1].decode().strip() for n in found]
+
+
+@scenario
+def mail_goes_in_through_smtp_and_out_through_imap():
+    with Dev() as d:
+        told = d.start("--user", "a:secret", "--users", "u0-u3:pw", "--trust-loopback", "yes")
+        assert told["ports"]["mx"] == d.port("mx") and os.path.exists(told["config"])
+        send(d.port("mx"), "a@example.test", "one")
+        with imaplib.IMAP4("127.0.0.1", d.port("imap"), timeout=20) as imap:
+            imap.login("a@example.test", "secret")
+            assert subjects(imap) == ["Subject: one"]
+        for i in range(4):
+            with imaplib.IMAP4("127.0.0.1", d.port("imap"), timeout=20) as imap:
+                imap.login(f"u{i}@example.test", "pw")
+
+
+@scenario
+def mail_users_and_certificate_survive_a_restart():
+    with Dev() as d:
+        d.start("--user", "a:secret")
+        send(d.port("mx"), "a@example.test", "kept")
+        with open(os.path.join(d.dir, "tls", "cert.pem")) as f:
+            certificate = f.read()
+        first = int(d.call("pid").stdout)
+        assert d.call("restart").returncode == 0
+        assert int(d.call("pid").stdout) != first
+        again = d.start("--user", "a:changed", "--user", "b:new")
+        assert not again["started"], "it runs already and is reused"
+        with open(os.path.join(d.dir, "tls", "cert.pem")) as f:
+            assert f.read() == certificate
+        context = ssl.create_default_context(cadata=certificate)
+        with imaplib.IMAP4_SSL("localhost", d.port("imaps"), ssl_context=context, timeout=20) as imap:
+            imap.login("a@example.test", "changed")
+            assert subjects(imap) == ["Subject: kept"]
+
+
+@scenario
+def without_trust_passwords_need_tls():
+    with Dev() as d:
+        d.start("--user", "a:secret")
+        with imaplib.IMAP4("127.0.0.1", d.port("imap"), timeout=20) as imap:
+            try:
+                imap.login("a@example.test", "secret")
+                raise AssertionError("logged in without TLS")
+            except imaplib.IMAP4.error:
+                pass
+        with smtplib.SMTP("127.0.0.1", d.port("submission"), timeout=20) as smtp:
+            smtp.ehlo()
+            assert not smtp.has_extn("auth")
+
+
+@scenario
+def extra_settings_are_merged_last():
+    with Dev() as d:
+        extra = os.path.join(d.dir, "extra")
+        with open(extra, "w") as f:
+            f.write('# a comment\nserver = { workers = 1; };\nmodules = ( { name = "smtp"; config = { max_size = "1 MiB"; '
+                    '}; } );\nlisteners = { more = { address = "127.0.0.1:%d"; role = "mx"; }; };\n' % (d.base + 26))
+        d.start("--conf-extra", extra)
+        status = subprocess.run([os.path.join(BUILD, "esp-cli"), "--config", f"{d.dir}/esp.conf", "status", "--json"],
+                                capture_output=True, text=True, timeout=60)
+        assert json.loads(status.stdout)["workers"] == 1
+        with smtplib.SMTP("127.0.0.1", d.base + 26, timeout=20) as smtp:
+            smtp.ehlo()
+            assert smtp.esmtp_features["size"] == str(1 << 20)
+
+
+@scenario
+def what_is_wrong_is_said_in_one_line():
+    with Dev() as d:
+        for options, word in ((["--user", "nocolon"], "NAME:PASSWORD"), (["--users", "a-b:x"], "u0-u109"),
+                              (["--conf-extra", "/nonexistent"], "nonexistent"), (["--build", "/nonexistent"], "esp-server")):
+            done = d.call("start", "--port-base", str(d.base), *options)
+            assert done.returncode and word in done.stderr, (options, done.stderr)
+            d.call("stop")
+        assert d.call("pid").returncode == 1
+
+
+run()
