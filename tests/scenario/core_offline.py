@@ -44,7 +44,7 @@ def documents_are_written_from_what_the_code_declares():
         assert done.returncode == 0, done.stderr
         with open(os.path.join(s.dir, "configuration.md")) as f:
             text = f.read()
-        assert "shutdown_timeout" in text and "greeting" not in text
+        assert "shutdown_timeout" in text and "scenario_echo" not in text
         assert s.run("docs", "config", "--out", "/nonexistent").code == 1
 
 
