@@ -1,0 +1,59 @@
+#!/bin/bash
+# delivery.sh - durable delivery of 4 KiB messages over 50 reused connections: ESP and the Debian peers, one after the
+# other, round by round, on the same disk; rate and CPU time of the server per message; fsyncs of ESP per message.
+#
+#   tests/perf/delivery.sh [ROUNDS]        BENCH=DIR of the mail server benchmark (peers/, smtp_load.py, count.sh)
+#
+# Compare the figures of one run only: disks of virtual machines change by the hour.
+set -u
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bench=${BENCH:-$top/../shared/bench}
+rounds=${1:-3} count=${COUNT:-6000} sessions=${SESSIONS:-50} base=${PORT_BASE:-14000}
+[ -x "$bench/peers/postfix.sh" ] || { echo "delivery: no mail server benchmark at $bench (set BENCH); left out"; exit 0; }
+work=$(mktemp -d)
+export PEERS=$work/peers PASS=secret
+trap '"$bench"/peers/postfix.sh stop >/dev/null 2>&1; "$bench"/peers/dovecot.sh stop >/dev/null 2>&1; "$top"/contrib/devserver stop --dir "$work/esp" >/dev/null 2>&1; rm -rf "$work"' EXIT
+"$bench"/peers/install.sh >"$work/install.log" 2>&1 || { tail -5 "$work/install.log"; exit 1; }
+
+ticks() { # CPU ticks of a process and all below it, ended children included
+	python3 - "$1" <<'PY'
+import os, sys
+kids, cpu = {}, {}
+for p in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        f = open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()
+    except OSError:
+        continue
+    kids.setdefault(int(f[1]), []).append(int(p)); cpu[int(p)] = sum(map(int, f[11:15]))
+todo, total = [int(sys.argv[1])], 0
+while todo:
+    p = todo.pop(); total += cpu.get(p, 0); todo += kids.get(p, [])
+print(total)
+PY
+}
+
+one() { # label port pid arguments
+	local label=$1 port=$2 pid=$3 before after line; shift 3
+	before=$(ticks "$pid")
+	line=$(cd "$bench" && timeout 200 python3 smtp_load.py --label "$label" --addr 127.0.0.1:"$port" --users 10 --sessions "$sessions" \
+		--count "$count" --size 4096 --reuse --runs 1 "$@" 2>&1 | tail -1)
+	after=$(ticks "$pid")
+	echo "$line" | sed 's/  */ /g'
+	echo "$label: server CPU per message $(((after - before) * 10000 / count)) us"
+}
+
+for r in $(seq "$rounds"); do
+	echo "round $r"
+	rm -rf "$work/esp"
+	"$top"/contrib/devserver start --dir "$work/esp" --port-base "$base" --domain bench.test --users u0-u9:secret --trust-loopback yes \
+		${ESP_BUILD:+--build "$ESP_BUILD"} >"$work/esp.json" || exit 1
+	pid=$(python3 -c 'import json,sys; print(json.loads(sys.stdin.read().splitlines()[-1])["pid"])' <"$work/esp.json")
+	one esp $((base + 25)) "$pid" --rcpt 'u%d@bench.test'
+	"$top"/contrib/devserver stop --dir "$work/esp" >/dev/null
+	"$bench"/peers/postfix.sh start maildir >/dev/null 2>&1
+	one postfix 2525 "$("$bench"/peers/postfix.sh pid)" --rcpt 'u%d@bench.test' --count-maildir "$PEERS/postfix/mail"
+	"$bench"/peers/postfix.sh stop >/dev/null 2>&1
+	"$bench"/peers/dovecot.sh start maildir tuned >/dev/null 2>&1
+	one dovecot-lmtp 2424 "$("$bench"/peers/dovecot.sh pid)" --lmtp --rcpt 'u%d@bench.test' --count-maildir "$PEERS/dovecot/mail-maildir"
+	"$bench"/peers/dovecot.sh stop >/dev/null 2>&1
+done

@@ -1,0 +1,26 @@
+#!/bin/bash
+# startup.sh - time from exec of esp-server to the first banner of IMAP: first start, then after an orderly stop.
+set -u
+top=$(cd "$(dirname "$0")/../.." && pwd)
+base=${PORT_BASE:-14000} work=$(mktemp -d)
+build=${ESP_BUILD:-$top/build}
+trap '"$top"/contrib/devserver stop --dir "$work" >/dev/null 2>&1; rm -rf "$work"' EXIT
+"$top"/contrib/devserver start --dir "$work" --port-base "$base" --user demo:demo --build "$build" >/dev/null || exit 1
+"$top"/contrib/devserver stop --dir "$work" >/dev/null
+for i in 1 2 3 4 5; do
+	python3 - "$build/esp-server" "$work/esp.conf" $((base + 143)) <<'PY'
+import socket, subprocess, sys, time
+t = time.perf_counter()
+p = subprocess.Popen([sys.argv[1], "serve", "--config", sys.argv[2]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+while time.perf_counter() - t < 10:
+    try:
+        s = socket.create_connection(("127.0.0.1", int(sys.argv[3])), 1)
+        s.settimeout(5)
+        if s.recv(1):
+            break
+    except OSError:
+        time.sleep(.0005)
+print(f"start to first banner: {(time.perf_counter() - t) * 1e3:.1f} ms", flush=True)
+s.close(); p.terminate(); p.wait(30)
+PY
+done
