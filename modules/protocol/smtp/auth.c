@@ -85,16 +85,12 @@ static esp_status exchange(struct session *s, const esp_auth *auth, esp_sasl *sa
 	return ESP_EPROTO;
 }
 
-static esp_status run(struct session *s, const esp_auth *auth, esp_str mechanism, esp_str initial, int has_initial)
+static esp_status run(struct session *s, const esp_auth *auth, esp_arena *arena, esp_str mechanism, esp_str initial, int has_initial)
 {
-	esp_arena *arena = s->smtp->core.mem->arena_new(s->smtp->self, "sasl", 256 << 10);
 	esp_identity who = { .size = sizeof who };
 	esp_sasl *sasl = NULL;
-	esp_status io = ESP_OK, st;
+	esp_status io = ESP_OK, st = auth->sasl_begin(auth, s->conn, "smtp", arena, mechanism, &sasl);
 
-	if (!arena)
-		return reply_status(s, ESP_ENOMEM);
-	st = auth->sasl_begin(auth, s->conn, "smtp", arena, mechanism, &sasl);
 	if (st == ESP_ENOENT) {
 		st = reply_error(s, 504, "5.5.4", "that mechanism is not offered");
 	} else if (st == ESP_EACCES) {
@@ -104,7 +100,9 @@ static esp_status run(struct session *s, const esp_auth *auth, esp_str mechanism
 		st = exchange(s, auth, sasl, arena, initial, has_initial, &who, &io);
 		auth->sasl_end(sasl);
 		s->conn->api->set_max_line(s->conn, 0);
-		if (st == ESP_OK && who.login.len <= SMTP_NAME_MAX) {
+		if (st == ESP_OK && who.login.len > SMTP_LOGIN_MAX)
+			st = ESP_E2BIG;
+		if (st == ESP_OK) {
 			memcpy(s->login, who.login.ptr, who.login.len);
 			s->login_len = (uint16_t)who.login.len;
 			s->account = who.account;
@@ -112,7 +110,6 @@ static esp_status run(struct session *s, const esp_auth *auth, esp_str mechanism
 		}
 		st = io == ESP_OK ? say_result(s, st) : io;
 	}
-	s->smtp->core.mem->arena_free(arena);
 	return st;
 }
 
@@ -122,6 +119,8 @@ esp_status command_auth(struct session *s, esp_str args)
 	const char *blank = args.len ? memchr(args.ptr, ' ', args.len) : NULL;
 	esp_str mechanism = { args.ptr, blank ? (size_t)(blank - args.ptr) : args.len };
 	esp_str initial = { NULL, 0 };
+	esp_arena *arena;
+	esp_status st;
 	char *copy;
 
 	if (s->role != SMTP_SUBMISSION)
@@ -132,13 +131,20 @@ esp_status command_auth(struct session *s, esp_str args)
 		return reply_error(s, 501, "5.5.4", "AUTH needs a mechanism");
 	if (!auth)
 		return reply(s, 454, "4.7.0", "cannot check now, try again later");
-	/* the line's bytes are gone with the next read */
-	copy = args.len < 8192 ? esp_alloc(s->conn->arena, args.len + 1) : NULL;
-	if (!copy)
+	if (args.len >= 8192)
 		return reply_error(s, 500, "5.5.6", "the line is too long");
+	arena = s->smtp->core.mem->arena_new(s->smtp->self, "sasl", 256 << 10);
+	copy = arena ? esp_alloc(arena, args.len + 1) : NULL;   /* the line's bytes are gone with the next read */
+	if (!copy) {
+		if (arena)
+			s->smtp->core.mem->arena_free(arena);
+		return reply_status(s, ESP_ENOMEM);
+	}
 	memcpy(copy, args.ptr, args.len);
 	mechanism.ptr = copy;
 	if (blank)
 		initial = (esp_str){ copy + mechanism.len + 1, args.len - mechanism.len - 1 };
-	return run(s, auth, mechanism, initial, blank != NULL);
+	st = run(s, auth, arena, mechanism, initial, blank != NULL);
+	s->smtp->core.mem->arena_free(arena);
+	return st;
 }

@@ -135,13 +135,13 @@ static void on_closed(esp_module *self, esp_conn *c)
 
 /* --- handover -------------------------------------------------------------------------------------------------- */
 
-#define HANDOVER_VERSION 1u
+#define HANDOVER_VERSION 2u
 struct frozen {
 	uint32_t role, errors, commands;
 	uint8_t extended, greeted, pad[2];
 	uint16_t helo_len, login_len;
 	esp_id account;
-	char helo[SMTP_NAME_MAX], login[SMTP_NAME_MAX];
+	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
 };
 
 static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
@@ -168,7 +168,7 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	if (len != sizeof f)
 		return ESP_EPROTO;
 	memcpy(&f, blob, sizeof f);
-	if ((f.role != SMTP_MX && f.role != SMTP_SUBMISSION) || f.helo_len > SMTP_NAME_MAX || f.login_len > SMTP_NAME_MAX)
+	if ((f.role != SMTP_MX && f.role != SMTP_SUBMISSION) || f.helo_len > SMTP_NAME_MAX || f.login_len > SMTP_LOGIN_MAX)
 		return ESP_EPROTO;
 	s = session_new(self, c);
 	if (!s)

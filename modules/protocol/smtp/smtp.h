@@ -31,6 +31,7 @@ enum smtp_role { SMTP_MX = 1, SMTP_SUBMISSION };
 
 #define SESSION_MAGIC 0x50544d53u
 #define SMTP_NAME_MAX 256u
+#define SMTP_LOGIN_MAX 320u    /* 64 octets, "@" and 255 octets (RFC 5321 4.5.3.1) */
 
 /* One client.  Everything about the message under way is in `txn` and `writer`; reset() is their only end. */
 struct session {
@@ -44,7 +45,7 @@ struct session {
 	uint8_t extended, greeted, quit;
 	uint16_t helo_len, login_len;
 	esp_id account;
-	char helo[SMTP_NAME_MAX], login[SMTP_NAME_MAX];
+	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
 };
 
 static inline esp_str session_helo(const struct session *s) { return (esp_str){ s->helo, s->helo_len }; }
