@@ -103,6 +103,15 @@ static esp_status try_domain(struct walk *w, const struct domain *domain, esp_st
 	return st;
 }
 
+/* RFC 5321 4.5.1: a server has a postmaster even when its own name is no domain it takes mail for. */
+static int is_our_postmaster(const struct directory *d, const struct key *key)
+{
+	esp_str host = d->core.host->hostname();
+
+	return d->postmaster.len && esp_str_eq(key->local, ESP_STR("postmaster")) && key->domain.len == host.len &&
+	       strncasecmp(key->domain.ptr, host.ptr, host.len) == 0;
+}
+
 static esp_status look(struct walk *w, const struct work *item, int *ret_kind)
 {
 	struct domain domain;
@@ -112,6 +121,8 @@ static esp_status look(struct walk *w, const struct work *item, int *ret_kind)
 	if (st != ESP_OK)
 		return st == ESP_ENOMEM ? st : ESP_ENOENT;
 	st = store_domain(w->d, w->arena, key.domain, &domain);
+	if (st == ESP_ENOENT && is_our_postmaster(w->d, &key))
+		return add(w, w->d->postmaster, item->depth + 1);
 	if (st == ESP_ENOENT) {
 		*ret_kind = ESP_DIR_NOT_LOCAL;
 		if (item->depth == 0)

@@ -51,10 +51,11 @@ static esp_status add_all(struct session *s, const esp_directory_target *t, esp_
 	return reply(s, 250, "2.1.5", "recipient ok");
 }
 
-/* <postmaster> without a domain is ours (RFC 5321 4.1.1.3). */
+/* <postmaster> without a domain is this host's (RFC 5321 4.1.1.3), which the directory knows by its name. */
 static esp_str full_address(struct session *s, const esp_smtp_path *path)
 {
-	size_t len = path->text.len + 1 + s->smtp->hostname.len;
+	esp_str host = s->smtp->core.host->hostname();
+	size_t len = path->text.len + 1 + host.len;
 	char *room;
 
 	if (!(path->flags & ESP_SMTP_PATH_POSTMASTER))
@@ -62,7 +63,7 @@ static esp_str full_address(struct session *s, const esp_smtp_path *path)
 	room = esp_alloc(s->txn->arena, len + 1);
 	if (!room)
 		return path->text;
-	snprintf(room, len + 1, "%.*s@%.*s", ESP_FMT(path->text), ESP_FMT(s->smtp->hostname));
+	snprintf(room, len + 1, "%.*s@%.*s", ESP_FMT(path->text), ESP_FMT(host));
 	return (esp_str){ room, len };
 }
 
