@@ -19,7 +19,7 @@ struct target {
 	const esp_rcpt *rcpt;
 	const struct copy *copy;
 	esp_str folder, reason;
-	int quarantine;
+	int quarantine, makes_folder;
 	esp_id mailbox;
 	uint32_t uid;
 	uint64_t modseq;
@@ -110,6 +110,7 @@ static esp_status plan(struct delivery *d, esp_str trace)
 			continue;
 		target->rcpt = r;
 		target->quarantine = is_quarantine(r->verdict);
+		target->makes_folder = o->answer.folder.len != 0;
 		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
 		target->reason = o->answer.reason.len ? o->answer.reason : o->answer.text;
 		target->copy = find_copy(d, trace, &o->answer);
@@ -135,6 +136,23 @@ static int target_by_lock_order(const void *a, const void *b)
 	return c ? c : memcmp(&x->mailbox, &y->mailbox, sizeof x->mailbox);
 }
 
+/* A folder that came with the recipient (a subaddress) is used where it exists: strangers make no folders. */
+static esp_status wanted_folder(struct delivery *d, struct target *target)
+{
+	const esp_actor actor = { .account = target->rcpt->account, .login = target->rcpt->address };
+	esp_mailbox m = { .size = sizeof m };
+	esp_status st = ESP_OK;
+
+	if (target->makes_folder || target->folder.len == 0)
+		return ESP_OK;
+	st = d->mailstore->find(d->mailstore, d->t->arena, &actor, target->folder, &m);
+	if (st == ESP_ENOENT || st == ESP_EINVAL || st == ESP_E2BIG || st == ESP_EPROTO || (st == ESP_OK && m.attributes & ESP_BOX_NOSELECT)) {
+		target->folder = (esp_str){ NULL, 0 };
+		return ESP_OK;
+	}
+	return st;
+}
+
 static esp_status find_mailboxes(struct delivery *d)
 {
 	for (uint32_t i = 0; i < d->ntargets; i++) {
@@ -143,7 +161,9 @@ static esp_status find_mailboxes(struct delivery *d)
 
 		if (target->quarantine)
 			continue;
-		st = d->mailstore->target(d->mailstore, target->rcpt->account, target->folder, &target->mailbox);
+		st = wanted_folder(d, target);
+		if (st == ESP_OK)
+			st = d->mailstore->target(d->mailstore, target->rcpt->account, target->folder, &target->mailbox);
 		if (st != ESP_OK)
 			return st;
 		d->keys[d->nkeys++] = (esp_sql_key){ .kind = ESP_SQL_KEY_ACCOUNT, .id = target->rcpt->account };
