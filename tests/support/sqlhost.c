@@ -19,7 +19,7 @@
 struct sqlhost *sqlhost;
 extern const esp_module_desc esp_module_descriptor;
 
-/* --- memory ---------------------------------------------------------------------------------------------------- */
+/* --- memory ------------------------------------------------------------------------------------------ */
 
 static const esp_mem_api mem_api;
 static esp_arena *mem_arena_new(esp_module *self, const char *label, size_t cap)
@@ -37,7 +37,7 @@ void sqlhost_arena_free(esp_arena *a) { arena_free(a); }
 void sqlhost_arena_reset(esp_arena *a) { arena_reset(a); }
 void sqlhost_unref(const void *rc) { rc_unref((void *)(uintptr_t)rc); }
 
-/* --- config ------------------------------------------------------------------------------------------------------ */
+/* --- config ------------------------------------------------------------------------------------------ */
 
 static int64_t cfg_integer(const esp_cfg *c, const char *key)
 {
@@ -53,8 +53,7 @@ static int64_t cfg_integer(const esp_cfg *c, const char *key)
 }
 static const esp_config_api config_api = { .size = sizeof config_api, .integer = cfg_integer };
 
-/* --- bus -----------------------------------------------------------------------------------------------------------
- */
+/* --- bus --------------------------------------------------------------------------------------------- */
 
 static esp_status event_declare(esp_module *self, const char *name, const char *help, const esp_event_field *fields,
 	uint32_t n, uint32_t field_size, esp_event_id *ret)
@@ -105,8 +104,7 @@ static esp_status crypto_digest(uint32_t algorithm, const void *data, size_t n, 
 }
 static const esp_crypto_api crypto_api = { .size = sizeof crypto_api, .digest = crypto_digest, .new_id = id_new };
 
-/* --- sql
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- sql --------------------------------------------------------------------------------------------- */
 
 struct tx { esp_tx pub; };
 static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
@@ -229,8 +227,7 @@ esp_sql_rows sqlhost_rows(esp_arena *a, const char *stmt, const esp_sql_value *a
 	return rows;
 }
 
-/* --- blob
- * ------------------------------------------------------------------------------------------------------------------ */
+/* --- blob -------------------------------------------------------------------------------------------- */
 
 esp_id sqlhost_blob_put(const char *data, size_t len)
 {
@@ -282,8 +279,7 @@ static esp_status blob_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 		(esp_sql_value[]){ ESP_SQL_ID(id) }, 1, NULL);
 }
 
-/* --- directory
- * ----------------------------------------------------------------------------------------------------------------- */
+/* --- directory --------------------------------------------------------------------------------------- */
 
 static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_id id, esp_account *ret)
 {
@@ -297,7 +293,7 @@ static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_
 }
 static esp_directory directory = { .account_by_id = directory_by_id };
 
-/* --- host -------------------------------------------------------------------------------------------------------- */
+/* --- host -------------------------------------------------------------------------------------------- */
 
 static const void *host_core(const char *id, uint32_t min_minor)
 {
@@ -368,7 +364,7 @@ static const esp_host host_table = {
 	.arena = host_arena,
 };
 
-/* --- life -------------------------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 struct on { void (*fn)(void *arg); void *arg; esp_ticket ticket; atomic_int done; };
 

@@ -37,7 +37,7 @@ void reason(esp_err *err, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* --- inside a transaction ------------------------------------------------------------------------------------- */
+/* --- inside a transaction ---------------------------------------------------------------------------- */
 
 esp_status account_lock(struct op *op, esp_tx *tx, struct account_charge c)
 {
@@ -84,7 +84,7 @@ esp_status account_warn(struct op *op, esp_tx *tx, int64_t added)
 	return op_fact(op, tx, FACT_QUOTA, field, 4);
 }
 
-/* --- first use ------------------------------------------------------------------------------------------------ */
+/* --- first use --------------------------------------------------------------------------------------- */
 
 static const struct { esp_str name, special_use; } first_mailboxes[] = {
 	{ { "INBOX", 5 }, { "", 0 } }, { { "Sent", 4 }, { "\\Sent", 5 } }, { { "Drafts", 6 }, { "\\Drafts", 7 } },
@@ -185,7 +185,7 @@ esp_status account_open(const struct mailstore *m, esp_id account, esp_str login
 	return st;
 }
 
-/* --- quota ------------------------------------------------------------------------------------------------------ */
+/* --- quota ------------------------------------------------------------------------------------------- */
 
 esp_status quota_get(
 	const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages)

@@ -155,8 +155,7 @@ static esp_status on_copy(esp_tx *tx, void *arg)
 	return st == ESP_OK && o->n ? change(o, tx) : st;
 }
 
-/* --- in the fiber
- * ------------------------------------------------------------------------------------------------------ */
+/* --- in the fiber ------------------------------------------------------------------------------------ */
 
 struct pairs { esp_arena *arena; uint32_t *from, *to, n, cap; };
 

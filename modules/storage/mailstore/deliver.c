@@ -42,8 +42,7 @@ static const struct prepared *prepared_of(const esp_append *m)
 	return p;
 }
 
-/* --- in the transaction --------------------------------------------------------------------------------------------
- */
+/* --- in the transaction ------------------------------------------------------------------------------ */
 
 static esp_status info_insert(esp_tx *tx, esp_id blob, const struct info *i)
 {
@@ -117,8 +116,7 @@ esp_status message_deliver(const esp_mailstore *s, esp_tx *tx, esp_id account, e
 	return ESP_OK;
 }
 
-/* --- APPEND
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- APPEND ------------------------------------------------------------------------------------------ */
 
 struct append_op { struct op op; struct put put; };
 
@@ -192,8 +190,7 @@ esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id
 	return st;
 }
 
-/* --- where a delivery goes
- * ------------------------------------------------------------------------------------------------ */
+/* --- where a delivery goes --------------------------------------------------------------------------- */
 
 static const char BY_USE[] =
 	"SELECT id FROM mailbox WHERE account_id = $1 AND special_use = $2 AND noselect = 0 ORDER BY name";

@@ -71,7 +71,7 @@ static uint32_t home_index(const struct mailstore *m, esp_id mailbox)
 	return (uint32_t)(id_hash(mailbox) % m->nworkers);
 }
 
-/* --- accounts known to exist ---------------------------------------------------------------------------------- */
+/* --- accounts known to exist ------------------------------------------------------------------------- */
 
 int home_knows(const struct mailstore *m, esp_id account)
 {
@@ -89,7 +89,7 @@ void home_note(const struct mailstore *m, esp_id account)
 		h->known[id_hash(account) % KNOWN] = (struct known){ account, m->core.loop->clock() + m->limits.account_ttl };
 }
 
-/* --- entries ---------------------------------------------------------------------------------------------------- */
+/* --- entries ----------------------------------------------------------------------------------------- */
 
 static struct entry **bucket_of(struct home *h, esp_id id)
 {
@@ -232,7 +232,7 @@ static esp_status home_get(struct home *h, esp_id mailbox, struct want w, const 
 	return st;
 }
 
-/* --- from other workers ------------------------------------------------------------------------------------------- */
+/* --- from other workers ------------------------------------------------------------------------------ */
 
 struct ask { const struct mailstore *m; esp_ticket ticket; esp_id mailbox; struct want want; esp_status status; };
 
@@ -321,8 +321,7 @@ esp_status view_sync_to(
 	return view_get(store_of(s), actor, mailbox, (struct want){ modseq, 0 }, ret);
 }
 
-/* --- hints ----------------------------------------------------------------------------------------------------------
- */
+/* --- hints ------------------------------------------------------------------------------------------- */
 
 static struct entry *take_dirty(struct home *h)
 {
@@ -409,8 +408,7 @@ void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq)
 	m->topic->publish(mailbox);   /* the woken sessions sync by themselves */
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 static void on_sweep(void *arg)
 {

@@ -43,8 +43,7 @@ void fresh_ids(const struct mailstore *m, esp_id ids[NAME_DEPTH])
 		ids[i] = m->crypto->new_id();
 }
 
-/* --- LIST
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- LIST -------------------------------------------------------------------------------------------- */
 
 static esp_mailbox mailbox_of_row(const esp_sql_rows *rows, uint32_t i)
 {
@@ -165,8 +164,7 @@ esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str nam
 	return st;
 }
 
-/* --- CREATE
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- CREATE ------------------------------------------------------------------------------------------ */
 
 static esp_status named_fact(struct op *op, esp_tx *tx, enum fact_kind kind, esp_id id, esp_str name)
 {
@@ -314,8 +312,7 @@ esp_status mailbox_create(
 	return name_reason(st == ESP_OK ? name_run(m, actor, &o, on_create) : st, err);
 }
 
-/* --- DELETE
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- DELETE ------------------------------------------------------------------------------------------ */
 
 static esp_status has_children(struct name_op *o, esp_tx *tx, int *ret)
 {
@@ -416,8 +413,7 @@ esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_st
 	return name_reason(st, err);
 }
 
-/* --- SUBSCRIBE
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- SUBSCRIBE --------------------------------------------------------------------------------------- */
 
 static esp_status on_subscribe(esp_tx *tx, void *arg)
 {
@@ -444,8 +440,7 @@ esp_status mailbox_subscribe(const esp_mailstore *s, const esp_actor *actor, esp
 	return st == ESP_OK ? name_run(m, actor, &o, on_subscribe) : st;
 }
 
-/* --- \Recent
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- \Recent ----------------------------------------------------------------------------------------- */
 
 struct claim_op { struct op op; esp_id mailbox; int64_t first, uidnext; uint32_t changed; };
 

@@ -42,7 +42,7 @@ static esp_status head_read(const struct mailstore *m, esp_arena *a, esp_id mail
 	return ESP_OK;
 }
 
-/* --- from scratch ------------------------------------------------------------------------------------------------ */
+/* --- from scratch ------------------------------------------------------------------------------------ */
 
 static esp_status load_page(const struct mailstore *m, esp_arena *a, const struct view_head *h, uint32_t from,
                             struct builder *b, uint32_t *ret_next)
@@ -88,7 +88,7 @@ static esp_status load(const struct mailstore *m, const struct view_head *h, con
 	return st;
 }
 
-/* --- by what changed ---------------------------------------------------------------------------------------------- */
+/* --- by what changed --------------------------------------------------------------------------------- */
 
 struct change_log { struct uid_ranges gone, changed; };
 

@@ -42,8 +42,7 @@ struct subject {
 	esp_str content;
 };
 
-/* --- the program -----------------------------------------------------------------------------------------------------
- */
+/* --- the program ------------------------------------------------------------------------------------- */
 
 static int has_children(const esp_search_node *n)
 {
@@ -118,8 +117,7 @@ static esp_status work_out(struct search *s)
 	return st;
 }
 
-/* --- one message
- * ------------------------------------------------------------------------------------------------------ */
+/* --- one message ------------------------------------------------------------------------------------- */
 
 static int64_t day_of(esp_time t)
 {
@@ -215,8 +213,7 @@ static esp_status pause_sometimes(struct search *s)
 	return s->m->core.fiber->yield();
 }
 
-/* --- the steps
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- the steps --------------------------------------------------------------------------------------- */
 
 /* Ask the view; *left: candidates that need their row. */
 static esp_status step_view(struct search *s, struct uid_ranges *left)

@@ -77,7 +77,7 @@ void reason(esp_err *err, const char *fmt, ...) ESP_PRINTF(2, 3);
 ESP_CHECKED esp_status store_query(const struct mailstore *m, uint32_t flags, esp_arena *a, const char *stmt,
                                    const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
 
-/* --- op.c ---------------------------------------------------------------------------------------------------- */
+/* --- op.c -------------------------------------------------------------------------------------------- */
 
 struct fact { enum fact_kind kind; uint32_t n; esp_field field[8]; struct fact *next; };
 
@@ -112,7 +112,7 @@ ESP_CHECKED esp_status op_fact(struct op *op, esp_tx *tx, enum fact_kind kind, c
 ESP_CHECKED esp_status op_job(struct op *op, esp_tx *tx, esp_blob_job *job);
 esp_status facts_declare(struct mailstore *m);
 
-/* --- account.c ----------------------------------------------------------------------------------------------- */
+/* --- account.c --------------------------------------------------------------------------------------- */
 
 /*! \brief Make the account's row and default mailboxes unless they are known to exist.  `login` may be empty. */
 ESP_CHECKED esp_status account_open(const struct mailstore *m, esp_id account, esp_str login);
@@ -127,7 +127,7 @@ esp_status quota_get(
 	const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages);
 esp_status quota_set(const esp_mailstore *s, esp_id account, uint64_t bytes);
 
-/* --- names.c ------------------------------------------------------------------------------------------------- */
+/* --- names.c ----------------------------------------------------------------------------------------- */
 
 /*! \brief Check a mailbox name and write its canonical form ("inbox/x" is "INBOX/x", one "/" at the end is dropped).
  *  ret->ptr is buf.  ESP_EINVAL, ESP_E2BIG. */
@@ -142,7 +142,7 @@ esp_str name_parent(esp_str name);
 /*! \brief One of "\\Sent" ... that a mailbox may carry. */
 int special_use_valid(esp_str use);
 
-/* --- keywords.c ---------------------------------------------------------------------------------------------- */
+/* --- keywords.c -------------------------------------------------------------------------------------- */
 
 struct keywords { esp_str name[ESP_KEYWORDS_MAX]; uint32_t n, grown; };
 /*! \brief Split the mailbox row's text (names separated by a space); spans point into it. */
@@ -154,7 +154,7 @@ uint64_t keywords_map(const struct keywords *from, struct keywords *to, uint64_t
 ESP_CHECKED esp_status keywords_text(const struct keywords *k, esp_arena *a, esp_str *ret);
 int keyword_valid(esp_str name);
 
-/* --- uidset.c ------------------------------------------------------------------------------------------------ */
+/* --- uidset.c ---------------------------------------------------------------------------------------- */
 
 /*! \brief Growing set of ranges in an arena; UIDs are added in ascending order. */
 struct uid_ranges { esp_arena *arena; esp_uid_range *range; uint32_t n, cap; };
@@ -175,7 +175,7 @@ ESP_CHECKED esp_status uid_set_check(esp_uid_set set);
  *  `from`: UIDs below are done.  0 when the set is exhausted. */
 int uid_set_span(esp_uid_set set, uint32_t *place, uint32_t from, uint32_t *ret_first, uint32_t *ret_last);
 
-/* --- rows.c: tables inside a transaction ---------------------------------------------------------------------- */
+/* --- rows.c: tables inside a transaction ------------------------------------------------------------- */
 
 /*! \brief A mailbox row under the account's lock. */
 struct box {
@@ -195,7 +195,8 @@ struct row {
 };
 
 ESP_CHECKED esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret);
-/*! \brief Change counters and modseq, take UIDs; ret->uidnext is the value after. ESP_ENOENT; ESP_E2BIG: UIDs used up. */
+/*! \brief Change counters and modseq, take UIDs; ret->uidnext is the value after.
+ *  ESP_ENOENT; ESP_E2BIG: UIDs used up. */
 ESP_CHECKED esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, struct box *ret);
 ESP_CHECKED esp_status box_save_keywords(struct op *op, esp_tx *tx, const struct box *b);
 /*! \brief Read rows of the set from *from on, up to PAGE_ROWS, in op's arena; *from 0: no more. */
@@ -214,7 +215,7 @@ ESP_CHECKED esp_status log_write(
 	struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d);
 ESP_CHECKED esp_status log_prune(esp_tx *tx, esp_id box, int64_t rows);
 
-/* --- content.c: what is computed from a message once ------------------------------------------------------------ */
+/* --- content.c: what is computed from a message once ------------------------------------------------- */
 
 struct info {
 	uint32_t header_len;
@@ -228,7 +229,7 @@ ESP_CHECKED esp_status content_info(
 	const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret);
 #define NO_DAY INT64_MIN
 
-/* --- message.c, deliver.c, copy.c, mailbox.c, rename.c, fetch.c, search.c ---------------------------------------- */
+/* --- message.c, deliver.c, copy.c, mailbox.c, rename.c, fetch.c, search.c ---------------------------- */
 
 esp_status message_prepare(const esp_mailstore *s, esp_arena *a, esp_append *m);
 esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m,
@@ -265,7 +266,7 @@ ESP_CHECKED esp_status mailbox_lookup(
 	const struct mailstore *m, esp_id account, esp_str name, esp_id *ret, int *ret_noselect);
 void fresh_ids(const struct mailstore *m, esp_id ids[NAME_DEPTH]);
 
-/* --- home.c ---------------------------------------------------------------------------------------------------- */
+/* --- home.c ------------------------------------------------------------------------------------------ */
 
 esp_status home_start(struct mailstore *m, uint32_t index);
 void home_stop(struct mailstore *m, uint32_t index);

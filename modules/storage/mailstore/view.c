@@ -67,7 +67,7 @@ static struct chunk *chunk_join(const esp_mem_api *mem, const struct chunk *a, c
 	return c;
 }
 
-/* --- builder --------------------------------------------------------------------------------------------------- */
+/* --- builder ----------------------------------------------------------------------------------------- */
 
 struct builder *builder_new(const esp_mem_api *mem)
 {
@@ -230,7 +230,7 @@ esp_status builder_finish(struct builder *b, const struct view_head *head, const
 	return ESP_OK;
 }
 
-/* --- the next version -------------------------------------------------------------------------------------------- */
+/* --- the next version -------------------------------------------------------------------------------- */
 
 struct cursor { uint32_t gone, row; };
 

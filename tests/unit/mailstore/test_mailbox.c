@@ -3,7 +3,7 @@
 
 #define S sqlhost->store
 
-/* --- helpers ---------------------------------------------------------------------------------------------------- */
+/* --- helpers ----------------------------------------------------------------------------------------- */
 
 static void expect_list(const esp_actor *who, const char *wanted)
 {
@@ -60,8 +60,7 @@ static esp_status find(const esp_actor *who, const char *name, esp_mailbox *ret)
 
 #define FIRST "INBOX Archive Drafts Junk Sent Trash"
 
-/* --- tests ---------------------------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------------- */
 
 static void first_use(void *arg)
 {
@@ -69,6 +68,7 @@ static void first_use(void *arg)
 	esp_mailbox sent, junk;
 
 	(void)arg;
+	atomic_store(&sqlhost->rerun, 1);   /* what was rolled back is not told */
 	expect_list(&who, FIRST);
 	must_ok(find(&who, "sent", &sent) == ESP_ENOENT ? ESP_OK : ESP_EEXIST);
 	must_ok(find(&who, "Sent", &sent));
@@ -264,15 +264,17 @@ static void no_uid_left(void *arg)
 	esp_err err = ESP_ERR_INIT;
 	uint32_t uid, validity;
 	uint64_t modseq;
+	esp_arena *a = sqlhost_arena();
 
 	(void)arg;
-	must_ok(db_exec(sqlhost->writer, sqlhost_arena(), "UPDATE mailbox SET uidnext = 4294967294 WHERE id = $1",
+	must_ok(db_exec(sqlhost->writer, a, "UPDATE mailbox SET uidnext = 4294967294 WHERE id = $1",
 		(esp_sql_value[]){ ESP_SQL_ID(inbox) }, 1, NULL));
 	must_ok(S->append(S, &who, inbox, &m, 1, &uid, &validity, &modseq, &err));
 	must(uid == 4294967294u);
 	must_be(S->append(S, &who, inbox, &m, 1, &uid, &validity, &modseq, &err), ESP_E2BIG);
 	must(sqlhost_int("SELECT COUNT(*) FROM message", NULL, 0) == 1);
 	must(sqlhost_int("SELECT used_messages FROM mail_account", NULL, 0) == 1);
+	sqlhost_arena_free(a);
 }
 Test(mailbox, refuses_mail_when_its_uids_are_used_up) { sqlhost_run(1, no_uid_left, NULL); }
 

@@ -21,8 +21,7 @@ static void append_many(const esp_actor *who, esp_id box, uint32_t n)
 	free(m);
 }
 
-/* --- batches --------------------------------------------------------------------------------------------------------
- */
+/* --- batches ----------------------------------------------------------------------------------------- */
 
 static void batches(void *arg)
 {
@@ -64,8 +63,7 @@ static void batches(void *arg)
 }
 Test(message, long_sets_are_changed_in_batches) { sqlhost_run(2, batches, NULL); }
 
-/* --- UNCHANGEDSINCE --------------------------------------------------------------------------------------------------
- */
+/* --- UNCHANGEDSINCE ---------------------------------------------------------------------------------- */
 
 static void unchangedsince(void *arg)
 {
@@ -101,8 +99,7 @@ static void unchangedsince(void *arg)
 }
 Test(message, unchangedsince_is_decided_message_by_message) { sqlhost_run(2, unchangedsince, NULL); }
 
-/* --- quota
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- quota ------------------------------------------------------------------------------------------- */
 
 struct racer { esp_actor who; esp_id inbox; atomic_uint stored, refused, left; esp_ticket ticket; };
 
@@ -153,8 +150,7 @@ static void quota(void *arg)
 }
 Test(message, sixty_four_parallel_appends_never_overshoot_the_quota) { sqlhost_run(2, quota, NULL); }
 
-/* --- a stranger
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- a stranger -------------------------------------------------------------------------------------- */
 
 /* What every call answers about this mailbox. */
 static void ask_all(const esp_actor *who, esp_id box, esp_id other, esp_status got[12])
@@ -220,8 +216,7 @@ static void stranger(void *arg)
 }
 Test(message, a_strangers_mailbox_answers_like_one_that_is_not_there) { sqlhost_run(2, stranger, NULL); }
 
-/* --- FETCH
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- FETCH ------------------------------------------------------------------------------------------- */
 
 static void fetching(void *arg)
 {
@@ -269,8 +264,7 @@ static void fetching(void *arg)
 }
 Test(message, fetch_pages_through_any_set) { sqlhost_run(2, fetching, NULL); }
 
-/* --- threads
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- threads ----------------------------------------------------------------------------------------- */
 
 static void threads(void *arg)
 {
@@ -295,8 +289,7 @@ static void threads(void *arg)
 }
 Test(message, replies_share_the_thread_of_their_root) { sqlhost_run(1, threads, NULL); }
 
-/* --- one delivery, few statements
- * ----------------------------------------------------------------------------------------- */
+/* --- one delivery, few statements -------------------------------------------------------------------- */
 
 struct delivery { esp_id account, box; esp_append m; uint32_t uid; uint64_t modseq; };
 static esp_status deliver_tx(esp_tx *tx, void *arg)

@@ -12,8 +12,7 @@ struct msg { uint32_t uid, system, keywords; uint64_t modseq, bytes; esp_id blob
 struct box { esp_id id; uint32_t uidnext, n; uint64_t modseq; struct msg *msg; };
 struct model { esp_actor who; struct rnd r; struct box box[BOXES]; };
 
-/* --- one random call
- * --------------------------------------------------------------------------------------------------- */
+/* --- one random call --------------------------------------------------------------------------------- */
 
 /* A set of UIDs of this box, with some that are not there. */
 static esp_uid_set some_uids(struct model *m, struct box *b, esp_uid_range *range, uint32_t max)
@@ -235,8 +234,7 @@ static void do_claim(struct model *m)
 	must_ok(S->claim_recent(S, &m->who, m->box[rnd_below(&m->r, BOXES)].id, &first));
 }
 
-/* --- compare
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- compare ----------------------------------------------------------------------------------------- */
 
 static uint64_t flags_of(const esp_view *v, const struct msg *x)
 {

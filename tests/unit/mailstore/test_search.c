@@ -6,8 +6,7 @@
 #define S sqlhost->store
 #define COUNT 150u
 
-/* --- a mailbox of small messages -------------------------------------------------------------------------------------
- */
+/* --- a mailbox of small messages --------------------------------------------------------------------- */
 
 static const char *const word[] = { "apple", "Banana", "cherry", "DATE", "elder", "fig" };
 #define WORDS (sizeof word / sizeof word[0])
@@ -59,8 +58,7 @@ static void fill(struct world *w)
 	w->n = COUNT;
 }
 
-/* --- the reference
- * ------------------------------------------------------------------------------------------------------- */
+/* --- the reference ----------------------------------------------------------------------------------- */
 
 static int has(const char *hay, esp_str needle)
 {
@@ -115,8 +113,7 @@ static int naive(const struct world *w, const esp_search_node *node, uint32_t i,
 	}
 }
 
-/* --- random programs
- * -------------------------------------------------------------------------------------------------------- */
+/* --- random programs --------------------------------------------------------------------------------- */
 
 static esp_str some_text(struct rnd *r)
 {
@@ -209,9 +206,7 @@ static void programs(void *arg)
 }
 Test(search, random_programs_find_what_reading_everything_finds) { sqlhost_run(2, programs, NULL); }
 
-/* --- texts
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- texts ------------------------------------------------------------------------------------------- */
 
 static uint32_t find_text(const esp_actor *who, const esp_view *v, uint32_t kind, const char *header, const char *text)
 {
@@ -253,8 +248,7 @@ static void decoded(void *arg)
 }
 Test(search, reads_decoded_text_without_regard_to_case) { sqlhost_run(1, decoded, NULL); }
 
-/* --- hostile programs
- * -------------------------------------------------------------------------------------------------------- */
+/* --- hostile programs -------------------------------------------------------------------------------- */
 
 static void hostile(void *arg)
 {
