@@ -10,6 +10,14 @@ trap '"$top"/contrib/devserver stop --dir "$work" >/dev/null 2>&1; rm -rf "$work
 for i in 1 2 3 4 5; do
 	python3 - "$build/esp-server" "$work/esp.conf" $((base + 143)) <<'PY'
 import socket, subprocess, sys, time
+def free():
+    try:
+        socket.create_connection(("127.0.0.1", int(sys.argv[3])), 1).close()
+        return False
+    except OSError:
+        return True
+while not free():      # the one before is still going down
+    time.sleep(.05)
 t = time.perf_counter()
 p = subprocess.Popen([sys.argv[1], "serve", "--config", sys.argv[2]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 while time.perf_counter() - t < 10:
@@ -20,6 +28,7 @@ while time.perf_counter() - t < 10:
             break
     except OSError:
         time.sleep(.0005)
+assert p.poll() is None
 print(f"start to first banner: {(time.perf_counter() - t) * 1e3:.1f} ms", flush=True)
 s.close(); p.terminate(); p.wait(30)
 PY
