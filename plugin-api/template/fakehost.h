@@ -1,0 +1,48 @@
+/* fakehost.h - a host for unit tests of one module: no threads, no sockets, no server.
+ *
+ *	struct fakehost *h = fakehost_new("limit=3", "folder=Junk", NULL);
+ *	fakehost_start(h);                                 check, init, start, worker_start
+ *	verdict = fakehost_message(h, "Subject: x\r\n\r\nhi\r\n", &answer);
+ *	fakehost_stop(h);                                  drain, worker_stop, stop; says what was left behind
+ *
+ * The module is the one linked into the test (its esp_module_descriptor).  Settings are "key=value" by the module's own
+ * schema: defaults, bounds and required keys hold; a list of strings is "a,b,c", a key of a group "group.key";
+ * lists and maps of groups are empty.  Suspending calls return at once, time stands still until fakehost_sleep() or
+ * a sleep of the module moves it, jobs of a pool run at once, timers when time reaches them.
+ * A broken contract (unknown key, interface nobody has, leak) ends the test with a line that says so.
+ */
+#ifndef FAKEHOST_H
+#define FAKEHOST_H
+
+#include <esp/host.h>
+#include <esp/event.h>
+#include <esp/hook.h>
+#include <esp/mail.h>
+#include <esp/metric.h>
+#include <esp/slot.h>
+
+struct fakehost;
+
+/*! \brief Settings end with NULL.  Aborts when one is unknown or out of bounds. */
+struct fakehost *fakehost_new(const char *setting, ...) __attribute__((sentinel));
+/*! \brief A double for a service the module needs ("esp.sql/1"); before start. */
+void fakehost_service(struct fakehost *h, const char *id, esp_service *table);
+/*! \brief Up to ACTIVE; the first failing step's status, its reason in *fakehost_err(). */
+esp_status fakehost_start(struct fakehost *h);
+/*! \brief To the end; frees h.  Aborts when arenas or holds are left. */
+void fakehost_stop(struct fakehost *h);
+const esp_err *fakehost_err(const struct fakehost *h);
+esp_module *fakehost_module(struct fakehost *h);
+
+/*! \brief Run every hook of the module at that point, by priority; FAIL becomes its failure policy.  Strings of the
+ *  answer live until stop. */
+esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, esp_answer *ret);
+/*! \brief The message point with one local recipient. */
+esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer *ret);
+/*! \brief Let time pass and run the timers that are due. */
+void fakehost_sleep(struct fakehost *h, esp_nsec time);
+/*! \brief Times published; the sum of a metric; -1 when nothing of that name was declared. */
+int64_t fakehost_events(const struct fakehost *h, const char *name);
+int64_t fakehost_metric(const struct fakehost *h, const char *name);
+
+#endif
