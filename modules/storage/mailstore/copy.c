@@ -10,7 +10,7 @@
 struct copy_op {
 	struct op op;
 	esp_id from, to;
-	int move;
+	int move, batches;             /* batches: a part at a time */
 	uint32_t limit;
 	struct walk start, walk;
 	/* of one run */
@@ -55,7 +55,7 @@ static esp_status collect(struct copy_op *o, esp_tx *tx)
 		if (st == ESP_OK && n)
 			st = rows_keep(o, row, n);
 	}
-	return st == ESP_OK && !o->move && o->walk.from ? ESP_E2BIG : st;
+	return st == ESP_OK && !o->batches && o->walk.from ? ESP_E2BIG : st;
 }
 
 static esp_status put_in(struct copy_op *o, esp_tx *tx)
@@ -194,7 +194,7 @@ static void copy_reason(esp_status st, esp_err *err)
 esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id from, esp_uid_set uids,
 	esp_id to, int32_t move, esp_copy_result *ret, uint64_t *ret_from_modseq, esp_err *err)
 {
-	struct copy_op o = { .from = from, .to = to, .move = move, .limit = move ? BATCH_MESSAGES : COPY_MESSAGES };
+	struct copy_op o = { .from = from, .to = to, .move = move, .batches = move && !same_id(from, to) };
 	struct pairs pairs = { .arena = a };
 	esp_id boxes[2] = { from, to };
 	uint64_t modseq = 0;
@@ -202,6 +202,8 @@ esp_status message_copy(const esp_mailstore *s, esp_arena *a, const esp_actor *a
 
 	if (st == ESP_OK)
 		st = op_begin(store_of(s), &o.op, actor->account);
+	/* within one mailbox a second part would find what the first moved: all at once */
+	o.limit = o.batches ? BATCH_MESSAGES : COPY_MESSAGES;
 	o.start = o.walk = (struct walk){ .set = uids, .from = 1 };
 	while (st == ESP_OK && o.start.from) {
 		st = op_run(&o.op, boxes, same_id(from, to) ? 1 : 2, on_copy, &o);

@@ -14,6 +14,7 @@
 #define HOME_MAGIC  0x454d4f48u
 #define BUCKETS     4096u
 #define KNOWN       1024u
+#define REFRESH_BURST 16u         /* views refreshed before others get their turn */
 #define SWEEP_EVERY (60 * ESP_SEC)
 
 struct entry {
@@ -335,25 +336,6 @@ static struct entry *take_dirty(struct home *h)
 	return e;
 }
 
-static void on_refresh(void *arg)
-{
-	struct home *h = arg;
-	const struct mailstore *m = h->m;
-	struct entry *e;
-
-	while ((e = take_dirty(h)) != NULL) {
-		if (m->core.fiber->lock(&e->lock) == ESP_OK) {
-			/* a failure is not lost: who is woken now syncs by itself */
-			if (!new_enough(e->view, (struct want){ e->hint, 0 }) && entry_refresh(h, e) != ESP_OK)
-				e->hint = 0;
-			m->core.fiber->unlock(&e->lock);
-		}
-		m->topic->publish(e->mailbox);
-		entry_leave(h, e);
-	}
-	h->refreshing = 0;
-}
-
 static void publish_dirty(struct home *h)
 {
 	struct entry *e;
@@ -362,6 +344,28 @@ static void publish_dirty(struct home *h)
 		h->m->topic->publish(e->mailbox);
 		entry_leave(h, e);
 	}
+}
+
+static void on_refresh(void *arg)
+{
+	struct home *h = arg;
+	const struct mailstore *m = h->m;
+	struct entry *e;
+
+	for (uint32_t n = 1; (e = take_dirty(h)) != NULL; n++) {
+		if (m->core.fiber->lock(&e->lock) == ESP_OK) {
+			/* a failure is not lost: who is woken now syncs by itself */
+			if (!new_enough(e->view, (struct want){ e->hint, 0 }) && entry_refresh(h, e) != ESP_OK)
+				e->hint = 0;
+			m->core.fiber->unlock(&e->lock);
+		}
+		m->topic->publish(e->mailbox);
+		entry_leave(h, e);
+		if (n % REFRESH_BURST == 0 && m->core.fiber->yield() != ESP_OK)
+			break;
+	}
+	publish_dirty(h);
+	h->refreshing = 0;
 }
 
 struct hint { const struct mailstore *m; esp_id mailbox; uint64_t modseq; };

@@ -52,7 +52,9 @@ static void batches(void *arg)
 	view_is_true(v);
 	must(v->exists == 9001);
 	sqlhost_unref(v);
-	set_flags(&who, trash, 2, 9000, ESP_STORE_REPLACE, ESP_FLAG_DELETED);
+	must_ok(S->copy(S, a, &who, trash, uids(&r, 1, UINT32_MAX), trash, 1, &result, &modseq, &err));
+	must(result.n == 9001 && result.to[0] == 9002 && result.to[9000] == 18002);
+	set_flags(&who, trash, 9003, 18001, ESP_STORE_REPLACE, ESP_FLAG_DELETED);
 	must_ok(S->expunge(S, a, &who, trash, (esp_uid_set){ NULL, 0 }, &modseq));
 	v = view_of(&who, trash);
 	view_is_true(v);
