@@ -108,8 +108,10 @@ int rig_load(struct rig *r)
 
 	if (rc == ESP_OK)
 		rc = modules_load(r->m, c, &errs, &r->err);
-	else
+	else {
 		config_errors_first(&errs, &r->err);
+		config_unref(c);
+	}
 	config_errors_free(&errs);
 	return rc;
 }

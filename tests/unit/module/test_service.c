@@ -10,7 +10,7 @@
 #include "tests/unit/module/rig.h"
 
 #define CONSUMER "{ name = \"c\"; file = \"abi_consumer\"; }"
-#define NAPPING "{ name = \"c\"; file = \"abi_consumer\"; config = { nap = \"200ms\"; }; }"
+#define NAPPING "{ name = \"c\"; file = \"abi_consumer\"; config = { nap = \"1s\"; }; }"
 
 static void conf(struct rig *r, const char *consumer, const char *file, const char *config)
 {
@@ -137,9 +137,9 @@ static void in_flight(struct rig *r)
 	lock_conf(r, text, sizeof text, 502, "");
 	conf(r, NAPPING, "abi_exclusive", text);
 	began = clock_monotonic();
-	rig_later(20 * ESP_MSEC, 1, on_call, &during);
+	rig_later(500 * ESP_MSEC, 1, on_call, &during);
 	cr_assert(rig_reload(r) == ESP_OK, "%s", r->err.text);
-	cr_expect(clock_monotonic() - began > 100 * ESP_MSEC, "the swap did not wait for the call in flight");
+	cr_expect(clock_monotonic() - began > 400 * ESP_MSEC, "the swap did not wait for the call in flight");
 	cr_expect(before.code == 501, "the call in flight got %u", before.code);
 	while (!atomic_load(&during.done))
 		rig_sleep(5 * ESP_MSEC);
