@@ -112,11 +112,10 @@ const char *spawn_ending(int status, const char *dir, char *buf, size_t cap)
 	struct crash_blame blame;
 	int n;
 
-	if (WIFEXITED(status)) {
-		snprintf(buf, cap, "ended with exit code %d", WEXITSTATUS(status));
-		return buf;
-	}
-	n = snprintf(buf, cap, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	if (WIFEXITED(status))           /* a sanitizer turns a signal into an exit code */
+		n = snprintf(buf, cap, "ended with exit code %d", WEXITSTATUS(status));
+	else
+		n = snprintf(buf, cap, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	if (dir && n > 0 && (size_t)n < cap && crash_read(dir, &blame, 1) == 1 && blame.module[0] &&
 	    time(NULL) - blame.when <= BLAME_FRESH_S)
 		snprintf(buf + n, cap - (size_t)n, " in module \"%s\" at %s", blame.module, blame.point);

@@ -30,6 +30,8 @@ BUILD = os.path.abspath(os.environ.get("ESP_BUILD", os.getcwd()))
 SOURCE = os.path.abspath(os.environ.get("ESP_SRC", os.path.join(os.path.dirname(__file__), "..", "..")))
 SLOW = float(os.environ.get("ESP_SLOW", "1"))        # sanitizers and valgrind: larger time limits
 
+# what no run may leave in its log, whatever the scenario looks at
+FAULT = re.compile(r"ERROR: \w+Sanitizer.*|WARNING: \w+Sanitizer.*|runtime error: .*|assertion failed.*|left behind, .*")
 MODULE_FOLDERS = (".", "tests/scenario", "tests/abi")
 ECHO = {"name": "echo", "file": "scenario_echo"}
 
@@ -119,7 +121,8 @@ class Cli:
 
 
 class Server:
-    def __init__(self, modules=(), listeners=None, server=None, tls=None, extra="", module_dir=None, env=None):
+    def __init__(self, modules=(), listeners=None, server=None, tls=None, extra="", module_dir=None, env=None,
+                 faults=False):
         self.dir = tempfile.mkdtemp(prefix="esp-scenario-")
         os.chmod(self.dir, 0o755)
         self.conf_file = os.path.join(self.dir, "esp.conf")
@@ -135,6 +138,7 @@ class Server:
                        "module_dir": self.module_dir, "shutdown_timeout": "5s"}
         self.server.update(server or {})
         self.tls, self.extra = tls, extra
+        self.faults = faults             # the scenario provokes a crash: a report of it in the log is no failure
         self.env = dict(os.environ, **(env or {}))
         for ours in ("NOTIFY_SOCKET", "ESP_BUILD", "ESP_SRC", "ESP_SLOW"):   # ESP_ variables are settings to a server
             self.env.pop(ours, None)
@@ -306,9 +310,12 @@ class Server:
         return self
 
     def __exit__(self, kind, *_):
-        if kind:
+        found = None if self.faults else FAULT.search(self.log_text())
+        if kind or found:
             print(f"--- log of {self.dir}\n{self.log_text()[-8000:]}\n---", file=sys.stderr)
         self.cleanup()
+        if found and not kind:
+            raise AssertionError(f"the server reported a fault: {found[0]}")
 
 
 _scenarios = []
