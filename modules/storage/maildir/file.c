@@ -23,7 +23,7 @@ esp_status file_status(int error)
 	case EEXIST: return ESP_EEXIST;
 	case EMFILE: case ENFILE: return ESP_EBUSY;
 	case ENOMEM: return ESP_ENOMEM;
-	case EACCES: case EPERM: return ESP_EACCES;
+	case EACCES: case EPERM: case EROFS: return ESP_EACCES;
 	default: return ESP_EIO;
 	}
 }

@@ -2,17 +2,13 @@
  *
  * One fiber (worker 0) reads the oldest jobs after each COMMIT it hears of, does them on a lane of its own (width 1:
  * order matters) and deletes their rows.  A crash between doing and deleting does them again: each is idempotent.
- * A job that cannot be done (a foreign file is in the way) is logged and dropped; the database keeps the truth.
+ * Jobs wait for a full or read-only disk (link.c says for what); one that cannot be done (a foreign file is in the way)
+ * is logged and dropped: the database keeps the truth.
  * Blobs that nobody names any more wait in blob_trash for the grace time.
  */
 #include "maildir.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define JOBS_A_ROUND 500
@@ -58,163 +54,37 @@ esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 
 /* --- on the folder lane ----------------------------------------------------------------------------------------- */
 
-struct round { struct maildir *m; const esp_sql_rows *rows; uint32_t failed; };
+struct round { struct maildir *m; const esp_sql_rows *rows; uint32_t done, failed; esp_status waits; };
 
 static esp_str text(const esp_sql_rows *r, uint32_t row, uint32_t col) { return esp_sql_at(r, row, col)->s; }
 
-static esp_status make_folder(struct maildir *m, const char *path)
+static esp_blob_job job_of(const esp_sql_rows *rows, uint32_t i)
 {
-	static const char *const parts[] = { "cur", "new", "tmp" };
-	char sub[MAILDIR_PATH + 8];
+	esp_blob_job job = { .size = sizeof job, .kind = (uint32_t)esp_sql_at(rows, i, 1)->i, .account = text(rows, i, 2),
+		.folder = text(rows, i, 3), .to = text(rows, i, 4), .uid = (uint32_t)esp_sql_at(rows, i, 6)->i,
+		.flags = (uint32_t)esp_sql_at(rows, i, 7)->i };
 
-	/* domain, account, folder: each level on its own */
-	for (const char *p = strchr(path, '/'); ; p = strchr(p + 1, '/')) {
-		snprintf(sub, sizeof sub, "%.*s", (int)(p ? p - path : (ptrdiff_t)strlen(path)), path);
-		if (mkdirat(m->root, sub, 0700) != 0 && errno != EEXIST)
-			return file_status(errno);
-		if (!p)
-			break;
-	}
-	for (int i = 0; i < 3; i++) {
-		snprintf(sub, sizeof sub, "%s/%s", path, parts[i]);
-		if (mkdirat(m->root, sub, 0700) != 0 && errno != EEXIST)
-			return file_status(errno);
-	}
-	return ESP_OK;
+	if (text(rows, i, 5).len == sizeof job.id.b)
+		memcpy(job.id.b, text(rows, i, 5).ptr, sizeof job.id.b);
+	return job;
 }
 
-static esp_status link_message(struct maildir *m, const char *folder, const esp_blob_job *job)
-{
-	char blob[40], name[MAILDIR_PATH], to[2 * MAILDIR_PATH + 8];
-	esp_status st = name_message(job, m->hostname, name);
-
-	if (st != ESP_OK)
-		return st;
-	file_name(job->id, blob);
-	snprintf(to, sizeof to, "%s/cur/%s", folder, name);
-	if (linkat(m->blobs, blob, m->root, to, 0) == 0 || errno == EEXIST)
-		return ESP_OK;
-	if (errno != ENOENT)
-		return file_status(errno);
-	st = make_folder(m, folder);
-	if (st != ESP_OK)
-		return st;
-	return linkat(m->blobs, blob, m->root, to, 0) == 0 || errno == EEXIST ? ESP_OK : file_status(errno);
-}
-
-/* The file's name up to its flags is known; whoever else renamed it changed only them. */
-static esp_status find_message(struct maildir *m, const char *folder, const esp_blob_job *job, char out[2 * MAILDIR_PATH])
-{
-	char prefix[MAILDIR_PATH], dir[MAILDIR_PATH + 8], exact[2 * MAILDIR_PATH + 8];
-	struct dirent *e;
-	size_t len;
-	DIR *d;
-	esp_status st = name_message(job, m->hostname, prefix);
-	int fd;
-
-	if (st != ESP_OK)
-		return st;
-	snprintf(exact, sizeof exact, "%s/cur/%s", folder, prefix);
-	if (faccessat(m->root, exact, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-		snprintf(out, 2 * MAILDIR_PATH, "%s/cur/%s", folder, prefix);
-		return ESP_OK;
-	}
-	len = (size_t)(strchr(prefix, ':') - prefix);
-	snprintf(dir, sizeof dir, "%s/cur", folder);
-	fd = openat(m->root, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	d = fd < 0 ? NULL : fdopendir(fd);
-	st = ESP_ENOENT;
-	while (d && st == ESP_ENOENT && (e = readdir(d)) != NULL) {
-		if (strncmp(e->d_name, prefix, len) == 0 && (e->d_name[len] == ':' || e->d_name[len] == '\0')) {
-			snprintf(out, 2 * MAILDIR_PATH, "%s/cur/%s", folder, e->d_name);
-			st = ESP_OK;
-		}
-	}
-	if (d)
-		(void)closedir(d);
-	return st;
-}
-
-static esp_status unlink_message(struct maildir *m, const char *folder, const esp_blob_job *job)
-{
-	char path[2 * MAILDIR_PATH];
-	esp_status st = find_message(m, folder, job, path);
-
-	if (st == ESP_OK && unlinkat(m->root, path, 0) != 0 && errno != ENOENT)
-		st = file_status(errno);
-	return st == ESP_ENOENT ? ESP_OK : st;
-}
-
-static esp_status rename_flags(struct maildir *m, const char *folder, const esp_blob_job *job)
-{
-	char path[2 * MAILDIR_PATH], name[MAILDIR_PATH], to[2 * MAILDIR_PATH + 8];
-	esp_status st = find_message(m, folder, job, path);
-
-	if (st == ESP_ENOENT)
-		return link_message(m, folder, job);
-	if (st == ESP_OK)
-		st = name_message(job, m->hostname, name);
-	if (st != ESP_OK)
-		return st;
-	snprintf(to, sizeof to, "%s/cur/%s", folder, name);
-	return renameat(m->root, path, m->root, to) == 0 ? ESP_OK : file_status(errno);
-}
-
-/* Only what a Maildir has; a foreign file in it keeps the folder. */
-static esp_status remove_folder(struct maildir *m, const char *folder)
-{
-	static const char *const parts[] = { "/cur", "/new", "/tmp", "" };
-	char path[MAILDIR_PATH + 8];
-	esp_status st = ESP_OK;
-
-	for (int i = 0; i < 4; i++) {
-		snprintf(path, sizeof path, "%s%s", folder, parts[i]);
-		if (unlinkat(m->root, path, AT_REMOVEDIR) != 0 && errno != ENOENT)
-			st = file_status(errno);
-	}
-	return st;
-}
-
-static esp_status move_folder(struct maildir *m, const char *folder, const esp_blob_job *job)
-{
-	char to[MAILDIR_PATH];
-	esp_status st = name_folder(job->account, job->to, to);
-
-	if (st != ESP_OK)
-		return st;
-	return renameat(m->root, folder, m->root, to) == 0 || errno == ENOENT ? ESP_OK : file_status(errno);
-}
-
-static esp_status do_job(struct maildir *m, const esp_blob_job *job)
-{
-	char folder[MAILDIR_PATH];
-	esp_status st = name_folder(job->account, job->folder, folder);
-
-	if (st != ESP_OK)
-		return st;
-	switch (job->kind) {
-	case ESP_BLOB_LINK: return link_message(m, folder, job);
-	case ESP_BLOB_UNLINK: return unlink_message(m, folder, job);
-	case ESP_BLOB_FLAGS: return rename_flags(m, folder, job);
-	case ESP_BLOB_MKFOLDER: return make_folder(m, folder);
-	case ESP_BLOB_RMFOLDER: return remove_folder(m, folder);
-	case ESP_BLOB_MVFOLDER: return move_folder(m, folder, job);
-	default: return ESP_EINVAL;
-	}
-}
-
+/* A round ends with a folder that moves: done again after a crash, it must not meet what came after it. */
 static int32_t on_round(void *arg)
 {
 	struct round *r = arg;
 
-	for (uint32_t i = 0; i < r->rows->nrows; i++) {
-		esp_blob_job job = { .size = sizeof job, .kind = (uint32_t)esp_sql_at(r->rows, i, 1)->i, .account = text(r->rows, i, 2),
-			.folder = text(r->rows, i, 3), .to = text(r->rows, i, 4), .uid = (uint32_t)esp_sql_at(r->rows, i, 6)->i,
-			.bytes = (uint64_t)esp_sql_at(r->rows, i, 7)->i, .flags = (uint32_t)esp_sql_at(r->rows, i, 8)->i,
-			.received = esp_sql_at(r->rows, i, 9)->i };
-		if (text(r->rows, i, 5).len == sizeof job.id.b)
-			memcpy(job.id.b, text(r->rows, i, 5).ptr, sizeof job.id.b);
-		r->failed += do_job(r->m, &job) != ESP_OK;
+	while (r->done < r->rows->nrows) {
+		esp_blob_job job = job_of(r->rows, r->done);
+		esp_status st = link_job(r->m, &job);
+		if (link_waits(st)) {
+			r->waits = st;
+			break;
+		}
+		r->failed += st != ESP_OK;
+		r->done++;
+		if (job.kind == ESP_BLOB_MVFOLDER || job.kind == ESP_BLOB_RMFOLDER)
+			break;
 	}
 	return ESP_OK;
 }
@@ -223,33 +93,43 @@ static int32_t on_round(void *arg)
 
 static esp_status forget_tx(esp_tx *tx, void *arg)
 {
-	const esp_sql_rows *rows = arg;
+	const struct round *r = arg;
 
-	/* jobs were read oldest first: all up to the last one are done */
-	for (uint32_t i = 0; i < rows->nrows; i++) {
-		esp_status st = tx->exec(tx, "DELETE FROM blob_job WHERE id = $1", esp_sql_at(rows, i, 0), 1, NULL);
+	for (uint32_t i = 0; i < r->done; i++) {
+		esp_status st = tx->exec(tx, "DELETE FROM blob_job WHERE id = $1", esp_sql_at(r->rows, i, 0), 1, NULL);
 		if (st != ESP_OK)
 			return st;
 	}
 	return ESP_OK;
 }
 
-static uint32_t one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
+static void tell_failures(struct maildir *m, const struct round *r)
+{
+	if (r->failed)
+		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "folder jobs could not be done", ESP_FINT("jobs", r->failed));
+	if (r->waits && m->core.loop->now() >= m->tell_at) {
+		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "folder jobs wait: the mail directory is full or not writable",
+		        ESP_FINT("status", r->waits));
+		m->tell_at = m->core.loop->now() + 60 * ESP_SEC;
+	}
+}
+
+/* Returns 1 when there may be more to do at once. */
+static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 {
 	esp_sql_rows rows = { .nrows = 0 };
 	struct round round = { .m = m, .rows = &rows };
-	esp_status st = sql->query(sql, 0, arena, "SELECT id, kind, account, folder, target, blob_id, uid, bytes, flags, received"
-	                           " FROM blob_job ORDER BY id LIMIT $1", (esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
+	esp_status st = sql->query(sql, 0, arena, "SELECT id, kind, account, folder, target, blob_id, uid, flags FROM blob_job"
+	                           " ORDER BY id LIMIT $1", (esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
 
 	if (st != ESP_OK || rows.nrows == 0)
 		return 0;
 	st = m->core.pool->run(m->self, m->folder_lane, on_round, &round, NULL);
-	if (st == ESP_OK)
-		st = sql->transact(sql, NULL, 0, forget_tx, &rows);
-	if (round.failed)
-		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "folder jobs could not be done", ESP_FINT("jobs", round.failed));
-	m->metric->add(m->jobs, st == ESP_OK ? rows.nrows : 0);
-	return st == ESP_OK ? rows.nrows : 0;
+	if (st == ESP_OK && round.done)
+		st = sql->transact(sql, NULL, 0, forget_tx, &round);
+	tell_failures(m, &round);
+	m->metric->add(m->jobs, st == ESP_OK ? round.done : 0);
+	return st == ESP_OK && !round.waits && (rows.nrows == JOBS_A_ROUND || round.done < rows.nrows);
 }
 
 static int32_t on_trash(void *arg)
@@ -334,7 +214,7 @@ void folder_fiber(void *arg)
 	while (arena && !m->core.fiber->canceled()) {
 		const esp_sql *sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
 		m->pending = 0;
-		while (sql && one_round(m, sql, arena) == JOBS_A_ROUND)
+		while (sql && one_round(m, sql, arena))
 			m->core.mem->arena_reset(arena);
 		if (sql && m->core.loop->now() >= trash_at) {
 			empty_trash(m, sql, arena);

@@ -39,6 +39,7 @@ struct maildir {
 	/* folder jobs, worker 0 only (folder.c) */
 	esp_fcond kicked;
 	int pending, draining;
+	esp_nsec tell_at;          /* not before: say again that jobs wait */
 	atomic_int posted;
 	esp_metric commits, syncs, large, jobs;
 };
@@ -83,10 +84,16 @@ void folder_fiber(void *arg);      /* worker 0, until draining */
 void folder_end(void *arg);        /* worker 0 */
 extern const esp_sql_migrations maildir_migrations;
 
+/* link.c */
+/*! \brief [lane] Do one folder job; doing it again changes nothing. */
+ESP_CHECKED esp_status link_job(struct maildir *m, const esp_blob_job *job);
+/*! \brief This failure passes: do the job again later, and none after it before. */
+int link_waits(esp_status st);
+
 /* name.c: paths of folders; pure. */
 /*! \brief "example.test/user" or "example.test/user/.Sent.2026"; ESP_E2BIG, ESP_EINVAL. */
 ESP_CHECKED esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH]);
-/*! \brief "1700000000.<hex>.host,S=4096,U=17:2,FS". */
-ESP_CHECKED esp_status name_message(const esp_blob_job *job, esp_str hostname, char out[MAILDIR_PATH]);
+/*! \brief "1700000000.<hex>.host,S=4096,U=17:2,FS": the time is the id's, `bytes` the size of the blob's file. */
+ESP_CHECKED esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname, char out[MAILDIR_PATH]);
 
 #endif

@@ -135,15 +135,25 @@ static void put_flags(char *out, uint32_t flags)
 	out[n] = '\0';
 }
 
-esp_status name_message(const esp_blob_job *job, esp_str hostname, char out[MAILDIR_PATH])
+/* The first 48 bits of a UUIDv7 are milliseconds. */
+static uint64_t id_seconds(esp_id id)
 {
-	char hex[MAILDIR_HEX], flags[8];
+	uint64_t msec = 0;
+
+	for (int i = 0; i < 6; i++)
+		msec = msec << 8 | id.b[i];
+	return msec / 1000;
+}
+
+esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname, char out[MAILDIR_PATH])
+{
+	char hex[MAILDIR_HEX], letters[8];
 	int n;
 
-	file_hex(job->id, hex);
-	put_flags(flags, job->flags);
-	n = snprintf(out, MAILDIR_PATH, "%lld.%s.%.*s,S=%llu,U=%u:2,%s", (long long)job->received, hex,
+	file_hex(id, hex);
+	put_flags(letters, flags);
+	n = snprintf(out, MAILDIR_PATH, "%llu.%s.%.*s,S=%llu,U=%u:2,%s", (unsigned long long)id_seconds(id), hex,
 	             (int)(hostname.len > 100 ? 100 : hostname.len), hostname.ptr ? hostname.ptr : "",
-	             (unsigned long long)job->bytes, job->uid, flags);
+	             (unsigned long long)bytes, uid, letters);
 	return n > 0 && (size_t)n < MAILDIR_PATH ? ESP_OK : ESP_E2BIG;
 }
