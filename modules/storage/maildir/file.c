@@ -122,6 +122,23 @@ esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *
 	return st;
 }
 
+esp_status file_restore(struct maildir *m, esp_id id, const struct iovec *content)
+{
+	char name[40];
+	esp_status st;
+	int fd;
+
+	file_name(id, name);
+	fd = openat(m->blobs, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return file_status(errno);
+	st = file_write_all(fd, content, 1);
+	if (st == ESP_OK && (ftruncate(fd, (off_t)content->iov_len) != 0 || fsync(fd) != 0))
+		st = file_status(errno);
+	(void)close(fd);
+	return st == ESP_OK ? sync_directory(m, name) : st;
+}
+
 static int make_directory(int at, const char *name)
 {
 	if (mkdirat(at, name, 0700) != 0 && errno != EEXIST)

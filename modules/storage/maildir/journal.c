@@ -130,14 +130,14 @@ static uint32_t entry_crc(const struct entry_header *h, const struct iovec *iov,
 	return (uint32_t)crc;
 }
 
-/* The files may be there, cut short or empty: write each anew. */
+/* The file may be there, cut short or empty, and folders may have links to it: write the same file again. */
 static esp_status replay_entry(struct journal *j, const struct entry_header *h, char *data)
 {
 	struct iovec iov = { .iov_base = data, .iov_len = (size_t)h->len };
 	esp_id id;
 
 	memcpy(id.b, h->id, sizeof id.b);
-	return file_write_durable(j->m, id, &iov, 1);
+	return file_restore(j->m, id, &iov);
 }
 
 /* The entry at `at`, whole and unharmed, or 0. */

@@ -54,6 +54,8 @@ void file_name(esp_id id, char out[40]);
 ESP_CHECKED esp_status file_write(struct maildir *m, esp_id id, const struct iovec *iov, int n);
 /*! \brief The same through .tmp, synced, renamed, directory synced. */
 ESP_CHECKED esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *iov, int n);
+/*! \brief After a crash: the blob has these bytes, synced.  The file that is there stays the same file. */
+ESP_CHECKED esp_status file_restore(struct maildir *m, esp_id id, const struct iovec *content);
 /*! \brief Write every byte or fail. */
 ESP_CHECKED esp_status file_write_all(int fd, const struct iovec *iov, int n);
 esp_status file_status(int error);
