@@ -41,7 +41,8 @@ static uintptr_t holds_of(const struct fiber *f)
 /* A fiber that belongs to an exclusive module, or that starts generations of a snapshot being built. */
 static bool is_own(const struct fiber *f)
 {
-	const struct generation *g = f->owner ? generation_of(&container_of(f->owner, struct module_core, owner)->pub) : NULL;
+	const struct generation *g =
+		f->owner ? generation_of(&container_of(f->owner, struct module_core, owner)->pub) : NULL;
 
 	return g && g->image && g->image->desc.flags & ESP_MODULE_EXCLUSIVE;
 }

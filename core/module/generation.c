@@ -27,7 +27,8 @@
 
 const char *generation_state_name(enum gen_state s)
 {
-	static const char *const names[] = { "new", "checked", "inited", "warm", "active", "draining", "stopping", "stopped" };
+	static const char *const names[] = { "new", "checked", "inited", "warm", "active", "draining", "stopping",
+		"stopped" };
 
 	return (size_t)s < ARRAY_LEN(names) ? names[s] : "?";
 }
@@ -241,7 +242,7 @@ static void report(const struct owned_item *i, void *arg)
 	const struct leftovers *l = arg;
 
 	log_line(ESP_LOG_ERROR, l->g->name, "left behind, closed by the core: a defect of this module",
-	         log_cstr("what", owner_kind_name(i->kind)), log_cstr("created_as", i->label), log_cstr("loop", l->w->name));
+		log_cstr("what", owner_kind_name(i->kind)), log_cstr("created_as", i->label), log_cstr("loop", l->w->name));
 }
 
 static int on_close(struct generation *g, struct worker *w, esp_err *said)
@@ -251,6 +252,7 @@ static int on_close(struct generation *g, struct worker *w, esp_err *said)
 	(void)said;
 	worker_each_owned(w, &g->core.owner, report, &l);
 	(void)worker_close_owned(w, &g->core.owner, NULL);
+	slots_end_of(&module_here()->slots, ESP_SLOT_WORKER, g);
 	return ESP_OK;
 }
 

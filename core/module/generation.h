@@ -3,8 +3,8 @@
  *   NEW -> CHECKED -> INITED -> WARM -> ACTIVE -> DRAINING -> STOPPING -> STOPPED -> freed
  *
  * Made and ended on the control thread; workers hold pointers to it only through a snapshot they pin or through a
- * count of its owner.  It ends when no snapshot lists it and its owner counts nothing but timers, watchers, arenas: then
- * worker_stop() runs on every worker, what is left there is closed and reported, stop() runs, and a barrier goes
+ * count of its owner.  It ends when no snapshot lists it and its owner counts nothing but timers, watchers, arenas:
+ * then worker_stop() runs on every worker, what is left there is closed and reported, stop() runs, and a barrier goes
  * through every loop before the image may be unmapped.
  */
 #ifndef CORE_MODULE_GENERATION_H
@@ -35,7 +35,7 @@ struct generation {
 	struct image *image;
 	uint64_t number;
 	char name[64], file[64];            /* instance, image; core.pub.name points here */
-	bool left_out;                      /* after crashes: its hooks answer by their failure policy, nothing is started */
+	bool left_out; /* after crashes: its hooks answer by their failure policy, nothing is started */
 	bool kept;                          /* its drain was given up: it stays mapped and uncounted work may still run */
 	esp_arena *arena;
 	esp_cfg *cfg;                       /* in force */

@@ -115,7 +115,8 @@ static void on_quiesce(void)
 		snapshot_unpin(snapshot_enter(snapshot_pin(snapshot_here())));
 }
 
-static int32_t on_contributions(const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg)
+static int32_t on_contributions(
+	const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg)
 {
 	return snapshot_contributions(snapshot_now(), point, each, arg);
 }

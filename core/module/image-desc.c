@@ -175,11 +175,12 @@ static int verify_head(const struct reader *r, const esp_module_desc *raw)
 		return err_fail(r->err, ESP_EABI, "%s: wrong magic: it is no module of ESP, or was built for another machine",
 		               r->file);
 	if (raw->abi_major != ESP_ABI_MAJOR || raw->abi_minor > ESP_ABI_MINOR)
-		return err_fail(r->err, ESP_EABI, "%s: built for ABI %u.%u, this server speaks %u.%u: install a matching version",
-		               r->file, raw->abi_major, raw->abi_minor, ESP_ABI_MAJOR, ESP_ABI_MINOR);
+		return err_fail(r->err, ESP_EABI,
+			"%s: built for ABI %u.%u, this server speaks %u.%u: install a matching version", r->file, raw->abi_major,
+			raw->abi_minor, ESP_ABI_MAJOR, ESP_ABI_MINOR);
 	if (raw->size < sizeof *raw || raw->size > STRIDE_MAX || !inside(r, raw, raw->size))
-		return err_fail(r->err, ESP_EABI, "%s: wrong size of its descriptor: %u bytes, at least %zu are expected", r->file,
-		               raw->size, sizeof *raw);
+		return err_fail(r->err, ESP_EABI, "%s: wrong size of its descriptor: %u bytes, at least %zu are expected",
+			r->file, raw->size, sizeof *raw);
 	if (!is_text(r, raw->name) || strcmp(raw->name, r->file) != 0)
 		return err_fail(r->err, ESP_EABI, "%s: its descriptor has another name: rename the file", r->file);
 	if (!raw->version || !is_text(r, raw->version))
@@ -216,15 +217,17 @@ int image_desc_copy(struct image_desc *d, const esp_module_desc *raw, const stru
 	d->abi_minor = raw->abi_minor;
 	d->flags = raw->flags;
 	if ((rc = copy_ops(&r, d, raw)) < 0 || (rc = dup_text(&r, raw->summary, &d->summary)) < 0 ||
-	    (rc = dup_text(&r, raw->license, &d->license)) < 0 || (rc = copy_needs(&r, d, raw)) < 0 ||
-	    (rc = copy_provides(&r, d, raw)) < 0 || (rc = copy_schema(&r, raw->config, raw->cfg_item_size, 0, &d->config)) < 0) {
+		(rc = dup_text(&r, raw->license, &d->license)) < 0 || (rc = copy_needs(&r, d, raw)) < 0 ||
+		(rc = copy_provides(&r, d, raw)) < 0 ||
+		(rc = copy_schema(&r, raw->config, raw->cfg_item_size, 0, &d->config)) < 0) {
 		image_desc_free(d);
 		return rc == ESP_ENOMEM ? err_fail(err, rc, "%s: no memory for its descriptor", file) : rc;
 	}
 	return ESP_OK;
 }
 
-/* As deep as copy_schema() let it become.  An element's name is filled last: a half-copied one is found by its position behind the last named. */
+/* As deep as copy_schema() let it become.  An element's name is filled last: a half-copied one is found by its
+ * position behind the last named. */
 static void free_schema(esp_cfg_item *items)
 {
 	for (esp_cfg_item *i = items; i && (i->name || i->def_str || i->choices || i->help || i->children); i++) {

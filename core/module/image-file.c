@@ -93,8 +93,8 @@ static int open_checked_dir(const char *dir, esp_err *err)
 		return err_fail(err, ESP_EACCES, "module directory \"%s\" is not an absolute path", dir);
 	fd = open_dir(dir);
 	if (fd < 0)
-		return err_fail(err, errno == ENOENT ? ESP_ENOENT : ESP_EACCES, "module directory %s: %s%s", dir, strerror(errno),
-		               errno == ELOOP || errno == ENOTDIR ? " (symbolic links are not followed)" : "");
+		return err_fail(err, errno == ENOENT ? ESP_ENOENT : ESP_EACCES, "module directory %s: %s%s", dir,
+			strerror(errno), errno == ELOOP || errno == ENOTDIR ? " (symbolic links are not followed)" : "");
 	rc = fstat(fd, &st) < 0 ? err_fail(err, ESP_EIO, "module directory %s: %s", dir, strerror(errno))
 	                        : refuse_unsafe(&st, "module directory", dir, err);
 	if (rc < 0) {

@@ -136,7 +136,8 @@ static int create_copy(struct image_store *s, struct image *i, esp_err *err)
 
 		free(i->path);
 		i->path = NULL;
-		if (asprintf(&i->path, "%s/%s-%.12s-%llu.so", s->cache_dir, i->file, i->hash, (unsigned long long)++s->seq) < 0) {
+		if (asprintf(&i->path, "%s/%s-%.12s-%llu.so", s->cache_dir, i->file, i->hash, (unsigned long long)++s->seq) <
+			0) {
 			i->path = NULL;
 			return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
 		}
@@ -171,8 +172,8 @@ static int make_copy(struct image_store *s, struct image *i, int from, esp_err *
 	if (rc < 0)
 		return err_fail(err, rc, "%s: cannot be written", i->path);
 	if (strcmp(hash, i->hash) != 0)
-		return err_fail(err, ESP_EAGAIN, "%s/%s.so changed while it was read: install modules by renaming", s->module_dir,
-		               i->file);
+		return err_fail(
+			err, ESP_EAGAIN, "%s/%s.so changed while it was read: install modules by renaming", s->module_dir, i->file);
 	i->fd = open(i->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (i->fd < 0 || flock(i->fd, LOCK_SH | LOCK_NB) < 0)
 		return err_fail(err, ESP_EIO, "%s: %s", i->path, strerror(errno));
@@ -229,7 +230,8 @@ static int find_mapping(struct image_store *s, struct image *i, esp_err *err)
 	for (const struct image *o = s->images; o && !again; o = o->next)
 		again = o->base < i->end && i->base < o->end;
 	(void)pthread_mutex_unlock(&s->lock);
-	return again ? err_fail(err, ESP_EABI, "%s: the loader handed back an image that is mapped already", i->file) : ESP_OK;
+	return again ? err_fail(err, ESP_EABI, "%s: the loader handed back an image that is mapped already", i->file)
+				 : ESP_OK;
 }
 
 /* Libraries that a module brings stay for ever: they hold threads, keys and atexit handlers of their own. */

@@ -61,7 +61,8 @@ struct image_store {
 	bool keep_all;               /* ESP_KEEP_MODULES=1, sanitizers, coverage */
 };
 
-/*! \brief `module_dir` must be absolute; <state_dir>/modcache is made (0700) and copies that nobody uses are removed. */
+/*! \brief `module_dir` must be absolute; <state_dir>/modcache is made (0700) and copies that nobody uses are
+ *  removed. */
 ESP_CHECKED int image_store_open(struct image_store *s, const char *module_dir, const char *state_dir, esp_err *err);
 /*! \brief After every generation is gone: removes the copies of images kept mapped as well. */
 void image_store_close(struct image_store *s);

@@ -138,7 +138,8 @@ static void call_wait(struct call *c, esp_nsec deadline)
 	(void)fiber_set_deadline(before);
 }
 
-int loops_call(struct generation *g, unsigned which, struct snapshot *under, const char *name, loops_fn fn, esp_err *err)
+int loops_call(
+	struct generation *g, unsigned which, struct snapshot *under, const char *name, loops_fn fn, esp_err *err)
 {
 	struct call *c = call_new(modules_self, which);
 	int rc = ESP_OK;

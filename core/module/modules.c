@@ -58,7 +58,8 @@ static void declare_metrics(struct modules *m)
 	m->reload_ok = metric_must(ESP_GAUGE, "esp_config_last_reload_ok", "", "1: the last load or reload succeeded.");
 	m->reloads = metric_must(ESP_COUNTER, "esp_config_reloads_total", "", "Reloads that were tried.");
 	m->pins = metric_must(ESP_GAUGE, "esp_snapshot_pins", "", "Snapshots that are alive: 1 when nothing drains.");
-	m->generations = metric_must(ESP_GAUGE, "esp_generations_alive", "", "Generations of modules, those that drain included.");
+	m->generations =
+		metric_must(ESP_GAUGE, "esp_generations_alive", "", "Generations of modules, those that drain included.");
 }
 
 int modules_new(const struct modules_opts *opts, struct modules **ret)
@@ -165,7 +166,8 @@ static void count_state(const struct generation *g, int64_t value)
 	esp_metric metric;
 
 	(void)snprintf(labels, sizeof labels, "module=\"%s\"", g->name);
-	if (metric_declare(ESP_GAUGE, "esp_generation_state", labels, "4: active; 0: not running.", NULL, 0, &metric) == ESP_OK)
+	if (metric_declare(ESP_GAUGE, "esp_generation_state", labels, "4: active; 0: not running.", NULL, 0, &metric) ==
+		ESP_OK)
 		metric_set(metric, value);
 }
 

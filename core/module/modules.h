@@ -52,7 +52,8 @@ enum plan_action {
 	PLAN_ADD,
 	PLAN_REMOVE
 };
-const char *plan_action_name(enum plan_action a); /* "keep", "live change", "new generation", "new image", "add", "remove" */
+const char *plan_action_name(
+	enum plan_action a); /* "keep", "live change", "new generation", "new image", "add", "remove" */
 
 struct plan_item {
 	const char *name, *file;         /* instance and image name */
@@ -123,7 +124,10 @@ struct module_info {
 void modules_each(const struct modules *m, void (*each)(void *arg, const struct module_info *info), void *arg);
 
 /*! \brief [control] Figures of the metrics of the same names. */
-struct modules_stats { uint64_t snapshot, snapshots_alive, generations_alive, images_kept_mapped; bool last_reload_ok; };
+struct modules_stats {
+	uint64_t snapshot, snapshots_alive, generations_alive, images_kept_mapped;
+	bool last_reload_ok;
+};
 void modules_stats(const struct modules *m, struct modules_stats *ret);
 
 #endif

@@ -215,11 +215,11 @@ static int check_need(const struct order *o, const struct generation *g, const e
 	const struct generation *by = provider_of(o, need->id, &second, &minor);
 
 	if (second)
-		return err_fail(o->err, ESP_ECONFIG, "%s and %s both provide %s: list one of them", name_of(by), name_of(second),
-		                need->id);
+		return err_fail(
+			o->err, ESP_ECONFIG, "%s and %s both provide %s: list one of them", name_of(by), name_of(second), need->id);
 	if (!by && !need->optional)
-		return err_fail(o->err, ESP_ECONFIG, "%s: needs the service %s, which no module of the list provides", name_of(g),
-		                need->id);
+		return err_fail(o->err, ESP_ECONFIG, "%s: needs the service %s, which no module of the list provides",
+			name_of(g), need->id);
 	if (by && minor < need->min_minor)
 		return err_fail(o->err, ESP_ECONFIG, "%s: needs %s.%u, but %s provides %s.%u", name_of(g), need->id,
 		                need->min_minor, name_of(by), need->id, minor);

@@ -177,7 +177,8 @@ static void account(struct modules *m, int rc, const esp_err *err, const char *w
 	if (rc < 0)
 		log_line(ESP_LOG_ERROR, "core/module", what, log_cstr("reason", err ? err->text : status_text(rc)));
 	else
-		log_line(ESP_LOG_NOTICE, "core/module", "configuration in force", ESP_FINT("snapshot", (int64_t)m->current->number));
+		log_line(
+			ESP_LOG_NOTICE, "core/module", "configuration in force", ESP_FINT("snapshot", (int64_t)m->current->number));
 }
 
 int modules_load(struct modules *m, struct config *c, struct config_errors *errs, esp_err *err)
@@ -213,7 +214,8 @@ int modules_plan(struct modules *m, const char *only, struct plan **ret, struct 
 
 /* Requests for everything that came while one reload ran share the next: the first of them runs it, the others take
  * its result, unless they want the plan or name a module of their own. */
-int modules_reload(struct modules *m, const char *only, struct plan **ret_plan, struct config_errors *errs, esp_err *err)
+int modules_reload(
+	struct modules *m, const char *only, struct plan **ret_plan, struct config_errors *errs, esp_err *err)
 {
 	uint64_t asked = ++m->reloads_asked;
 	int rc;

@@ -3,7 +3,7 @@
  * A number per (scope, generation, reservation) indexes the vector of the object, which grows with the first make().
  * Vectors are found by the object's address in a table of the loop (object.h), so core/net and core/mail know nothing
  * of slots.  Data counts as an object of its generation until the object ends, so a number is free again when its
- * generation is gone.  Entries are written on control during init(), before any worker can know the number.
+ * generation is gone; a worker never ends, so what hangs on it does not count and ends behind worker_stop().  Entries are written on control during init(), before any worker can know the number.
  */
 #include "core/module/registry.h"
 
@@ -83,7 +83,7 @@ static void *on_make(void *object, esp_slot s)
 		return NULL;
 	if (!v->items[s.index]) {
 		v->items[s.index] = calloc(1, slot->bytes);
-		if (v->items[s.index])
+		if (v->items[s.index] && s.scope != ESP_SLOT_WORKER)
 			owner_take(&slot->by->core.owner, OWNER_OBJECT);
 	}
 	return v->items[s.index];
@@ -100,7 +100,8 @@ static void end_one(struct slots *v, uint32_t scope, uint32_t i)
 	if (slot->dtor)
 		slot->dtor(data);
 	free(data);
-	owner_drop(&slot->by->core.owner, OWNER_OBJECT);
+	if (scope != ESP_SLOT_WORKER)
+		owner_drop(&slot->by->core.owner, OWNER_OBJECT);
 }
 
 void slots_end(struct slots *v, uint32_t scope)

@@ -241,7 +241,8 @@ static int build_roles(struct snapshot *s, esp_err *err)
 			const struct role_entry *other = snapshot_role(s, str_of(r->role));
 
 			if (other)
-				return err_fail(err, ESP_ECONFIG, "%s and %s both serve the role \"%s\"", other->by->name, g->name, r->role);
+				return err_fail(
+					err, ESP_ECONFIG, "%s and %s both serve the role \"%s\"", other->by->name, g->name, r->role);
 			s->roles[s->nroles++] = (struct role_entry){ r->role, g, &r->protocol };
 		}
 	}

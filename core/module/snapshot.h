@@ -64,7 +64,8 @@ struct snapshot {
 };
 
 /*! \brief [control] Build from generations that are at least INITED.  Takes a reference of the configuration; counts
- *  itself on each generation.  `overrides` of hooks, one for each generation; NULL: those it has.  ESP_ECONFIG with the reason (chains, two modules for one role). */
+ *  itself on each generation.  `overrides` of hooks, one for each generation; NULL: those it has.  ESP_ECONFIG with the
+ * reason (chains, two modules for one role). */
 ESP_CHECKED int snapshot_build(struct modules *m, struct config *c, struct generation **gens, size_t n,
                                struct generation **order, const struct hook_override *const *overrides,
                                struct snapshot **ret, esp_err *err);
@@ -83,8 +84,8 @@ struct snapshot *snapshot_pin(struct snapshot *s);
 void snapshot_unpin(struct snapshot *s);
 /*! \brief [in a fiber] What the running fiber pinned; in a callback the loop's current one. */
 struct snapshot *snapshot_now(void);
-/*! \brief [in a fiber] Run under `s` from here on; returns the one before, both pins move with it: pass what was returned
- *  to the second call to go back. */
+/*! \brief [in a fiber] Run under `s` from here on; returns the one before, both pins move with it: pass what was
+ *  returned to the second call to go back. */
 struct snapshot *snapshot_enter(struct snapshot *s);
 
 /*! \brief [any loop] Look up in a pinned snapshot; NULL when there is none. */

@@ -352,8 +352,9 @@ void stage_commit_live(struct reload *r)
 			esp_err why = ESP_ERR_INIT;
 
 			if (generation_reconfigure(n->old, n->cfg, true, &why) < 0)
-				log_line(ESP_LOG_ERROR, n->old->name, "failed to apply a change that it had accepted: a defect of the module",
-				         log_cstr("reason", why.text));
+				log_line(ESP_LOG_ERROR, n->old->name,
+					"failed to apply a change that it had accepted: a defect of the module",
+					log_cstr("reason", why.text));
 			keep_cfg(n->old, n->cfg);
 			n->cfg = NULL;
 		}

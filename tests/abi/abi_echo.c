@@ -1,7 +1,7 @@
 /* abi_echo - a protocol for the reload tests: answers each line with how many it has seen and what the HELO chain says.
  *
- * "PING" -> "PONG <lines of this session> <reply code> <text>".  The count lives in the session and is handed over, so a
- * session that was lost, or restarted, shows.  "QUIT" closes.
+ * "PING" -> "PONG <lines of this session> <reply code> <text>".  The count lives in the session and is handed over, so
+ * a session that was lost, or restarted, shows.  "QUIT" closes.
  */
 #include "abi.h"
 

@@ -46,11 +46,13 @@ static esp_status on_reconfigure(esp_module *self, const esp_cfg *next, int32_t 
 	return step_of(self, next) == RECONFIGURE ? ABI_ERR(err, "reconfigure does not want to") : ESP_OK;
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "step", .type = ESP_CFG_ENUM, .flags = ESP_CFG_LIVE, .def_str = "none", .choices = steps, .help = "where to fail" },
-	{ .name = "salt", .type = ESP_CFG_INT, .help = "changes nothing but the configuration" },
-	{ .name = NULL }
-};
+static const esp_cfg_item config[] = { { .name = "step",
+										   .type = ESP_CFG_ENUM,
+										   .flags = ESP_CFG_LIVE,
+										   .def_str = "none",
+										   .choices = steps,
+										   .help = "where to fail" },
+	{ .name = "salt", .type = ESP_CFG_INT, .help = "changes nothing but the configuration" }, { .name = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .check = on_check, .init = on_init, .start = on_start,
 	.worker_start = on_worker_start, .reconfigure = on_reconfigure

@@ -40,12 +40,15 @@ static esp_status on_reconfigure(esp_module *self, const esp_cfg *next, int32_t 
 	return ESP_OK;
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "code", .type = ESP_CFG_INT, .flags = ESP_CFG_LIVE, .min = 500, .max = 599, .def_int = 550, .help = "reply code" },
+static const esp_cfg_item config[] = { { .name = "code",
+										   .type = ESP_CFG_INT,
+										   .flags = ESP_CFG_LIVE,
+										   .min = 500,
+										   .max = 599,
+										   .def_int = 550,
+										   .help = "reply code" },
 	{ .name = "nap", .type = ESP_CFG_TIME, .help = "think before answering" },
-	{ .name = "note", .type = ESP_CFG_STRING, .help = "changes nothing but the configuration" },
-	{ .name = NULL }
-};
+	{ .name = "note", .type = ESP_CFG_STRING, .help = "changes nothing but the configuration" }, { .name = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .reconfigure = on_reconfigure };
 ESP_MODULE(.name = "abi_filter", .version = FILTER_VARIANT, .summary = "rejects HELO", .license = "MIT",
            .config = config, .ops = &ops);

@@ -82,7 +82,9 @@ static unsigned rnd(unsigned *state)
 
 static int dial(void)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(storm.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons(storm.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
@@ -241,12 +243,13 @@ static void write_conf(unsigned k)
 
 	if (!f)
 		die(storm.conf);
-	(void)fprintf(f, "server = { hostname = \"mx.example.test\"; path = \"%s\"; module_dir = \"%s\"; control = \"%s/sock\";\n"
-	              "  drain = { filter = \"20s\"; storage = \"20s\"; protocol = \"20s\"; }; };\n"
-	              "modules = (\n"
-	              "  { name = \"filter\"; file = \"abi_filter\"; config = { code = %u; note = \"%u\"; nap = \"20ms\"; }; },\n"
-	              "  { name = \"echo\"; file = \"abi_echo\"; config = { note = %u; }; } );\n",
-	              storm.dir, storm.mods, storm.dir, 500 + k % CODES, k % 4 == 1 ? k - 1 : k, k / 5);
+	(void)fprintf(f,
+		"server = { hostname = \"mx.example.test\"; path = \"%s\"; module_dir = \"%s\"; control = \"%s/sock\";\n"
+		"  drain = { filter = \"20s\"; storage = \"20s\"; protocol = \"20s\"; }; };\n"
+		"modules = (\n"
+		"  { name = \"filter\"; file = \"abi_filter\"; config = { code = %u; note = \"%u\"; nap = \"20ms\"; }; },\n"
+		"  { name = \"echo\"; file = \"abi_echo\"; config = { note = %u; }; } );\n",
+		storm.dir, storm.mods, storm.dir, 500 + k % CODES, k % 4 == 1 ? k - 1 : k, k / 5);
 	if (fclose(f) != 0)
 		die(storm.conf);
 	if (k % 2 == 0)
@@ -255,11 +258,14 @@ static void write_conf(unsigned k)
 
 static bool start_listening(void)
 {
-	struct listen_spec spec = { .name = "echo", .address = "127.0.0.1:0", .tls = ESP_TLS_NONE, .trust_loopback = true, .fd = -1 };
+	struct listen_spec spec = {
+		.name = "echo", .address = "127.0.0.1:0", .tls = ESP_TLS_NONE, .trust_loopback = true, .fd = -1
+	};
 	esp_err err = ESP_ERR_INIT;
 	int fd;
 
-	if (net_listen(storm.net, &spec, 1, &err) == ESP_OK && net_listener_fd(storm.net, "echo", &fd, &storm.port) == ESP_OK)
+	if (net_listen(storm.net, &spec, 1, &err) == ESP_OK &&
+		net_listener_fd(storm.net, "echo", &fd, &storm.port) == ESP_OK)
 		return true;
 	(void)snprintf(storm.why, sizeof storm.why, "listen: %s", err.text);
 	return false;
@@ -414,8 +420,8 @@ static int print(void)
 	             (double)storm.took / storm.reloads / 1e6, (double)storm.slowest / 1e6);
 	(void)printf("dropped: %llu\nwrong verdicts: %llu\n", storm.dropped, storm.wrong);
 	(void)printf("images kept mapped: %llu\n", (unsigned long long)storm.kept_end);
-	(void)printf("RSS: %.0f KiB at half, %.0f KiB at the end\nRSS growth over the last half: %.2f %%%s\n", storm.rss_half,
-	             storm.rss_end, growth, JUDGE_RSS ? "" : " (not judged: the sanitizer's own memory)");
+	(void)printf("RSS: %.0f KiB at half, %.0f KiB at the end\nRSS growth over the last half: %.2f %%%s\n",
+		storm.rss_half, storm.rss_end, growth, JUDGE_RSS ? "" : " (not judged: the sanitizer's own memory)");
 	if (*storm.why)
 		(void)printf("failed: %s\n", storm.why);
 	if (JUDGE_RSS && growth >= 1.0)

@@ -94,9 +94,10 @@ void rig_conf(struct rig *r, const char *modules)
 	FILE *f = fopen(r->conf, "we");
 
 	cr_assert(f);
-	(void)fprintf(f, "server = { hostname = \"mx.example.test\"; path = \"%s\"; module_dir = \"%s\"; control = \"%s/sock\";\n"
-	              "  drain = { filter = \"300ms\"; storage = \"300ms\"; protocol = \"300ms\"; }; };\nmodules = ( %s );\n",
-	              r->dir, r->mods, r->dir, modules);
+	(void)fprintf(f,
+		"server = { hostname = \"mx.example.test\"; path = \"%s\"; module_dir = \"%s\"; control = \"%s/sock\";\n"
+		"  drain = { filter = \"300ms\"; storage = \"300ms\"; protocol = \"300ms\"; }; };\nmodules = ( %s );\n",
+		r->dir, r->mods, r->dir, modules);
 	cr_assert(fclose(f) == 0);
 }
 

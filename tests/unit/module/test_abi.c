@@ -142,7 +142,8 @@ static void traversal(struct rig *r)
 }
 Test(abi, refuses_a_file_name_with_a_slash) { rig_run(traversal); }
 
-/* ---- bad manners -------------------------------------------------------------------------------------------------- */
+/* ---- bad manners
+ * -------------------------------------------------------------------------------------------------- */
 
 static void leak(struct rig *r)
 {

@@ -36,7 +36,8 @@ Test(crash, reads_the_newest_entries_first, .init = make, .fini = drop)
 {
 	struct crash_blame b[2];
 
-	write_log("100 11 one helo worker-0\n  frame\n200 6 two message worker-1\n  frame 300 11 x y\n300 11 - - control\ngarbage\n");
+	write_log("100 11 one helo worker-0\n  frame\n200 6 two message worker-1\n  frame 300 11 x y\n300 11 - - "
+			  "control\ngarbage\n");
 	cr_assert(crash_read(dir, b, 2) == 2);
 	cr_expect(b[0].when == 300 && b[0].module[0] == '\0' && b[0].point[0] == '\0');
 	cr_expect_str_eq(b[1].module, "two");

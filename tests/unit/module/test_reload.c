@@ -1,4 +1,5 @@
-/* tests/unit/module/test_reload.c - loading and replacing modules: what a plan decides, what is undone, who is asked. */
+/* tests/unit/module/test_reload.c - loading and replacing modules: what a plan decides, what is undone, who is
+ * asked. */
 #include "tests/support/test.h"
 #include <string.h>
 
@@ -166,8 +167,10 @@ static void fails_at(struct rig *r, const char *step, const char *text)
 
 	rig_module(r, "abi_fail");
 	load_filter(r);
-	(void)snprintf(conf, sizeof conf, "{ name = \"f\"; file = \"abi_filter\"; config = { code = 559; note = \"n\"; }; },"
-	               "{ name = \"bad\"; file = \"abi_fail\"; config = { step = \"%s\"; }; }", step);
+	(void)snprintf(conf, sizeof conf,
+		"{ name = \"f\"; file = \"abi_filter\"; config = { code = 559; note = \"n\"; }; },"
+		"{ name = \"bad\"; file = \"abi_fail\"; config = { step = \"%s\"; }; }",
+		step);
 	rig_conf(r, conf);
 	cr_expect(rig_reload(r) < 0);
 	cr_expect(strstr(r->err.text, text), "%s", r->err.text);

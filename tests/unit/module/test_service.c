@@ -1,4 +1,5 @@
-/* tests/unit/module/test_service.c - services between modules: found, ordered, replaced beside each other or in turn. */
+/* tests/unit/module/test_service.c - services between modules: found, ordered, replaced beside each other or in
+ * turn. */
 #include "tests/support/test.h"
 
 #include <stdio.h>
