@@ -104,7 +104,7 @@ esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int no
 	}
 	*ret = a;
 	if (a->why && !nonsync)
-		return ESP_OK;         /* without a "+" the client does not send it */
+		return ESP_EAGAIN;     /* without a "+" the client does not send it */
 	if (a->why)
 		return len > 4 * s->imap->max_append ? session_bye(s, a->why) : throw_away(s, len);
 	if (!nonsync) {

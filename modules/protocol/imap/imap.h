@@ -103,7 +103,8 @@ command_fn command_append;                                                      
 /* append.c: the message of APPEND goes straight into a blob writer while the command is gathered. */
 /*! \brief Is this literal APPEND's message?  `head` is the command up to the brace. */
 int append_is_message(struct session *s, esp_str head, esp_arena *arena);
-/*! \brief Take it.  ESP_OK: it waits in *ret; ESP_EAGAIN: refused, *ret_why says why, the bytes were thrown away. */
+/*! \brief Take it.  ESP_OK: it waits in *ret, or was refused and thrown away; ESP_EAGAIN: refused, and nothing more of
+ *  the command comes.  Refused: (*ret)->why says why. */
 ESP_CHECKED esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int nonsync, struct append_literal **ret);
 void append_drop(struct append_literal *a);
 

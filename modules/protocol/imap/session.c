@@ -95,6 +95,16 @@ static esp_status read_bytes(struct session *s, esp_buf *text, uint64_t len)
 	return ESP_OK;
 }
 
+/* What follows cannot be told from the rest of the command any more: nothing of it may be run. */
+static esp_status cannot_go_on(struct session *s, esp_status st)
+{
+	switch (st) {
+	case ESP_E2BIG: case ESP_ENOMEM: return session_bye(s, "the command is too large");
+	case ESP_EPROTO: return session_bye(s, "bare CR, LF or NUL in the command");
+	default: return st;
+	}
+}
+
 /* A literal of an ordinary command, or APPEND's message. */
 static esp_status take_literal(struct command *c, esp_buf *text, uint64_t len, int nonsync, uint64_t *budget)
 {
@@ -109,7 +119,7 @@ static esp_status take_literal(struct command *c, esp_buf *text, uint64_t len, i
 		return append_take(s, c->arena, len, nonsync, &c->append);
 	}
 	if (len > *budget || (s->state == STATE_GREETED && len > 4096))
-		return nonsync ? session_bye(s, "the literal is too large") : ESP_E2BIG;
+		return ESP_E2BIG;
 	*budget -= len;
 	if (!nonsync) {
 		st = esp_conn_write(s->conn, ESP_STR("+ OK\r\n"));
@@ -117,10 +127,10 @@ static esp_status take_literal(struct command *c, esp_buf *text, uint64_t len, i
 			return st;
 	}
 	(void)esp_buf_add_z(text, "\r\n");
-	return read_bytes(s, text, len);
+	return cannot_go_on(s, read_bytes(s, text, len));
 }
 
-/* Gather the rest of the command behind its first line. */
+/* Gather the rest of the command behind its first line.  ESP_E2BIG: a literal was refused before it came. */
 static esp_status gather(struct command *c, esp_buf *text)
 {
 	uint64_t budget = c->s->imap->max_literals, len;
@@ -130,15 +140,20 @@ static esp_status gather(struct command *c, esp_buf *text)
 	while (st == ESP_OK) {
 		bool nonsync, binary;
 		esp_str line = { text->data + line_start, text->len - line_start }, next;
-		if (esp_imap_literal(line, UINT32_MAX, &len, &nonsync, &binary) != ESP_OK)
+		st = esp_imap_literal(line, UINT32_MAX, &len, &nonsync, &binary);
+		if (st == ESP_ENOENT)
 			return ESP_OK;
-		st = take_literal(c, text, len, nonsync, &budget);
+		if (st == ESP_OK)
+			st = take_literal(c, text, len, nonsync, &budget);
+		if (st == ESP_E2BIG && nonsync)
+			return session_bye(c->s, "the literal is too large");
 		if (st != ESP_OK)
-			return st;
+			return st == ESP_EAGAIN ? ESP_OK : st;   /* APPEND was refused before its message: it ends here */
 		line_start = text->len;
 		st = c->s->conn->api->read_line(c->s->conn, &next);
 		if (st == ESP_OK)
 			st = esp_buf_add_str(text, next);
+		st = cannot_go_on(c->s, st);
 	}
 	return st;
 }
@@ -147,10 +162,10 @@ static esp_status refuse(struct command *c, esp_buf *text, esp_status st)
 {
 	const char *blank = memchr(text->data, ' ', text->len);
 
-	if (st != ESP_E2BIG && st != ESP_EPROTO)
+	if (st != ESP_E2BIG)
 		return st;
 	c->tag = (esp_str){ text->data, blank && blank - text->data < (ptrdiff_t)TAG_MAX ? (size_t)(blank - text->data) : 0 };
-	return out_bad(c, st == ESP_E2BIG ? "the command is too large" : "bare CR, LF or NUL in the command");
+	return out_bad(c, "the literal is too large");
 }
 
 static esp_status run_one(struct session *s, esp_str line)
