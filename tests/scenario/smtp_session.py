@@ -260,9 +260,11 @@ def a_sender_is_tied_to_the_login():
         s.cli("alias", "add", "team@example.test", "alice@example.test")
         s.cli("alias", "add", "team@example.test", "bob@example.test")
         s.cli("grant", "add", "bob@example.test", "info@partner.test")
-        for sender, alice, bob in (("alice@example.test", 250, 553), ("ALICE@Example.Test", 250, 553), ("alice+news@example.test", 250, 553),
+        for sender, alice, bob in (("alice@example.test", 250, 553), ("ALICE@Example.Test", 250, 553),
+                                   ("alice+news@example.test", 250, 553),
                                    ("sales@example.test", 250, 553), ("team@example.test", 250, 250), ("bob@example.test", 553, 250),
-                                   ("info@partner.test", 553, 250), ("other@partner.test", 553, 553), ("nobody@example.test", 553, 553), ("", 250, 250)):
+                                   ("info@partner.test", 553, 250), ("other@partner.test", 553, 553),
+                                   ("nobody@example.test", 553, 553), ("", 250, 250)):
             for user, code in (("alice", alice), ("bob", bob)):
                 with s.smtp("submissions") as c:
                     c.ehlo()
@@ -279,12 +281,16 @@ def a_sender_is_tied_to_the_login():
 @scenario
 def who_gets_mail_for_an_address():
     with MailServer(users=["alice", "bob", "carol", "dave"]) as s:
-        for words in (("alias", "add", "staff@example.test", "alice@example.test"), ("alias", "add", "staff@example.test", "bob@example.test"),
+        for words in (("alias", "add", "staff@example.test", "alice@example.test"),
+                      ("alias", "add", "staff@example.test", "bob@example.test"),
                       ("alias", "add", "all@example.test", "staff@example.test"), ("alias", "add", "all@example.test", "bob@example.test"),
-                      ("alias", "add", "round@example.test", "trip@example.test"), ("alias", "add", "trip@example.test", "round@example.test"),
-                      ("alias", "add", "out@example.test", "x@elsewhere.test"), ("alias", "add", "dead@example.test", "nobody@example.test"),
+                      ("alias", "add", "round@example.test", "trip@example.test"),
+                      ("alias", "add", "trip@example.test", "round@example.test"),
+                      ("alias", "add", "out@example.test", "x@elsewhere.test"),
+                      ("alias", "add", "dead@example.test", "nobody@example.test"),
                       ("user", "disable", "dave@example.test"), ("alias", "add", "off@example.test", "dave@example.test"),
-                      ("alias", "add", "half@example.test", "dave@example.test"), ("alias", "add", "half@example.test", "carol@example.test"),
+                      ("alias", "add", "half@example.test", "dave@example.test"),
+                      ("alias", "add", "half@example.test", "carol@example.test"),
                       ("domain", "add", "alias.test", "--alias-of=example.test"), ("domain", "add", "catch.test"),
                       ("domain", "catch-all", "catch.test", "carol@example.test")):
             s.cli(*words)
@@ -293,12 +299,16 @@ def who_gets_mail_for_an_address():
             return {u: s.count(u) for u in ("alice", "bob", "carol")}
 
         before = counts()
-        for to, code, who in (("alice@example.test", 250, "alice"), ("alice@alias.test", 250, "alice"), ("alice+x@example.test", 250, "alice"),
-                              ("alice+x+y@alias.test", 250, "alice"), ("staff@example.test", 250, "alice bob"), ("all@example.test", 250, "alice bob"),
-                              ("staff+x@example.test", 250, "alice bob"), ("half@example.test", 250, "carol"), ("any@catch.test", 250, "carol"),
+        for to, code, who in (("alice@example.test", 250, "alice"), ("alice@alias.test", 250, "alice"),
+                              ("alice+x@example.test", 250, "alice"),
+                              ("alice+x+y@alias.test", 250, "alice"), ("staff@example.test", 250, "alice bob"),
+                              ("all@example.test", 250, "alice bob"),
+                              ("staff+x@example.test", 250, "alice bob"), ("half@example.test", 250, "carol"),
+                              ("any@catch.test", 250, "carol"),
                               ("round@example.test", 550, ""), ("out@example.test", 550, ""), ("dead@example.test", 550, ""),
                               ("off@example.test", 550, ""), ("dave@example.test", 550, ""), ("dave+x@example.test", 550, ""),
-                              ("nobody@example.test", 550, ""), ("+x@example.test", 550, ""), ("nobody@alias.test", 550, ""), ("postmaster@example.test", 550, "")):
+                              ("nobody@example.test", 550, ""), ("+x@example.test", 550, ""), ("nobody@alias.test", 550, ""),
+                              ("postmaster@example.test", 550, "")):
             with s.smtp() as c:
                 c.ehlo()
                 c.expect("MAIL FROM:<a@b.test>", 250)
@@ -312,7 +322,8 @@ def who_gets_mail_for_an_address():
             before = after
         with s.smtp() as c:                              # named three ways, one copy
             c.ehlo()
-            reply = c.send_message("a@b.test", ["alice@example.test", "staff@example.test", "alice@alias.test", "all@example.test"], message())
+            reply = c.send_message("a@b.test", ["alice@example.test", "staff@example.test", "alice@alias.test", "all@example.test"],
+                                   message())
             assert reply.startswith("250"), reply
         assert counts() == {"alice": before["alice"] + 1, "bob": before["bob"] + 1, "carol": before["carol"]}
 
@@ -383,7 +394,8 @@ def a_message_that_is_too_large_or_malformed_is_refused_and_the_session_goes_on(
             reply = c.send_message("a@b.test", ["alice@example.test"], text)
             assert reply.startswith(f"{code} {enhanced}"), reply
             c.expect("NOOP", 250)
-        for text in (message(extra="Received: from x by y\r\n" * 10), "\r\nno header\r\n", "Subject: only a header\r\n", "", message(extra="no field\r\n"), message(body="."), message(body=".\r\n..\r\n")):
+        for text in (message(extra="Received: from x by y\r\n" * 10), "\r\nno header\r\n", "Subject: only a header\r\n", "",
+                     message(extra="no field\r\n"), message(body="."), message(body=".\r\n..\r\n")):
             reply = c.send_message("a@b.test", ["alice@example.test"], text)
             assert reply.startswith("250"), (text, reply)
         assert s.count("alice") == 7

@@ -11,7 +11,8 @@ SECRET = plain(address("alice"), password("alice"))
 def smtp_commands_behind_starttls_in_the_same_packet_are_never_run():
     with MailServer() as s:
         for listener in ("mx", "submission"):
-            for injected in ("RSET\r\n", "EHLO evil\r\n", "NOOP\r\nNOOP\r\n", "MAIL FROM:<evil@b.test>\r\n", "X", "\r\n", "\0", "\x16\x03\x01"):
+            for injected in ("RSET\r\n", "EHLO evil\r\n", "NOOP\r\nNOOP\r\n", "MAIL FROM:<evil@b.test>\r\n", "X", "\r\n", "\0",
+                             "\x16\x03\x01"):
                 with s.smtp(listener) as c:
                     c.ehlo()
                     c.send("STARTTLS\r\n" + injected)
