@@ -17,9 +17,9 @@ enum { LOOPS_MAIL = 1, LOOPS_CONTROL = 2, LOOPS_OBSERVER = 4, LOOPS_ALL = 7 };
 typedef int (*loops_fn)(struct generation *g, struct worker *w, esp_err *err);
 
 /*! \brief Call a module's function: fibers counted on the generation, running under the snapshot that is being
- *  built, with the deadline of the calling fiber.  The first error of all loops, in order of the loops.  When a function has not
- *  returned two seconds after the deadline it is left alone: ESP_ETIMEDOUT, and g->kept is set, for its code
- *  may run for ever. */
+ *  built, with the deadline of the calling fiber.  The first error of all loops, in order of the loops.  When a
+ *  function has not returned two seconds after the deadline it is left alone: ESP_ETIMEDOUT, and g->kept is set, for
+ *  its code may run for ever. */
 ESP_CHECKED int loops_call(struct generation *g, unsigned which, struct snapshot *under, const char *name, loops_fn fn,
                            esp_err *err);
 /*! \brief Suspends.  Sleep; returns at once when the fiber is cancelled. */

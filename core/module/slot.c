@@ -3,7 +3,8 @@
  * A number per (scope, generation, reservation) indexes the vector of the object, which grows with the first make().
  * Vectors are found by the object's address in a table of the loop (object.h), so core/net and core/mail know nothing
  * of slots.  Data counts as an object of its generation until the object ends, so a number is free again when its
- * generation is gone; a worker never ends, so what hangs on it does not count and ends behind worker_stop().  Entries are written on control during init(), before any worker can know the number.
+ * generation is gone; a worker never ends, so what hangs on it does not count and ends behind worker_stop().  Entries
+ * are written on control during init(), before any worker can know the number.
  */
 #include "core/module/registry.h"
 
@@ -115,7 +116,7 @@ void slots_end(struct slots *v, uint32_t scope)
 void slots_end_of(struct slots *v, uint32_t scope, const struct generation *g)
 {
 	for (uint32_t i = 0; i < v->n; i++)
-		if (slots[scope][i].by == g)
+		if (v->items[i] && slots[scope][i].by == g)   /* without data here, its entry is control's to change */
 			end_one(v, scope, i);
 }
 
