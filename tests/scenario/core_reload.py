@@ -126,6 +126,29 @@ def a_listener_that_cannot_be_opened_undoes_the_reload():
 
 
 @scenario
+def a_refused_reload_closes_the_listeners_it_opened():
+    with Server([ECHO, {"name": "moody", "file": "abi_fail"}], {"echo": {}}) as s:
+        s.start()
+        for step in ("start", "worker_start"):
+            s.listen("more", role="echo")
+            s.modules[1]["config"] = {"step": step, "salt": 1}
+            s.write()
+            assert "moody" in s.cli("reload", check=1).err
+            try:
+                s.connect("more").close()
+                raise AssertionError(f"the listener of a reload that failed in {step} is open")
+            except ConnectionRefusedError:
+                pass
+        with s.connect("echo") as c:
+            assert c.line() == "hello"
+        s.modules[1]["config"] = {"step": "none", "salt": 1}
+        s.write()
+        s.cli("reload")
+        with s.connect("more") as c:
+            assert c.line() == "hello"
+
+
+@scenario
 def a_hangup_signal_reloads():
     with Server([greeting("one")], {"echo": {}}) as s:
         s.start()
