@@ -14,6 +14,7 @@
 #include <link.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -156,35 +157,46 @@ static int write_all(int fd, const char *p, size_t n)
 	return ESP_OK;
 }
 
-/* Hash the file, and copy it when `to` is a descriptor: the hash is of the very bytes that were copied. */
-int image_file_copy(int from, int to, char ret_hash[65])
+static int copy_through(int from, int to, char *buf, size_t cap, struct sha256 *sha)
 {
-	struct sha256 sha;
-	uint8_t digest[32];
-	char buf[2048];
 	off_t at = 0;
 
-	sha256_init(&sha);
 	for (;;) {
-		ssize_t n = pread(from, buf, sizeof buf, at);
+		ssize_t n = pread(from, buf, cap, at);
+		int rc;
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return ESP_EIO;
 		if (n == 0)
-			break;
+			return ESP_OK;
 		at += n;
 		if (at > IMAGE_FILE_MAX)
 			return ESP_E2BIG;
-		sha256_add(&sha, buf, (size_t)n);
-		if (to >= 0) {
-			int rc = write_all(to, buf, (size_t)n);
-
-			if (rc < 0)
-				return rc;
-		}
+		sha256_add(sha, buf, (size_t)n);
+		rc = to >= 0 ? write_all(to, buf, (size_t)n) : ESP_OK;
+		if (rc < 0)
+			return rc;
 	}
+}
+
+/* Hash the file, and copy it when `to` is a descriptor: the hash is of the very bytes that were copied. */
+int image_file_copy(int from, int to, char ret_hash[65])
+{
+	enum { PIECE = 65536 };
+	char *buf = malloc(PIECE);
+	struct sha256 sha;
+	uint8_t digest[32];
+	int rc;
+
+	if (!buf)
+		return ESP_ENOMEM;
+	sha256_init(&sha);
+	rc = copy_through(from, to, buf, PIECE, &sha);
+	free(buf);
+	if (rc < 0)
+		return rc;
 	sha256_end(&sha, digest);
 	hex_encode(ret_hash, digest, sizeof digest);
 	return ESP_OK;

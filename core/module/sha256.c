@@ -31,23 +31,38 @@ static void schedule(const uint8_t *p, uint32_t w[64])
 	}
 }
 
+/* The eight words stay where they are and change their roles instead: ROUND(a, b, ... h) is followed by
+ * ROUND(h, a, ... g).  Every start hashes every module, so this decides how soon the server answers. */
+#define ROUND(a, b, c, d, e, f, g, h, i) do { \
+	uint32_t t = (h) + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + ((g) ^ ((e) & ((f) ^ (g)))) + K[i] + w[i]; \
+	(d) += t; \
+	(h) = t + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + (((a) & (b)) | ((c) & ((a) | (b)))); \
+	} while (0)
+
 static void compress(struct sha256 *s, const uint8_t *p)
 {
-	uint32_t w[64], v[8];
+	uint32_t w[64], a = s->h[0], b = s->h[1], c = s->h[2], d = s->h[3];
+	uint32_t e = s->h[4], f = s->h[5], g = s->h[6], h = s->h[7];
 
 	schedule(p, w);
-	memcpy(v, s->h, sizeof v);
-	for (unsigned i = 0; i < 64; i++) {
-		uint32_t e = v[4], a = v[0];
-		uint32_t t1 = v[7] + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + K[i] + w[i];
-		uint32_t t2 = (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-
-		memmove(v + 1, v, 7 * sizeof *v);
-		v[4] += t1;
-		v[0] = t1 + t2;
+	for (unsigned i = 0; i < 64; i += 8) {
+		ROUND(a, b, c, d, e, f, g, h, i);
+		ROUND(h, a, b, c, d, e, f, g, i + 1);
+		ROUND(g, h, a, b, c, d, e, f, i + 2);
+		ROUND(f, g, h, a, b, c, d, e, i + 3);
+		ROUND(e, f, g, h, a, b, c, d, i + 4);
+		ROUND(d, e, f, g, h, a, b, c, i + 5);
+		ROUND(c, d, e, f, g, h, a, b, i + 6);
+		ROUND(b, c, d, e, f, g, h, a, i + 7);
 	}
-	for (unsigned i = 0; i < 8; i++)
-		s->h[i] += v[i];
+	s->h[0] += a;
+	s->h[1] += b;
+	s->h[2] += c;
+	s->h[3] += d;
+	s->h[4] += e;
+	s->h[5] += f;
+	s->h[6] += g;
+	s->h[7] += h;
 }
 
 void sha256_init(struct sha256 *s)
@@ -63,6 +78,12 @@ void sha256_add(struct sha256 *s, const void *data, size_t n)
 {
 	const uint8_t *p = data;
 
+	while (s->len % sizeof s->block == 0 && n >= sizeof s->block) {   /* whole blocks where they are */
+		compress(s, p);
+		s->len += sizeof s->block;
+		p += sizeof s->block;
+		n -= sizeof s->block;
+	}
 	while (n > 0) {
 		size_t at = s->len % sizeof s->block;
 		size_t take = sizeof s->block - at < n ? sizeof s->block - at : n;
