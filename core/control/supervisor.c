@@ -6,8 +6,7 @@
  *   STARTING --READY--> SERVING --asked to stop--> STOPPING --> gone (killed at its deadline)
  *
  * A crash of the active one starts another after 0.1 s, doubling up to 30 s; the wait starts over once a server process
- * has served for a minute.  Modules that crash.log blames three times within five minutes are left out of the next
- * start.
+ * has served for a minute.  Modules that crash.log blames three times within five minutes are left out.
  */
 #include "core/control/supervisor.h"
 
@@ -70,13 +69,13 @@ static int64_t now_ms(void)
 	return clock_monotonic() / ESP_MSEC;
 }
 
-#define say(fmt, ...) dprintf(STDERR_FILENO, "esp-server: supervisor: " fmt "\n" __VA_OPT__(,) __VA_ARGS__)
+#define say(fmt, ...) dprintf(STDERR_FILENO, "esp-server: supervisor: " fmt "\n", __VA_ARGS__)
 
 /* --- children ------------------------------------------------------------------------------------------------ */
 
 static void tell(struct child *c, uint32_t type, uint32_t serial, const char *text)
 {
-	/* a process that does not read its link is dead or hangs: its exit or its deadline deals with it */
+	/* who does not read is dead or hangs: exit or deadline deal with it */
 	if (c && link_send(c->link, type, serial, text, strlen(text), NULL, 0) != ESP_OK)
 		say("server process %d does not listen to message %u", (int)c->pid, type);
 }
@@ -204,7 +203,7 @@ static void report_ready(struct supervisor *s)
 	notify_send(state);
 	if (s->ready_fd >= 0) {
 		if (write(s->ready_fd, "R", 1) != 1)
-			say("nobody waits for the start any more");
+			say("nobody waits for the start any more (%s)", strerror(errno));
 		close(s->ready_fd);
 		s->ready_fd = -1;
 	}

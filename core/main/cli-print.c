@@ -20,6 +20,14 @@ void cli_print_clean(esp_str text, FILE *out)
 	}
 }
 
+/* Key and value of every member, in order. */
+#define each_member(object, key) \
+	struct json_object_iterator key##_it = json_object_iter_begin(object), key##_end = json_object_iter_end(object); \
+	!json_object_iter_equal(&key##_it, &key##_end); json_object_iter_next(&key##_it)
+#define MEMBER(key, value) \
+	const char *key = json_object_iter_peek_name(&key##_it); \
+	struct json_object *value = json_object_iter_peek_value(&key##_it)
+
 /* --- one value on one line ----------------------------------------------------------------------------------- */
 
 static bool is_flat(struct json_object *v)
@@ -97,7 +105,8 @@ static size_t find_columns(struct json_object *rows, struct column c[MAX_COLUMNS
 	size_t n = 0;
 
 	for (size_t i = 0; i < json_object_array_length(rows); i++) {
-		json_object_object_foreach(json_object_array_get_idx(rows, i), key, value) {
+		for (each_member(json_object_array_get_idx(rows, i), key)) {
+			MEMBER(key, value);
 			char *text = value_text(value);
 			size_t k = 0, width = text_width(text);
 
@@ -181,11 +190,13 @@ static void print_object(struct json_object *o, FILE *out)
 {
 	size_t width = 0;
 
-	json_object_object_foreach(o, measured, ignored) {
+	for (each_member(o, measured)) {
+		MEMBER(measured, ignored);
 		(void)ignored;
 		width = strlen(measured) > width ? strlen(measured) : width;
 	}
-	json_object_object_foreach(o, key, value) {
+	for (each_member(o, key)) {
+		MEMBER(key, value);
 		char *text;
 
 		if (!fits_a_line(value))
@@ -197,7 +208,8 @@ static void print_object(struct json_object *o, FILE *out)
 		}
 		free(text);
 	}
-	json_object_object_foreach(o, nested, inner) {
+	for (each_member(o, nested)) {
+		MEMBER(nested, inner);
 		if (fits_a_line(inner))
 			continue;
 		fprintf(out, "\n%s\n", nested);
@@ -255,7 +267,8 @@ void cli_print_line(esp_str json, FILE *out)
 		json_object_put(v);
 		return;
 	}
-	json_object_object_foreach(v, key, value) {
+	for (each_member(v, key)) {
+		MEMBER(key, value);
 		char *text = value_text(value);
 		bool bare = strcmp(key, "time") == 0 || strcmp(key, "event") == 0;
 
