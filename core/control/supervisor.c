@@ -276,9 +276,7 @@ static void on_message(struct supervisor *s, struct child *c)
 		s->settings = s->next;
 		sockets_commit(&s->sockets);
 		break;
-	case LINK_ASK_STOP:
-		stop_all(s);
-		break;
+	case LINK_ASK_STOP: stop_all(s); break;
 	case LINK_ASK_UPGRADE:
 		upgrade(s);
 		break;
