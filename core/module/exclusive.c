@@ -38,13 +38,19 @@ static uintptr_t holds_of(const struct fiber *f)
 	return (uintptr_t)f->snapshot & HOLD_MASK;
 }
 
-/* A fiber that belongs to an exclusive module, or that starts generations of a snapshot being built. */
-static bool is_own(const struct fiber *f)
+/* The exclusive generation a fiber belongs to, or NULL. */
+static const struct generation *own_of(const struct fiber *f)
 {
 	const struct generation *g =
 		f->owner ? generation_of(&container_of(f->owner, struct module_core, owner)->pub) : NULL;
 
-	return g && g->image && g->image->desc.flags & ESP_MODULE_EXCLUSIVE;
+	return g && g->image && g->image->desc.flags & ESP_MODULE_EXCLUSIVE ? g : NULL;
+}
+
+/* What is being stopped finishes through those it needs, which are stopped after it or stay. */
+static bool is_leaving(const struct generation *g)
+{
+	return g && atomic_load_explicit(&g->state, memory_order_acquire) >= GEN_DRAINING;
 }
 
 static bool starts_modules(void)
@@ -112,9 +118,9 @@ void exclusive_leave(struct fiber *f)
 	exclusive_drop(holds);
 }
 
-static bool may_enter(const struct exclusive_here *h, bool own)
+static bool may_enter(const struct exclusive_here *h, const struct generation *own)
 {
-	return h->gate == GATE_OPEN || (h->gate == GATE_OWN && own) || starts_modules();
+	return h->gate == GATE_OPEN || (h->gate == GATE_OWN && own) || is_leaving(own) || starts_modules();
 }
 
 /* The list keeps the order of arrival; all are woken when the gate moves and look again. */
@@ -133,7 +139,7 @@ const esp_service *exclusive_service(struct exclusive *x, uint32_t number)
 {
 	struct exclusive_here *h = &module_here()->exclusive;
 	struct fiber *f = fiber_self();
-	bool own = is_own(f);
+	const struct generation *own = own_of(f);
 
 	while (!holds_of(f) && !may_enter(h, own))
 		if (wait_at_gate(h) != ESP_OK)

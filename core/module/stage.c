@@ -152,9 +152,11 @@ static void give_back(struct generation *from, struct generation *to)
 	from->inherited = NULL;
 }
 
-static int stop_old(struct reload *r)
+/* A generation that drains may pass the gate: those of its fibers that wait there look again. */
+static int stop_old(struct reload *r, enum gate gate)
 {
 	const struct snapshot *s = r->m->current;
+	int rc;
 
 	for (size_t i = s->ngens; i > 0; i--) {
 		struct generation *g = s->order[i - 1];
@@ -162,7 +164,8 @@ static int stop_old(struct reload *r)
 		if (!is_swapped(r, g))
 			continue;
 		generation_drain(g, r->deadline);
-		if (!generation_stop(g, r->deadline)) {
+		rc = exclusive_gate(r->m, gate, r->deadline);
+		if (rc < 0 || !generation_stop(g, r->deadline)) {
 			if (g->state == GEN_DRAINING)
 				g->state = GEN_ACTIVE;
 			return err_fail(r->err, ESP_ETIMEDOUT, "%s: swap: the running generation does not stop: its work goes on",
@@ -186,7 +189,7 @@ static int swap_out(struct reload *r)
 		rc = exclusive_gate(r->m, GATE_SHUT, r->deadline);
 	if (rc < 0)
 		return err_fail(r->err, rc, "swap of an exclusive module: calls in flight have not ended by the deadline");
-	return stop_old(r);
+	return stop_old(r, others_stay ? GATE_SHUT : GATE_OWN);
 }
 
 /* A second life for what was stopped: the old image with the old settings. */
