@@ -14,7 +14,16 @@
 #include <esp/module.h>
 #include <stdatomic.h>
 
-enum owner_kind { OWNER_FIBER, OWNER_JOB, OWNER_TIMER, OWNER_WATCH, OWNER_POST, OWNER_OBJECT, OWNER_ARENA, OWNER_KINDS };
+enum owner_kind {
+	OWNER_FIBER,
+	OWNER_JOB,
+	OWNER_TIMER,
+	OWNER_WATCH,
+	OWNER_POST,
+	OWNER_OBJECT,
+	OWNER_ARENA,
+	OWNER_KINDS
+};
 
 struct owner {
 	uint32_t magic;

@@ -1,8 +1,8 @@
 /* core/net/limits.h - how many connections one host and its networks may have, and how fast new ones may come.
  *
  * Counted for the host (IPv4 /32, IPv6 /64), its net (/24, /56) and its wide net (/16, /48).  The control thread
- * admits; workers give back and blame through the handle, with atomics alone.  Entries nobody holds are swept once a minute.
- */
+ * admits; workers give back and blame through the handle, with atomics alone.  Entries nobody holds are swept once
+ * a minute. */
 #ifndef CORE_NET_LIMITS_H
 #define CORE_NET_LIMITS_H
 

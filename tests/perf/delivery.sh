@@ -12,7 +12,13 @@ rounds=${1:-3} count=${COUNT:-6000} sessions=${SESSIONS:-50} base=${PORT_BASE:-1
 [ -x "$bench/peers/postfix.sh" ] || { echo "delivery: no mail server benchmark at $bench (set BENCH); left out"; exit 0; }
 work=$(mktemp -d)
 export PEERS=$work/peers PASS=secret
-trap '"$bench"/peers/postfix.sh stop >/dev/null 2>&1; "$bench"/peers/dovecot.sh stop >/dev/null 2>&1; "$top"/contrib/devserver stop --dir "$work/esp" >/dev/null 2>&1; rm -rf "$work"' EXIT
+clean_up() {
+	"$bench"/peers/postfix.sh stop >/dev/null 2>&1
+	"$bench"/peers/dovecot.sh stop >/dev/null 2>&1
+	"$top"/contrib/devserver stop --dir "$work/esp" >/dev/null 2>&1
+	rm -rf "$work"
+}
+trap clean_up EXIT
 "$bench"/peers/install.sh >"$work/install.log" 2>&1 || { tail -5 "$work/install.log"; exit 1; }
 
 ticks() { # CPU ticks of a process and all below it, ended children included

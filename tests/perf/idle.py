@@ -83,7 +83,8 @@ def measure(name, info, tls, steps):
         print(f"idle {name}: connections={want} pss_kb={pss} pss_kb_per_connection={(pss - base) / want:.2f}", flush=True)
     if conns:
         low, high = wake(conns[0::USERS], info["ports"]["mx"], 0)
-        print(f"idle {name}: wake-up of {len(conns[0::USERS])} connections after the 250: first {low:.1f} ms, last {high:.1f} ms", flush=True)
+        print(f"idle {name}: wake-up of {len(conns[0::USERS])} connections after the 250: first {low:.1f} ms, "
+              f"last {high:.1f} ms", flush=True)
     for s in conns:
         s.close()
     time.sleep(2)

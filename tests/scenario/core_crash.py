@@ -74,6 +74,17 @@ def a_module_that_crashes_three_times_is_left_out():
             assert c.ask("HELO again") == "verdict 40", "its hooks answer by their failure policy: defer"
             assert c.ask("ECHO alive") == "alive"
 
+        def verdict():
+            with s.connect("echo") as c:
+                c.line()
+                return c.ask("HELO again")
+        s.cli("reload", "bad", check=0)
+        assert verdict() == "verdict 40", "the file alone proves nothing"
+        s.modules[1]["optional"] = False
+        s.write()
+        s.cli("reload", check=0)
+        crash(s)        # it runs again: that is what the administrator asked for
+
 
 @scenario
 def a_bad_configuration_after_a_crash_is_waited_for():

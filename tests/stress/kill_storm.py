@@ -451,8 +451,9 @@ def check_views(storm):
                     "SELECT uid, flags FROM message m JOIN mailbox b ON b.id = m.mailbox_id JOIN mail_account a"
                     " ON a.account_id = b.account_id WHERE a.address = ? AND b.name = ?", (owner.address, name))}
                 if shown != rows:
+                    wrong = [(u, shown.get(u), rows.get(u)) for u in shown.keys() | rows.keys() if shown.get(u) != rows.get(u)]
                     storm.fault(f"{owner.address} {name}: IMAP shows {len(shown)}, the database has {len(rows)}, "
-                                f"differing: {[(u, shown.get(u), rows.get(u)) for u in shown.keys() | rows.keys() if shown.get(u) != rows.get(u)][:3]}")
+                                f"differing: {wrong[:3]}")
     db.close()
 
 

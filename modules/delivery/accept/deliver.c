@@ -146,7 +146,8 @@ static esp_status wanted_folder(struct delivery *d, struct target *target)
 	if (target->makes_folder || target->folder.len == 0)
 		return ESP_OK;
 	st = d->mailstore->find(d->mailstore, d->t->arena, &actor, target->folder, &m);
-	if (st == ESP_ENOENT || st == ESP_EINVAL || st == ESP_E2BIG || st == ESP_EPROTO || (st == ESP_OK && m.attributes & ESP_BOX_NOSELECT)) {
+	if (st == ESP_ENOENT || st == ESP_EINVAL || st == ESP_E2BIG || st == ESP_EPROTO ||
+		(st == ESP_OK && m.attributes & ESP_BOX_NOSELECT)) {
 		target->folder = (esp_str){ NULL, 0 };
 		return ESP_OK;
 	}

@@ -123,7 +123,8 @@ void append_drop(struct append_literal *a)
 		a->writer = NULL;
 }
 
-static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_uid, uint32_t *ret_validity, esp_id *ret_mailbox, uint64_t *ret_modseq)
+static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_uid, uint32_t *ret_validity,
+	esp_id *ret_mailbox, uint64_t *ret_modseq)
 {
 	struct session *s = c->s;
 	struct append_literal *a = c->append;

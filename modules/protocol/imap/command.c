@@ -8,7 +8,8 @@ void command_capability(struct command *c)
 	struct session *s = c->s;
 	const esp_conn_info *info = s->conn->api->info(s->conn);
 	const esp_auth *auth = (const esp_auth *)s->imap->core.host->service(s->imap->self, s->imap->auth);
-	esp_str mechanisms = auth && s->state == STATE_GREETED ? auth->mechanisms(auth, s->conn, c->arena) : (esp_str){ NULL, 0 };
+	esp_str mechanisms =
+		auth && s->state == STATE_GREETED ? auth->mechanisms(auth, s->conn, c->arena) : (esp_str){ NULL, 0 };
 
 	(void)esp_buf_add_z(&c->out, "IMAP4rev1 LITERAL+ SASL-IR ID CHILDREN");
 	if (s->state == STATE_GREETED) {
@@ -71,16 +72,22 @@ static esp_status on_id(struct command *c)
 
 enum { ANY = 1u << 0, GREETED = 1u << 1, AUTHED = 1u << 2, SELECTED = 1u << 3, UID = 1u << 4 /* has a UID form */ };
 static const struct { const char *name; uint32_t when; command_fn *fn; } table[] = {
-	{ "CAPABILITY", ANY, on_capability }, { "NOOP", ANY, command_noop }, { "LOGOUT", ANY, on_logout }, { "ID", ANY, on_id },
-	{ "STARTTLS", GREETED, command_starttls }, { "AUTHENTICATE", GREETED, command_authenticate }, { "LOGIN", GREETED, command_login },
+	{ "CAPABILITY", ANY, on_capability }, { "NOOP", ANY, command_noop }, { "LOGOUT", ANY, on_logout },
+	{ "ID", ANY, on_id },
+	{ "STARTTLS", GREETED, command_starttls }, { "AUTHENTICATE", GREETED, command_authenticate },
+	{ "LOGIN", GREETED, command_login },
 	{ "SELECT", AUTHED, command_select }, { "EXAMINE", AUTHED, command_examine }, { "CREATE", AUTHED, command_create },
-	{ "DELETE", AUTHED, command_delete }, { "RENAME", AUTHED, command_rename }, { "SUBSCRIBE", AUTHED, command_subscribe },
+	{ "DELETE", AUTHED, command_delete }, { "RENAME", AUTHED, command_rename },
+	{ "SUBSCRIBE", AUTHED, command_subscribe },
 	{ "UNSUBSCRIBE", AUTHED, command_unsubscribe }, { "LIST", AUTHED, command_list }, { "LSUB", AUTHED, command_lsub },
-	{ "STATUS", AUTHED, command_status }, { "APPEND", AUTHED, command_append }, { "NAMESPACE", AUTHED, command_namespace },
+	{ "STATUS", AUTHED, command_status }, { "APPEND", AUTHED, command_append },
+	{ "NAMESPACE", AUTHED, command_namespace },
 	{ "IDLE", AUTHED, command_idle },
-	{ "CHECK", SELECTED, command_noop }, { "CLOSE", SELECTED, command_close }, { "UNSELECT", SELECTED, command_unselect },
+	{ "CHECK", SELECTED, command_noop }, { "CLOSE", SELECTED, command_close },
+	{ "UNSELECT", SELECTED, command_unselect },
 	{ "EXPUNGE", SELECTED | UID, command_expunge }, { "SEARCH", SELECTED | UID, command_search },
-	{ "FETCH", SELECTED | UID, command_fetch }, { "STORE", SELECTED | UID, command_store }, { "COPY", SELECTED | UID, command_copy },
+	{ "FETCH", SELECTED | UID, command_fetch }, { "STORE", SELECTED | UID, command_store },
+	{ "COPY", SELECTED | UID, command_copy },
 	{ "MOVE", SELECTED | UID, command_move },
 };
 

@@ -1,5 +1,5 @@
-/* fetch - FETCH (RFC 3501 6.4.5): flags and numbers from the view, ENVELOPE and the like as they are stored, bodies from
- * the blob.  \Seen is set once, for all messages of the command, before the first of them is sent. */
+/* fetch - FETCH (RFC 3501 6.4.5): flags and numbers from the view, ENVELOPE and the like as they are stored, bodies
+ * from the blob.  \Seen is set once, for all messages of the command, before the first of them is sent. */
 #include "imap.h"
 
 #include <esp/mail/date.h>
@@ -48,7 +48,8 @@ static int plan(struct fetch *f)
 	struct command *c = f->c;
 	int has_uid = 0;
 
-	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_fetch(&c->r, f->item, ESP_IMAP_ITEMS_MAX - 1, &f->nitems) || !esp_imap_read_end(&c->r))
+	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_fetch(&c->r, f->item, ESP_IMAP_ITEMS_MAX - 1, &f->nitems) ||
+		!esp_imap_read_end(&c->r))
 		return 0;
 	for (uint32_t i = 0; i < f->nitems; i++) {
 		const esp_imap_item *it = &f->item[i];
@@ -68,7 +69,8 @@ static int plan(struct fetch *f)
 	return 1;
 }
 
-/* --- one message -------------------------------------------------------------------------------------------------------- */
+/* --- one message
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void put_literal(struct command *c, esp_str bytes)
 {
@@ -114,13 +116,17 @@ static void put_item(struct fetch *f, const esp_imap_item *it, const esp_message
 		(void)esp_imap_datetime_write(row->internal_date, 0, &c->out);
 		break;
 	case ESP_ITEM_ENVELOPE: (void)esp_buf_add_z(&c->out, "ENVELOPE "); out_bytes(c, row->envelope); break;
-	case ESP_ITEM_BODYSTRUCTURE: (void)esp_buf_add_z(&c->out, "BODYSTRUCTURE "); out_bytes(c, row->bodystructure); break;
+	case ESP_ITEM_BODYSTRUCTURE:
+		(void)esp_buf_add_z(&c->out, "BODYSTRUCTURE ");
+		out_bytes(c, row->bodystructure);
+		break;
 	case ESP_ITEM_BODY: (void)esp_buf_add_z(&c->out, "BODY "); out_bytes(c, row->body); break;
 	default: put_section(f, it, mime);
 	}
 }
 
-static void put_message(struct fetch *f, const esp_message_row *row, const esp_mime *mime, uint32_t index, uint32_t uid, uint64_t flags)
+static void put_message(
+	struct fetch *f, const esp_message_row *row, const esp_mime *mime, uint32_t index, uint32_t uid, uint64_t flags)
 {
 	struct command *c = f->c;
 
@@ -152,7 +158,8 @@ static void with_blob(struct fetch *f, const esp_message_row *row, uint32_t inde
 	f->blob->close_file(f->blob, &file);
 }
 
-/* --- pages ----------------------------------------------------------------------------------------------------------------- */
+/* --- pages
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t flags_of(const esp_view *v, uint32_t index)
 {
@@ -246,8 +253,10 @@ static void set_seen(struct fetch *f, esp_uid_set set)
 	if (s->readonly || !u.range || s->view->unseen == 0)
 		return;
 	(void)set_each(s->view, set, find_unseen, &u);
-	if (u.n && f->ms->store(f->ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ u.range, u.n }, &args, &modseq, &failed) != ESP_OK)
-		esp_log(s->imap->core.log, s->imap->self, ESP_LOG_WARNING, "messages were sent and not marked as seen", ESP_FSTR("user", s->actor.login));
+	if (u.n && f->ms->store(f->ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ u.range, u.n }, &args, &modseq,
+				   &failed) != ESP_OK)
+		esp_log(s->imap->core.log, s->imap->self, ESP_LOG_WARNING, "messages were sent and not marked as seen",
+			ESP_FSTR("user", s->actor.login));
 }
 
 static esp_status run(struct fetch *f, esp_uid_set set)

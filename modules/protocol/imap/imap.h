@@ -105,7 +105,8 @@ command_fn command_append;                                                      
 int append_is_message(struct session *s, esp_str head, esp_arena *arena);
 /*! \brief Take it.  ESP_OK: it waits in *ret, or was refused and thrown away; ESP_EAGAIN: refused, and nothing more of
  *  the command comes.  Refused: (*ret)->why says why. */
-ESP_CHECKED esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int nonsync, struct append_literal **ret);
+ESP_CHECKED esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int nonsync,
+	struct append_literal **ret);
 void append_drop(struct append_literal *a);
 
 /* update.c */
@@ -124,7 +125,8 @@ int set_read(struct command *c, int uid, esp_uid_set *ret);
 /*! \brief The same for ranges that were read already. */
 int set_of_ranges(struct command *c, esp_imap_range *range, size_t n, int uid, esp_uid_set *ret);
 /*! \brief Calls fn for every message of the set, by ascending 0-based index.  Stops when fn returns non-zero. */
-int set_each(const esp_view *view, esp_uid_set set, int (*fn)(void *arg, uint32_t index, const esp_view_chunk *chunk, uint32_t place), void *arg);
+int set_each(const esp_view *view, esp_uid_set set, int (*fn)(void *arg, uint32_t index, const esp_view_chunk *chunk,
+	uint32_t place), void *arg);
 
 static inline const esp_mailstore *store_of(struct session *s)
 {

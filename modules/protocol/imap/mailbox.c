@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-/* --- LIST patterns: "*" matches anything, "%" anything but the separator; the last star is the only way back ---------- */
+/* --- LIST patterns: "*" matches anything, "%" anything but the separator; the last star is the only way back
+ * ---------- */
 
 static int fold(esp_str name, size_t i, int inbox) { return inbox && i < 5 ? (name.ptr[i] | 0x20) : name.ptr[i]; }
 
@@ -149,7 +150,8 @@ esp_status command_lsub(struct command *c)
 	return out_ok(c, NULL, "LSUB done");
 }
 
-/* --- STATUS ----------------------------------------------------------------------------------------------------------- */
+/* --- STATUS
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static const char *const status_items[] = { "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN" };
 
@@ -203,7 +205,8 @@ esp_status command_status(struct command *c)
 	return out_ok(c, NULL, "STATUS done");
 }
 
-/* --- changes ------------------------------------------------------------------------------------------------------------ */
+/* --- changes
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static int read_name(struct command *c, esp_str *ret)
 {
@@ -216,7 +219,11 @@ static esp_status finish(struct command *c, esp_status st, const esp_err *err, c
 	if (st == ESP_OK)
 		return out_ok(c, NULL, done);
 	if (err->text[0] && st != ESP_EIO && st != ESP_EUNAVAIL)
-		return out_no(c, st == ESP_ENOENT ? "[NONEXISTENT]" : st == ESP_EEXIST ? "[ALREADYEXISTS]" : "[CANNOT]", err->text);
+		return out_no(c,
+			st == ESP_ENOENT   ? "[NONEXISTENT]"
+			: st == ESP_EEXIST ? "[ALREADYEXISTS]"
+							   : "[CANNOT]",
+			err->text);
 	return out_status(c, st);
 }
 
@@ -230,7 +237,8 @@ esp_status command_create(struct command *c)
 		return out_bad(c, c->r.why);
 	if (name.len && name.ptr[name.len - 1] == '/')   /* "will hold names": RFC 3501 6.3.3 */
 		name.len--;
-	return finish(c, ms ? ms->create(ms, &c->s->actor, name, (esp_str){ NULL, 0 }, &err) : ESP_EUNAVAIL, &err, "CREATE done");
+	return finish(
+		c, ms ? ms->create(ms, &c->s->actor, name, (esp_str){ NULL, 0 }, &err) : ESP_EUNAVAIL, &err, "CREATE done");
 }
 
 esp_status command_delete(struct command *c)
@@ -263,7 +271,8 @@ static esp_status set_subscription(struct command *c, int on)
 
 	if (!read_name(c, &name) || !esp_imap_read_end(&c->r))
 		return out_bad(c, c->r.why);
-	return finish(c, ms ? ms->subscribe(ms, &c->s->actor, name, on) : ESP_EUNAVAIL, &err, on ? "SUBSCRIBE done" : "UNSUBSCRIBE done");
+	return finish(c, ms ? ms->subscribe(ms, &c->s->actor, name, on) : ESP_EUNAVAIL, &err,
+		on ? "SUBSCRIBE done" : "UNSUBSCRIBE done");
 }
 
 esp_status command_subscribe(struct command *c) { return set_subscription(c, 1); }

@@ -13,9 +13,11 @@ static esp_status bind_all(struct imap *m)
 	if (st == ESP_OK)
 		st = host->bind(m->self, "esp.auth/1", &m->auth);
 	if (st == ESP_OK)
-		st = m->metric->declare(m->self, ESP_COUNTER, "esp_imap_commands_total", "", "IMAP commands", NULL, 0, &m->commands);
+		st = m->metric->declare(
+			m->self, ESP_COUNTER, "esp_imap_commands_total", "", "IMAP commands", NULL, 0, &m->commands);
 	if (st == ESP_OK)
-		st = m->metric->declare(m->self, ESP_COUNTER, "esp_imap_appended_total", "", "Messages stored by APPEND", NULL, 0, &m->appended);
+		st = m->metric->declare(
+			m->self, ESP_COUNTER, "esp_imap_appended_total", "", "Messages stored by APPEND", NULL, 0, &m->appended);
 	if (st == ESP_OK)
 		st = m->listen->serve(m->self, "imap", &imap_protocol);
 	return st == ESP_OK ? m->listen->serve(m->self, "imaps", &imap_protocol) : st;
@@ -47,15 +49,39 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return st;
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "max_size", .type = ESP_CFG_SIZE, .def_int = 35 << 20, .min = 64 << 10, .max = INT64_C(1) << 31, .help = "Largest message APPEND takes." },
-	{ .name = "max_literals", .type = ESP_CFG_SIZE, .def_int = 64 << 10, .min = 4096, .max = 128 << 10, .help = "Literals of one command in all, APPEND's message apart." },
-	{ .name = "hard_errors", .type = ESP_CFG_INT, .def_int = 20, .min = 1, .max = 100000, .help = "Mistakes after which the session ends." },
-	{ .name = "idle", .type = ESP_CFG_TIME, .def_int = 1830 * ESP_SEC, .min = 1800 * ESP_SEC, .max = 86400 * ESP_SEC, .help = "Silence after which a session ends (RFC 3501 5.4: at least 30 minutes)." },
-	{ .name = "login_time", .type = ESP_CFG_TIME, .def_int = 60 * ESP_SEC, .min = ESP_SEC, .max = 3600 * ESP_SEC, .help = "Silence after which a session that did not log in ends." },
-	{ .name = NULL }
-};
-static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1" }, { .id = "esp.auth/1" }, { .id = NULL } };
+static const esp_cfg_item config[] = { { .name = "max_size",
+										   .type = ESP_CFG_SIZE,
+										   .def_int = 35 << 20,
+										   .min = 64 << 10,
+										   .max = INT64_C(1) << 31,
+										   .help = "Largest message APPEND takes." },
+	{ .name = "max_literals",
+		.type = ESP_CFG_SIZE,
+		.def_int = 64 << 10,
+		.min = 4096,
+		.max = 128 << 10,
+		.help = "Literals of one command in all, APPEND's message apart." },
+	{ .name = "hard_errors",
+		.type = ESP_CFG_INT,
+		.def_int = 20,
+		.min = 1,
+		.max = 100000,
+		.help = "Mistakes after which the session ends." },
+	{ .name = "idle",
+		.type = ESP_CFG_TIME,
+		.def_int = 1830 * ESP_SEC,
+		.min = 1800 * ESP_SEC,
+		.max = 86400 * ESP_SEC,
+		.help = "Silence after which a session ends (RFC 3501 5.4: at least 30 minutes)." },
+	{ .name = "login_time",
+		.type = ESP_CFG_TIME,
+		.def_int = 60 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 3600 * ESP_SEC,
+		.help = "Silence after which a session that did not log in ends." },
+	{ .name = NULL } };
+static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1" }, { .id = "esp.auth/1" },
+	{ .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "protocol_imap", .version = "1.0", .summary = "IMAP4rev1 for mail clients", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .config = config, .ops = &ops);

@@ -40,8 +40,13 @@ static int put_key(struct translate *t, const esp_imap_key *key, esp_search_node
 {
 	uint32_t a, b, seen;
 
-	*node = (esp_search_node){ .kind = key->kind, .child = key->child, .next = key->next, .flags = key->number, .time = key->time,
-	                           .header = key->header, .text = key->text };
+	*node = (esp_search_node){ .kind = key->kind,
+		.child = key->child,
+		.next = key->next,
+		.flags = key->number,
+		.time = key->time,
+		.header = key->header,
+		.text = key->text };
 	switch (key->kind) {
 	case ESP_KEY_SEQ: case ESP_KEY_UID:
 		return put_set(t, key, node);
@@ -106,7 +111,8 @@ static esp_status run(struct command *c, esp_imap_search *program)
 	esp_status st;
 
 	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_search(&c->r, program))
-		return program->bad_charset ? out_no(c, "[BADCHARSET (US-ASCII UTF-8)]", "that charset is not known") : out_bad(c, c->r.why);
+		return program->bad_charset ? out_no(c, "[BADCHARSET (US-ASCII UTF-8)]", "that charset is not known")
+									: out_bad(c, c->r.why);
 	if (!translate(&t))
 		return out_bad(c, c->r.why);
 	st = ms ? ms->search(ms, c->arena, &c->s->actor, c->s->view, t.node, t.n, &uid, &n) : ESP_EUNAVAIL;

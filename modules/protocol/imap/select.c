@@ -108,7 +108,8 @@ esp_status command_close(struct command *c)
 	if (!esp_imap_read_end(&c->r))
 		return out_bad(c, c->r.why);
 	if (!s->readonly)
-		st = ms ? ms->expunge(ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ NULL, 0 }, &modseq) : ESP_EUNAVAIL;
+		st = ms ? ms->expunge(ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ NULL, 0 }, &modseq)
+				: ESP_EUNAVAIL;
 	if (st != ESP_OK)
 		return out_status(c, st);
 	session_deselect(s);

@@ -164,7 +164,8 @@ static esp_status refuse(struct command *c, esp_buf *text, esp_status st)
 
 	if (st != ESP_E2BIG)
 		return st;
-	c->tag = (esp_str){ text->data, blank && blank - text->data < (ptrdiff_t)TAG_MAX ? (size_t)(blank - text->data) : 0 };
+	c->tag =
+		(esp_str){ text->data, blank && blank - text->data < (ptrdiff_t)TAG_MAX ? (size_t)(blank - text->data) : 0 };
 	return out_bad(c, "the literal is too large");
 }
 
@@ -221,7 +222,8 @@ static esp_status in_idle(struct session *s, const esp_str *line)
 	return st == ESP_OK ? c.io : st;
 }
 
-/* --- the core's calls ---------------------------------------------------------------------------------------------- */
+/* --- the core's calls
+ * ---------------------------------------------------------------------------------------------- */
 
 static esp_status run_lines(struct session *s)
 {
@@ -302,7 +304,8 @@ static void on_closed(esp_module *self, esp_conn *c)
 	c->session = NULL;
 }
 
-/* --- handover: IDLE and the selected mailbox go on in the new generation --------------------------------------------- */
+/* --- handover: IDLE and the selected mailbox go on in the new generation
+ * --------------------------------------------- */
 
 #define HANDOVER_VERSION 1u
 struct frozen {

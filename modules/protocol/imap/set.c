@@ -37,7 +37,8 @@ int set_of_ranges(struct command *c, esp_imap_range *range, size_t n, int uid, e
 	uint32_t count = 0;
 
 	for (size_t i = 0; !uid && i < n; i++)
-		if ((range[i].first > v->exists && range[i].first) || (range[i].last > v->exists && range[i].last) || v->exists == 0)
+		if ((range[i].first > v->exists && range[i].first) || (range[i].last > v->exists && range[i].last) ||
+			v->exists == 0)
 			return esp_imap_fail(&c->r, "there is no message of that number");
 	n = esp_imap_ranges_normalise(range, n, star ? star : 1);
 	out = esp_alloc_array(c->arena, n ? n : 1, sizeof *out);
@@ -66,7 +67,8 @@ int set_read(struct command *c, int uid, esp_uid_set *ret)
 	return ok;
 }
 
-int set_each(const esp_view *view, esp_uid_set set, int (*fn)(void *arg, uint32_t index, const esp_view_chunk *chunk, uint32_t place), void *arg)
+int set_each(const esp_view *view, esp_uid_set set,
+	int (*fn)(void *arg, uint32_t index, const esp_view_chunk *chunk, uint32_t place), void *arg)
 {
 	int rc = 0;
 

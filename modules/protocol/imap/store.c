@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-/* --- STORE --------------------------------------------------------------------------------------------------------------- */
+/* --- STORE
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static int read_operation(struct command *c, esp_store_args *args, int *silent)
 {
@@ -61,7 +62,8 @@ static esp_status run_store(struct command *c, esp_uid_set set, const esp_store_
 	struct tell t = { .c = c };
 	esp_uid_set failed = { NULL, 0 };
 	uint64_t modseq = 0;
-	esp_status st = ms ? ms->store(ms, c->arena, &s->actor, s->view->mailbox, set, args, &modseq, &failed) : ESP_EUNAVAIL;
+	esp_status st =
+		ms ? ms->store(ms, c->arena, &s->actor, s->view->mailbox, set, args, &modseq, &failed) : ESP_EUNAVAIL;
 
 	if (st == ESP_OK)
 		st = ms->sync_to(ms, &s->actor, s->view->mailbox, modseq, &t.next);
@@ -80,8 +82,8 @@ esp_status command_store(struct command *c)
 	esp_uid_set set;
 	int silent = 0;
 
-	if (!esp_imap_read_sp(&c->r) || !set_read(c, c->uid, &set) || !read_operation(c, &args, &silent) || !esp_imap_read_sp(&c->r) ||
-	    !esp_imap_read_flags(&c->r, true, &flags) || !esp_imap_read_end(&c->r))
+	if (!esp_imap_read_sp(&c->r) || !set_read(c, c->uid, &set) || !read_operation(c, &args, &silent) ||
+		!esp_imap_read_sp(&c->r) || !esp_imap_read_flags(&c->r, true, &flags) || !esp_imap_read_end(&c->r))
 		return out_bad(c, c->r.why);
 	if (c->s->readonly)
 		return out_no(c, "[READ-ONLY]", "the mailbox was opened with EXAMINE");
@@ -95,7 +97,8 @@ esp_status command_store(struct command *c)
 	return run_store(c, set, &args, silent);
 }
 
-/* --- EXPUNGE ---------------------------------------------------------------------------------------------------------------- */
+/* --- EXPUNGE
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 esp_status command_expunge(struct command *c)
 {
@@ -123,7 +126,8 @@ esp_status command_expunge(struct command *c)
 	return out_ok(c, NULL, "EXPUNGE done");
 }
 
-/* --- COPY, MOVE ---------------------------------------------------------------------------------------------------------------- */
+/* --- COPY, MOVE
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static char *copyuid(struct command *c, const esp_copy_result *r)
 {
@@ -173,8 +177,8 @@ static esp_status copy_or_move(struct command *c, int move)
 	esp_status st;
 	const char *code;
 
-	if (!esp_imap_read_sp(&c->r) || !set_read(c, c->uid, &set) || !esp_imap_read_sp(&c->r) || !esp_imap_read_mailbox(&c->r, &name) ||
-	    !esp_imap_read_end(&c->r))
+	if (!esp_imap_read_sp(&c->r) || !set_read(c, c->uid, &set) || !esp_imap_read_sp(&c->r) ||
+		!esp_imap_read_mailbox(&c->r, &name) || !esp_imap_read_end(&c->r))
 		return out_bad(c, c->r.why);
 	if (move && s->readonly)
 		return out_no(c, "[READ-ONLY]", "the mailbox was opened with EXAMINE");

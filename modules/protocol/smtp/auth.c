@@ -58,8 +58,8 @@ static esp_status say_result(struct session *s, esp_status st)
 	}
 }
 
-static esp_status exchange(struct session *s, const esp_auth *auth, esp_sasl *sasl, esp_arena *arena, esp_str in, int initial,
-                           esp_identity *who, esp_status *ret_io)
+static esp_status exchange(struct session *s, const esp_auth *auth, esp_sasl *sasl, esp_arena *arena, esp_str in,
+	int initial, esp_identity *who, esp_status *ret_io)
 {
 	esp_status st = ESP_EAGAIN;
 	esp_str answer = { NULL, 0 }, out, line;
@@ -85,7 +85,8 @@ static esp_status exchange(struct session *s, const esp_auth *auth, esp_sasl *sa
 	return ESP_EPROTO;
 }
 
-static esp_status run(struct session *s, const esp_auth *auth, esp_arena *arena, esp_str mechanism, esp_str initial, int has_initial)
+static esp_status run(
+	struct session *s, const esp_auth *auth, esp_arena *arena, esp_str mechanism, esp_str initial, int has_initial)
 {
 	esp_identity who = { .size = sizeof who };
 	esp_sasl *sasl = NULL;

@@ -18,7 +18,8 @@ static void say_extensions(const struct session *s, esp_buf *text)
 	const esp_auth *auth = s->role == SMTP_SUBMISSION && !s->login_len ? auth_of(s) : NULL;
 	esp_str mechanisms = auth ? auth->mechanisms(auth, s->conn, s->conn->arena) : (esp_str){ NULL, 0 };
 
-	(void)esp_buf_addf(text, "\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES", (unsigned long long)s->smtp->max_size);
+	(void)esp_buf_addf(
+		text, "\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES", (unsigned long long)s->smtp->max_size);
 	if (info->tls == ESP_TLS_STARTTLS && !info->encrypted)
 		(void)esp_buf_add_z(text, "\nSTARTTLS");
 	if (mechanisms.len) {
@@ -67,7 +68,8 @@ static const char *check_params(struct session *s, const esp_smtp_path *path, ui
 		if (strcmp(key, "SIZE") == 0) {
 			char digits[24];
 			snprintf(digits, sizeof digits, "%.*s", ESP_FMT(p->value));
-			if (p->value.len == 0 || p->value.len > 20 || strspn(digits, "0123456789") != p->value.len || sscanf(digits, "%llu", &size) != 1) {
+			if (p->value.len == 0 || p->value.len > 20 || strspn(digits, "0123456789") != p->value.len ||
+				sscanf(digits, "%llu", &size) != 1) {
 				*ret_code = 501;
 				return "SIZE needs a number";
 			}
@@ -115,7 +117,8 @@ static esp_status begin_mail(struct session *s, const esp_smtp_path *path)
 	st = check_sender(s, path);
 	if (st != ESP_OK) {
 		session_reset(s);
-		return st == ESP_EACCES ? reply_error(s, 553, "5.7.1", "you may not send as this address") : reply_status(s, st);
+		return st == ESP_EACCES ? reply_error(s, 553, "5.7.1", "you may not send as this address")
+								: reply_status(s, st);
 	}
 	s->smtp->mail->mail(s->txn, path->text, (esp_str){ NULL, 0 }, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER) {
@@ -149,7 +152,8 @@ static esp_status command_mail(struct session *s, esp_str args)
 	return begin_mail(s, &path);
 }
 
-/* --- the small ones ------------------------------------------------------------------------------------------------ */
+/* --- the small ones
+ * ------------------------------------------------------------------------------------------------ */
 
 static esp_status command_rset(struct session *s, esp_str args)
 {

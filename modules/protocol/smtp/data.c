@@ -127,8 +127,8 @@ static esp_status accepted(struct session *s)
 	char text[64];
 	const uint8_t *b = s->txn->message->id.b;
 
-	snprintf(text, sizeof text, "accepted as %02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
-	         b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	snprintf(text, sizeof text, "accepted as %02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x", b[0],
+		b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 	return reply(s, 250, "2.0.0", text);
 }
 
@@ -144,7 +144,8 @@ static esp_status deliver(struct data *d)
 		st = accept->deliver(accept, s->txn, d->writer, trace, &err);
 	if (st != ESP_OK) {
 		esp_log(s->smtp->core.log, s->smtp->self, ESP_LOG_WARNING, "a message was deferred",
-		        ESP_FSTR("why", ((esp_str){ err.text, strlen(err.text) })), ESP_FSTR("from", s->txn->from), ESP_FINT("status", st));
+			ESP_FSTR("why", ((esp_str){ err.text, strlen(err.text) })), ESP_FSTR("from", s->txn->from),
+			ESP_FINT("status", st));
 		return reply_status(s, st);
 	}
 	s->smtp->metric->add(s->smtp->accepted, 1);
@@ -210,7 +211,9 @@ static esp_status receive_and_finish(struct session *s)
 	d.headers.size = sizeof d.headers;
 	d.blob = (const esp_blob *)s->smtp->core.host->service(s->smtp->self, s->smtp->blob);
 	d.room = malloc(2 * STEP + 2);
-	st = !d.blob ? ESP_EUNAVAIL : !d.room ? ESP_ENOMEM : d.blob->create(d.blob, s->txn->message->id, s->smtp->max_size, &d.writer);
+	st = !d.blob   ? ESP_EUNAVAIL
+		 : !d.room ? ESP_ENOMEM
+				   : d.blob->create(d.blob, s->txn->message->id, s->smtp->max_size, &d.writer);
 	if (st != ESP_OK) {
 		free(d.room);
 		return reply_status(s, st);

@@ -6,14 +6,16 @@
 static esp_status declare_metrics(struct smtp *m)
 {
 	static const struct { size_t at; const char *label; } series[] = {
-		{ offsetof(struct smtp, accepted), "result=\"accepted\"" }, { offsetof(struct smtp, rejected), "result=\"rejected\"" },
-		{ offsetof(struct smtp, deferred), "result=\"deferred\"" }, { offsetof(struct smtp, discarded), "result=\"discarded\"" },
+		{ offsetof(struct smtp, accepted), "result=\"accepted\"" },
+		{ offsetof(struct smtp, rejected), "result=\"rejected\"" },
+		{ offsetof(struct smtp, deferred), "result=\"deferred\"" },
+		{ offsetof(struct smtp, discarded), "result=\"discarded\"" },
 	};
 	esp_status st = ESP_OK;
 
 	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
-		st = m->metric->declare(m->self, ESP_COUNTER, "esp_smtp_messages_total", series[i].label, "Messages by what became of them",
-		                        NULL, 0, (esp_metric *)(void *)((char *)m + series[i].at));
+		st = m->metric->declare(m->self, ESP_COUNTER, "esp_smtp_messages_total", series[i].label,
+			"Messages by what became of them", NULL, 0, (esp_metric *)(void *)((char *)m + series[i].at));
 	return st;
 }
 
@@ -71,21 +73,60 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return st;
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "hostname", .type = ESP_CFG_STRING, .max = 255, .help = "Name in the greeting; server.hostname when unset." },
-	{ .name = "max_size", .type = ESP_CFG_SIZE, .def_int = 35 << 20, .min = 64 << 10, .max = INT64_C(1) << 31, .help = "Largest message, announced in SIZE." },
-	{ .name = "max_recipients", .type = ESP_CFG_INT, .def_int = 1000, .min = 1, .max = 50000, .help = "Recipients of a message from an authenticated user." },
-	{ .name = "max_recipients_unauthenticated", .type = ESP_CFG_INT, .def_int = 100, .min = 100, .max = 50000, .help = "Recipients of a message from anybody else (RFC 5321 4.5.3.1.8 asks for 100)." },
-	{ .name = "max_hops", .type = ESP_CFG_INT, .def_int = 50, .min = 10, .max = 1000, .help = "Received fields above which a message loops." },
-	{ .name = "soft_errors", .type = ESP_CFG_INT, .def_int = 10, .min = 1, .max = 100000, .help = "Mistakes after which every further one costs a second." },
-	{ .name = "hard_errors", .type = ESP_CFG_INT, .def_int = 20, .min = 1, .max = 100000, .help = "Mistakes after which the session ends." },
-	{ .name = "idle", .type = ESP_CFG_TIME, .def_int = 300 * ESP_SEC, .min = ESP_SEC, .max = 3600 * ESP_SEC, .help = "Silence after which the session ends (RFC 5321 4.5.3.2.7: 5 minutes)." },
-	{ .name = "bare_newline", .type = ESP_CFG_ENUM, .def_str = "reject", .choices = "reject|normalize", .help = "What to do with a message that has a CR or LF on its own." },
-	{ .name = NULL }
-};
-static const esp_need needs[] = {
-	{ .id = "esp.accept/1" }, { .id = "esp.blob/1" }, { .id = "esp.directory/1" }, { .id = "esp.auth/1" }, { .id = NULL }
-};
+static const esp_cfg_item config[] = { { .name = "hostname",
+										   .type = ESP_CFG_STRING,
+										   .max = 255,
+										   .help = "Name in the greeting; server.hostname when unset." },
+	{ .name = "max_size",
+		.type = ESP_CFG_SIZE,
+		.def_int = 35 << 20,
+		.min = 64 << 10,
+		.max = INT64_C(1) << 31,
+		.help = "Largest message, announced in SIZE." },
+	{ .name = "max_recipients",
+		.type = ESP_CFG_INT,
+		.def_int = 1000,
+		.min = 1,
+		.max = 50000,
+		.help = "Recipients of a message from an authenticated user." },
+	{ .name = "max_recipients_unauthenticated",
+		.type = ESP_CFG_INT,
+		.def_int = 100,
+		.min = 100,
+		.max = 50000,
+		.help = "Recipients of a message from anybody else (RFC 5321 4.5.3.1.8 asks for 100)." },
+	{ .name = "max_hops",
+		.type = ESP_CFG_INT,
+		.def_int = 50,
+		.min = 10,
+		.max = 1000,
+		.help = "Received fields above which a message loops." },
+	{ .name = "soft_errors",
+		.type = ESP_CFG_INT,
+		.def_int = 10,
+		.min = 1,
+		.max = 100000,
+		.help = "Mistakes after which every further one costs a second." },
+	{ .name = "hard_errors",
+		.type = ESP_CFG_INT,
+		.def_int = 20,
+		.min = 1,
+		.max = 100000,
+		.help = "Mistakes after which the session ends." },
+	{ .name = "idle",
+		.type = ESP_CFG_TIME,
+		.def_int = 300 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 3600 * ESP_SEC,
+		.help = "Silence after which the session ends (RFC 5321 4.5.3.2.7: 5 minutes)." },
+	{ .name = "bare_newline",
+		.type = ESP_CFG_ENUM,
+		.def_str = "reject",
+		.choices = "reject|normalize",
+		.help = "What to do with a message that has a CR or LF on its own." },
+	{ .name = NULL } };
+static const esp_need needs[] = { { .id = "esp.accept/1" }, { .id = "esp.blob/1" }, { .id = "esp.directory/1" },
+	{ .id = "esp.auth/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "protocol_smtp", .version = "1.0", .summary = "SMTP for servers and for users", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .config = config, .ops = &ops);

@@ -54,7 +54,8 @@ esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *wh
 	if (code < low || code > low + 99)
 		code = reject ? 550 : 451;
 	if (o->answer.enhanced[0] == (reject ? 5 : 4))
-		snprintf(enhanced, sizeof enhanced, "%u.%u.%u", o->answer.enhanced[0], o->answer.enhanced[1], o->answer.enhanced[2]);
+		snprintf(
+			enhanced, sizeof enhanced, "%u.%u.%u", o->answer.enhanced[0], o->answer.enhanced[1], o->answer.enhanced[2]);
 	else
 		snprintf(enhanced, sizeof enhanced, "%d.7.1", reject ? 5 : 4);
 	if (text.len == 0)

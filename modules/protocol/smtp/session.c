@@ -151,8 +151,14 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 
 	if (s->txn || cap < sizeof *f)
 		return ESP_EBUSY;          /* a transaction keeps the snapshot it began with */
-	*f = (struct frozen){ .role = s->role, .errors = s->errors, .commands = s->commands, .extended = s->extended,
-	                      .greeted = s->greeted, .helo_len = s->helo_len, .login_len = s->login_len, .account = s->account };
+	*f = (struct frozen){ .role = s->role,
+		.errors = s->errors,
+		.commands = s->commands,
+		.extended = s->extended,
+		.greeted = s->greeted,
+		.helo_len = s->helo_len,
+		.login_len = s->login_len,
+		.account = s->account };
 	memcpy(f->helo, s->helo, sizeof f->helo);
 	memcpy(f->login, s->login, sizeof f->login);
 	*ret_len = sizeof *f;

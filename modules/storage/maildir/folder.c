@@ -14,13 +14,16 @@
 #define JOBS_A_ROUND 500
 
 static const esp_sql_migration items[] = {
-	{ .number = 1, .title = "folder jobs and trash",
-	  .up = "CREATE TABLE blob_job (id BLOB NOT NULL PRIMARY KEY, kind BIGINT NOT NULL, account TEXT NOT NULL, folder TEXT NOT NULL,"
-	        " target TEXT NOT NULL, blob_id BLOB NOT NULL, uid BIGINT NOT NULL, bytes BIGINT NOT NULL, flags BIGINT NOT NULL,"
-	        " received BIGINT NOT NULL);\n"
-	        "CREATE TABLE blob_trash (id BLOB NOT NULL PRIMARY KEY, since BIGINT NOT NULL);\n"
-	        "CREATE INDEX blob_trash_since ON blob_trash (since)",
-	  .down = "DROP TABLE blob_trash;\nDROP TABLE blob_job" },
+	{ .number = 1,
+		.title = "folder jobs and trash",
+		.up = "CREATE TABLE blob_job (id BLOB NOT NULL PRIMARY KEY, kind BIGINT NOT NULL, account TEXT NOT NULL, "
+			  "folder TEXT NOT NULL,"
+			  " target TEXT NOT NULL, blob_id BLOB NOT NULL, uid BIGINT NOT NULL, bytes BIGINT NOT NULL, flags BIGINT "
+			  "NOT NULL,"
+			  " received BIGINT NOT NULL);\n"
+			  "CREATE TABLE blob_trash (id BLOB NOT NULL PRIMARY KEY, since BIGINT NOT NULL);\n"
+			  "CREATE INDEX blob_trash_since ON blob_trash (since)",
+		.down = "DROP TABLE blob_trash;\nDROP TABLE blob_job" },
 };
 const esp_sql_migrations maildir_migrations = {
 	.size = sizeof maildir_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],
@@ -38,10 +41,13 @@ esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
 	struct maildir *m = maildir_of(b);
 	esp_id id = job_id(m);
 
-	return tx->exec(tx, "INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received)"
-	                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", (esp_sql_value[]){
-		ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder), ESP_SQL_T(job->to),
-		ESP_SQL_ID(job->id), ESP_SQL_I(job->uid), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags), ESP_SQL_I(job->received) }, 10, NULL);
+	return tx->exec(tx,
+		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+		(esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder),
+			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags),
+			ESP_SQL_I(job->received) },
+		10, NULL);
 }
 
 esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
@@ -119,8 +125,10 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 {
 	esp_sql_rows rows = { .nrows = 0 };
 	struct round round = { .m = m, .rows = &rows };
-	esp_status st = sql->query(sql, 0, arena, "SELECT id, kind, account, folder, target, blob_id, uid, flags FROM blob_job"
-	                           " ORDER BY id LIMIT $1", (esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
+	esp_status st = sql->query(sql, 0, arena,
+		"SELECT id, kind, account, folder, target, blob_id, uid, flags FROM blob_job"
+		" ORDER BY id LIMIT $1",
+		(esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
 
 	if (st != ESP_OK || rows.nrows == 0)
 		return 0;
@@ -174,7 +182,8 @@ static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	if (st == ESP_OK && rows.nrows)
 		st = sql->transact(sql, NULL, 0, forget_trash_tx, &rows);
 	if (st != ESP_OK && st != ESP_ECANCELED)
-		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "removed messages wait for their files to go", ESP_FINT("status", st));
+		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "removed messages wait for their files to go",
+			ESP_FINT("status", st));
 }
 
 static void on_kicked(void *arg)       /* worker 0 */

@@ -6,10 +6,10 @@
  * the checkpoint); an orderly stop checkpoints too.  After a crash journal_open() writes the files
  * of every valid entry anew.
  *
- * An entry is valid when magic, generation of the segment, length and CRC fit.  Batches begin on a page, so that no page
- * is written in part; reading stops where neither the next byte nor the next page holds a valid entry.
- * A failed write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced
- * again.  A failed checkpoint leaves the segment as it is: it will be replayed.
+ * An entry is valid when magic, generation of the segment, length and CRC fit.  Batches begin on a page, so that no
+ * page is written in part; reading stops where neither the next byte nor the next page holds a valid entry. A failed
+ * write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced again.
+ * A failed checkpoint leaves the segment as it is: it will be replayed.
  *
  * Threads: jobs come from workers; everything else runs on the journal's private lane of width 1.
  */
@@ -106,7 +106,8 @@ static void on_checkpoint(void *arg)   /* sync lane */
 	struct segment *s = arg;
 
 	if (checkpoint(s) != ESP_OK)
-		esp_log_text(s->j->m->core.log, s->j->m->self, ESP_LOG_ERROR, "the journal cannot be checkpointed: the volume does not sync");
+		esp_log_text(s->j->m->core.log, s->j->m->self, ESP_LOG_ERROR,
+			"the journal cannot be checkpointed: the volume does not sync");
 }
 
 static esp_status begin_segment(struct journal *j, struct segment *s)
@@ -150,7 +151,8 @@ static int read_entry(struct journal *j, struct segment *s, uint64_t at, struct 
 	    at + sizeof *h + h->len > j->m->journal_bytes)
 		return 0;
 	iov.iov_len = (size_t)h->len;
-	return pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof *h)) == (ssize_t)h->len && entry_crc(h, &iov, 1) == h->crc;
+	return pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof *h)) == (ssize_t)h->len &&
+		   entry_crc(h, &iov, 1) == h->crc;
 }
 
 static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
@@ -200,7 +202,8 @@ static esp_status open_segment(struct journal *j, int dir, uint32_t i)
 		st = preallocate(j, s->fd);
 	}
 	if (replayed)
-		esp_log(j->m->core.log, j->m->self, ESP_LOG_NOTICE, "replayed messages from the journal", ESP_FINT("messages", replayed));
+		esp_log(j->m->core.log, j->m->self, ESP_LOG_NOTICE, "replayed messages from the journal",
+			ESP_FINT("messages", replayed));
 	return st;
 }
 
@@ -220,7 +223,8 @@ esp_status journal_open(struct maildir *m, esp_err *err)
 	if (dir >= 0)
 		j->lock = openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (j->lock < 0 || flock(j->lock, LOCK_EX | LOCK_NB) != 0) {
-		snprintf(err->text, sizeof err->text, "the journal in %s is in use or not writable: %s", m->path, strerror(errno));
+		snprintf(
+			err->text, sizeof err->text, "the journal in %s is in use or not writable: %s", m->path, strerror(errno));
 		st = ESP_EBUSY;
 	} else {
 		st = open_segment(j, dir, 0);
@@ -249,7 +253,8 @@ void journal_close(struct maildir *m)
 			usleep(1000);
 		/* a checkpoint that fails leaves the segment to be replayed at the next start */
 		if (atomic_load(&j->segment[i].state) != SEGMENT_CLEAN && checkpoint(&j->segment[i]) != ESP_OK)
-			esp_log_text(m->core.log, m->self, ESP_LOG_WARNING, "the journal was not checkpointed and will be replayed");
+			esp_log_text(
+				m->core.log, m->self, ESP_LOG_WARNING, "the journal was not checkpointed and will be replayed");
 		if (j->segment[i].fd >= 0)
 			(void)close(j->segment[i].fd);
 	}
@@ -291,7 +296,9 @@ static esp_status make_room(struct journal *j, size_t bytes)
 /* Three pieces a job: its header, the headers put in front, the message. */
 static void fill(const struct segment *s, const struct journal_job *job, struct entry_header *h, struct iovec iov[3])
 {
-	*h = (struct entry_header){ .magic = ENTRY_MAGIC, .generation = s->generation, .len = job->prefix.len + job->content.len };
+	*h = (struct entry_header){
+		.magic = ENTRY_MAGIC, .generation = s->generation, .len = job->prefix.len + job->content.len
+	};
 	memcpy(h->id, job->id.b, sizeof h->id);
 	iov[0] = (struct iovec){ h, sizeof *h };
 	iov[1] = (struct iovec){ (void *)(uintptr_t)job->prefix.ptr, job->prefix.len };

@@ -62,8 +62,8 @@ static esp_status blob_size(struct maildir *m, esp_id id, uint64_t *ret)
 	return ESP_OK;
 }
 
-static esp_status message_path(struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size, uint32_t flags,
-                               char out[LINK_PATH])
+static esp_status message_path(
+	struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size, uint32_t flags, char out[LINK_PATH])
 {
 	char name[MAILDIR_PATH];
 	esp_status st = name_message(job->id, size, job->uid, flags, m->hostname, name);
@@ -133,8 +133,8 @@ static esp_status search_message(struct maildir *m, const char *folder, const es
 }
 
 /* A job done again may have left the message under two sets of flags: all of them but `keep` (FLAG_SETS: none) go. */
-static esp_status unlink_known(struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size, uint32_t keep,
-                               uint32_t *ret_n)
+static esp_status unlink_known(
+	struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size, uint32_t keep, uint32_t *ret_n)
 {
 	char path[LINK_PATH];
 	esp_status st = ESP_OK;

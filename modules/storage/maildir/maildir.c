@@ -7,11 +7,13 @@
 
 static esp_status declare_metrics(struct maildir *m)
 {
-	static const struct { size_t at; const char *name, *help; } series[] = {
+	static const struct { size_t at; const char *name, *help;
+	} series[] = {
 		{ offsetof(struct maildir, commits), "esp_blob_commits_total", "Messages made durable through the journal" },
 		{ offsetof(struct maildir, syncs), "esp_blob_syncs_total", "fdatasyncs of the journal" },
 		{ offsetof(struct maildir, large), "esp_blob_large_total", "Messages with a file and fsync of their own" },
-		{ offsetof(struct maildir, jobs), "esp_blob_folder_jobs_total", "Links, unlinks and renames in Maildir++ folders" },
+		{ offsetof(struct maildir, jobs), "esp_blob_folder_jobs_total",
+			"Links, unlinks and renames in Maildir++ folders" },
 	};
 	esp_status st = ESP_OK;
 
@@ -36,13 +38,22 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->hostname = self->host->hostname();
 	path = m->core.cfg->string(cfg, "path");
 	m->path = esp_alloc(arena, strlen(dir) + path.len + 2);
-	snprintf(m->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir, path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
+	snprintf(m->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir,
+		path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
 	m->journal_bytes = (uint64_t)m->core.cfg->integer(cfg, "journal") & ~UINT64_C(4095);
 	m->journal_limit = (uint32_t)m->core.cfg->integer(cfg, "journal_limit");
 	m->grace = m->core.cfg->integer(cfg, "grace");
 	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 0, .provider = self },
-		.create = writer_create, .write = writer_write, .content = writer_content, .commit = writer_commit, .close = writer_close,
-		.open = file_open, .close_file = file_close, .job = folder_job, .kick = folder_kick, .remove = folder_remove };
+		.create = writer_create,
+		.write = writer_write,
+		.content = writer_content,
+		.commit = writer_commit,
+		.close = writer_close,
+		.open = file_open,
+		.close_file = file_close,
+		.job = folder_job,
+		.kick = folder_kick,
+		.remove = folder_remove };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)
@@ -124,16 +135,38 @@ static void on_stop(esp_module *self)
 		on_close(m);
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "path", .type = ESP_CFG_STRING, .def_str = "/var/mail/esp", .min = 1, .max = 400, .help = "Root of blobs and Maildir++ folders; relative to server.path." },
-	{ .name = "journal", .type = ESP_CFG_SIZE, .def_int = 32 << 20, .min = 4 << 20, .max = INT64_C(1) << 32, .help = "Size of each of the two journal segments." },
-	{ .name = "journal_limit", .type = ESP_CFG_SIZE, .def_int = 256 << 10, .min = 4096, .max = 2 << 20, .help = "Larger messages get a file and an fsync of their own." },
-	{ .name = "grace", .type = ESP_CFG_TIME, .def_int = 86400 * ESP_SEC, .max = 365 * 86400 * ESP_SEC, .help = "How long the file of a removed message stays." },
-	{ .name = NULL }
-};
+static const esp_cfg_item config[] = { { .name = "path",
+										   .type = ESP_CFG_STRING,
+										   .def_str = "/var/mail/esp",
+										   .min = 1,
+										   .max = 400,
+										   .help = "Root of blobs and Maildir++ folders; relative to server.path." },
+	{ .name = "journal",
+		.type = ESP_CFG_SIZE,
+		.def_int = 32 << 20,
+		.min = 4 << 20,
+		.max = INT64_C(1) << 32,
+		.help = "Size of each of the two journal segments." },
+	{ .name = "journal_limit",
+		.type = ESP_CFG_SIZE,
+		.def_int = 256 << 10,
+		.min = 4096,
+		.max = 2 << 20,
+		.help = "Larger messages get a file and an fsync of their own." },
+	{ .name = "grace",
+		.type = ESP_CFG_TIME,
+		.def_int = 86400 * ESP_SEC,
+		.max = 365 * 86400 * ESP_SEC,
+		.help = "How long the file of a removed message stays." },
+	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.blob/1" }, { .id = NULL } };
-static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
-	.drain = on_drain, .stop = on_stop };
-ESP_MODULE(.name = "storage_maildir", .version = "1.0", .summary = "Message files and Maildir++ folders", .license = "MIT",
-           .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .config = config, .ops = &ops);
+static const esp_module_ops ops = { .size = sizeof ops,
+	.init = on_init,
+	.start = on_start,
+	.worker_start = on_worker_start,
+	.drain = on_drain,
+	.stop = on_stop };
+ESP_MODULE(.name = "storage_maildir", .version = "1.0", .summary = "Message files and Maildir++ folders",
+	.license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides,
+	.config = config, .ops = &ops);

@@ -96,6 +96,7 @@ int link_waits(esp_status st);
 /*! \brief "example.test/user" or "example.test/user/.Sent.2026"; ESP_E2BIG, ESP_EINVAL. */
 ESP_CHECKED esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH]);
 /*! \brief "1700000000.<hex>.host,S=4096,U=17:2,FS": the time is the id's, `bytes` the size of the blob's file. */
-ESP_CHECKED esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname, char out[MAILDIR_PATH]);
+ESP_CHECKED esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname,
+	char out[MAILDIR_PATH]);
 
 #endif

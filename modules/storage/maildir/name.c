@@ -1,7 +1,8 @@
 /* name - paths of Maildir++ folders and messages.  Pure.
  *
  * A mailbox name becomes ".A.B" with "/" as "."; what a path or Maildir++ cannot hold (".", "/", control bytes, a
- * leading "~") is written as "&" modified UTF-7 does: readers that know IMAP names show it right.  ASCII stays as it is.
+ * leading "~") is written as "&" modified UTF-7 does: readers that know IMAP names show it right.  ASCII stays as it
+ * is.
  */
 #include "maildir.h"
 
@@ -23,8 +24,8 @@ static int put_account_part(char *out, size_t *at, esp_str part)
 
 	for (size_t i = 0; i < part.len; i++) {
 		unsigned char c = (unsigned char)part.ptr[i];
-		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-		            c == '+' || c == '=' || (c == '.' && i > 0) || c >= 0x80;
+		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+					c == '-' || c == '+' || c == '=' || (c == '.' && i > 0) || c >= 0x80;
 		if (plain ? !put(out, at, (char)c)
 		          : !put(out, at, '%') || !put(out, at, hex[c >> 4]) || !put(out, at, hex[c & 15]))
 			return 0;
@@ -81,7 +82,8 @@ static int put_component(char *out, size_t *at, esp_str part)
 			i += len;
 			continue;
 		}
-		while (n < 62 && i < part.len && (len = decode(part, i, &c)) > 0 && (c < 0x20 || c >= 0x7f || c == '.' || c == '~' || c == '/')) {
+		while (n < 62 && i < part.len && (len = decode(part, i, &c)) > 0 &&
+			   (c < 0x20 || c >= 0x7f || c == '.' || c == '~' || c == '/')) {
 			if (c >= 0x10000) {
 				units[n++] = (uint16_t)(0xd800 + ((c - 0x10000) >> 10));
 				units[n++] = (uint16_t)(0xdc00 + ((c - 0x10000) & 0x3ff));
@@ -145,7 +147,8 @@ static uint64_t id_seconds(esp_id id)
 	return msec / 1000;
 }
 
-esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname, char out[MAILDIR_PATH])
+esp_status name_message(
+	esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname, char out[MAILDIR_PATH])
 {
 	char hex[MAILDIR_HEX], letters[8];
 	int n;

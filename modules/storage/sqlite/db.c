@@ -180,8 +180,12 @@ static int bind(struct db *db, struct db_stmt *s, const esp_sql_value *args, uin
 			continue;
 		switch (v->type) {
 		case ESP_SQL_INT: rc = sqlite3_bind_int64(s->stmt, i, v->i); break;
-		case ESP_SQL_TEXT: rc = sqlite3_bind_text64(s->stmt, i, v->s.ptr ? v->s.ptr : "", v->s.len, SQLITE_STATIC, SQLITE_UTF8); break;
-		case ESP_SQL_BLOB: rc = sqlite3_bind_blob64(s->stmt, i, v->s.ptr ? v->s.ptr : "", v->s.len, SQLITE_STATIC); break;
+		case ESP_SQL_TEXT:
+			rc = sqlite3_bind_text64(s->stmt, i, v->s.ptr ? v->s.ptr : "", v->s.len, SQLITE_STATIC, SQLITE_UTF8);
+			break;
+		case ESP_SQL_BLOB:
+			rc = sqlite3_bind_blob64(s->stmt, i, v->s.ptr ? v->s.ptr : "", v->s.len, SQLITE_STATIC);
+			break;
 		default: rc = sqlite3_bind_null(s->stmt, i);
 		}
 	}
@@ -253,7 +257,8 @@ static int gather(struct db *db, struct db_stmt *s, esp_arena *arena, esp_sql_ro
 	return ESP_OK;
 }
 
-int db_exec(struct db *db, esp_arena *arena, const char *text, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
+int db_exec(
+	struct db *db, esp_arena *arena, const char *text, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
 {
 	struct db_stmt *s;
 	esp_sql_rows rows;

@@ -1,4 +1,5 @@
-/* db - one SQLite connection with its prepared statements.  Used by one thread at a time; whoever opens it closes it. */
+/* db - one SQLite connection with its prepared statements.  Used by one thread at a time; whoever opens it closes
+ * it. */
 #ifndef ESP_STORAGE_SQLITE_DB_H
 #define ESP_STORAGE_SQLITE_DB_H
 
@@ -31,7 +32,8 @@ struct db_options { const char *path; int64_t cache_bytes, mmap_bytes; int busy_
 int db_open(const struct db_options *o, struct db **ret, esp_err *err);
 void db_close(struct db *db);
 /*! \brief Run one statement; rows (ret may be NULL) go into `arena`. */
-int db_exec(struct db *db, esp_arena *arena, const char *text, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
+int db_exec(struct db *db, esp_arena *arena, const char *text, const esp_sql_value *args, uint32_t nargs,
+	esp_sql_rows *ret);
 /*! \brief Run a text of several statements without parameters or rows (migrations, BEGIN). */
 int db_script(struct db *db, const char *text, esp_err *err);
 /*! \brief The ESP status of the connection's last SQLite result. */

@@ -32,7 +32,8 @@ int migrate_state(struct db *db, esp_arena *arena, const char *module, uint32_t 
 	return st;
 }
 
-static int step(struct db *db, esp_arena *arena, const esp_sql_migrations *m, const esp_sql_migration *it, int up, esp_err *err)
+static int step(
+	struct db *db, esp_arena *arena, const esp_sql_migrations *m, const esp_sql_migration *it, int up, esp_err *err)
 {
 	esp_sql_value args[] = { ESP_SQL_T(cstr(m->module)), ESP_SQL_I(it->number), ESP_SQL_T(cstr(it->title)) };
 	int st = db_script(db, "BEGIN IMMEDIATE", err);
@@ -65,8 +66,10 @@ int migrate_up(struct db *db, esp_arena *arena, const esp_sql_migrations *m, esp
 		if (item(m, i)->number > newest)
 			newest = item(m, i)->number;
 	if (st == ESP_OK && have > newest) {
-		snprintf(err->text, sizeof err->text, "the database has migration %u of %s, this program knows %u: "
-		         "install the newer version, or go back with that version's `esp-server migrate --down`", have, m->module, newest);
+		snprintf(err->text, sizeof err->text,
+			"the database has migration %u of %s, this program knows %u: "
+			"install the newer version, or go back with that version's `esp-server migrate --down`",
+			have, m->module, newest);
 		return ESP_ECONFIG;
 	}
 	for (uint32_t i = 0; st == ESP_OK && i < m->n; i++)

@@ -1,7 +1,8 @@
 /* storage_sqlite - "esp.sql/1" over an embedded SQLite database.
  *
  * One private lane writes (writer.c).  Reads of a few rows by key run on the worker itself, on a connection of its own;
- * all others on the read lane.  WAL: readers never wait for the writer.  EXCLUSIVE: two generations would be two writers.
+ * all others on the read lane.  WAL: readers never wait for the writer.  EXCLUSIVE: two generations would be two
+ * writers.
  */
 #include "migrate.h"
 #include "writer.h"
@@ -236,8 +237,8 @@ static esp_status list_migrations(struct sqlite *s, struct migrate_job *job, esp
 {
 	struct json j;
 	esp_sql_rows rows;
-	esp_status st = query(&s->table, 0, call->arena, "SELECT module, number, title, applied FROM esp_migration ORDER BY 1, 2",
-	                      NULL, 0, &rows);
+	esp_status st = query(&s->table, 0, call->arena,
+		"SELECT module, number, title, applied FROM esp_migration ORDER BY 1, 2", NULL, 0, &rows);
 
 	if (st != ESP_OK)
 		return st;
@@ -251,7 +252,8 @@ static esp_status list_migrations(struct sqlite *s, struct migrate_job *job, esp
 		json_str(&j, "title", esp_sql_at(&rows, i, 2)->s);
 		json_int(&j, "applied", esp_sql_at(&rows, i, 3)->i);
 		for (uint32_t k = 0; k < job->n; k++)
-			known |= esp_str_eq((esp_str){ job->sets[k]->module, strlen(job->sets[k]->module) }, esp_sql_at(&rows, i, 0)->s);
+			known |=
+				esp_str_eq((esp_str){ job->sets[k]->module, strlen(job->sets[k]->module) }, esp_sql_at(&rows, i, 0)->s);
 		json_bool(&j, "module_loaded", (int)known);
 		json_close(&j, '}');
 	}
@@ -275,7 +277,8 @@ static esp_status on_migrate(esp_module *self, esp_command_call *call)
 			job.kind = MIGRATE_DOWN;
 			job.module = module;
 		} else {
-			snprintf(call->err->text, sizeof call->err->text, "unknown word \"%.100s\"; try --check or --down=MODULE:NUMBER", word);
+			snprintf(call->err->text, sizeof call->err->text,
+				"unknown word \"%.100s\"; try --check or --down=MODULE:NUMBER", word);
 			return ESP_EINVAL;
 		}
 	}
@@ -293,12 +296,15 @@ static const esp_command migrate_command = {
 static esp_status declare_metrics(struct writer *w)
 {
 	const esp_metric_api *m = w->metric;
-	esp_status st = m->declare(w->self, ESP_COUNTER, "esp_sql_commits_total", "engine=\"sqlite\"", "COMMITs that reached the disk", NULL, 0, &w->commits);
+	esp_status st = m->declare(w->self, ESP_COUNTER, "esp_sql_commits_total", "engine=\"sqlite\"",
+		"COMMITs that reached the disk", NULL, 0, &w->commits);
 
 	if (st == ESP_OK)
-		st = m->declare(w->self, ESP_COUNTER, "esp_sql_transactions_total", "engine=\"sqlite\"", "Transactions inside those COMMITs", NULL, 0, &w->transactions);
+		st = m->declare(w->self, ESP_COUNTER, "esp_sql_transactions_total", "engine=\"sqlite\"",
+			"Transactions inside those COMMITs", NULL, 0, &w->transactions);
 	if (st == ESP_OK)
-		st = m->declare(w->self, ESP_COUNTER, "esp_sql_retries_total", "engine=\"sqlite\"", "Transactions run again alone after their batch failed", NULL, 0, &w->retries);
+		st = m->declare(w->self, ESP_COUNTER, "esp_sql_retries_total", "engine=\"sqlite\"",
+			"Transactions run again alone after their batch failed", NULL, 0, &w->retries);
 	return st;
 }
 
@@ -313,10 +319,13 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = s;
 	path = s->core.cfg->string(cfg, "path");
 	s->path = esp_alloc(arena, strlen(dir) + path.len + 2);
-	snprintf(s->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir, path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
-	s->options = (struct db_options){ .path = s->path, .cache_bytes = s->core.cfg->integer(cfg, "cache"),
-	                                  .mmap_bytes = s->core.cfg->integer(cfg, "mmap"),
-	                                  .busy_ms = (int)(s->core.cfg->integer(cfg, "busy_timeout") / ESP_MSEC), .writer = 1 };
+	snprintf(s->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir,
+		path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
+	s->options = (struct db_options){ .path = s->path,
+		.cache_bytes = s->core.cfg->integer(cfg, "cache"),
+		.mmap_bytes = s->core.cfg->integer(cfg, "mmap"),
+		.busy_ms = (int)(s->core.cfg->integer(cfg, "busy_timeout") / ESP_MSEC),
+		.writer = 1 };
 	s->auto_migrate = s->core.cfg->boolean(cfg, "auto_migrate");
 	s->nreaders = (uint32_t)s->core.cfg->integer(cfg, "readers");
 	s->nworkers = s->core.loop->workers();
@@ -324,7 +333,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	s->writer.core = &s->core;
 	s->writer.self = self;
 	s->writer.metric = self->host->core("esp.metric/1", 0);
-	if (declare_metrics(&s->writer) != ESP_OK || self->host->contribute(self, "esp.command/1", &migrate_command) != ESP_OK) {
+	if (declare_metrics(&s->writer) != ESP_OK ||
+		self->host->contribute(self, "esp.command/1", &migrate_command) != ESP_OK) {
 		snprintf(err->text, sizeof err->text, "cannot declare metrics and commands");
 		return ESP_ENOMEM;
 	}
@@ -413,19 +423,44 @@ static void on_stop(esp_module *self)
 		s->core.mem->arena_free(s->writer.arena);
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "path", .type = ESP_CFG_STRING, .def_str = "esp.db", .min = 1, .max = 900, .help = "Database file; relative to server.path." },
-	{ .name = "cache", .type = ESP_CFG_SIZE, .def_int = 64 << 20, .min = 1 << 20, .max = INT64_C(1) << 36, .help = "Page cache of the writer." },
-	{ .name = "mmap", .type = ESP_CFG_SIZE, .def_int = 256 << 20, .max = INT64_C(1) << 40, .help = "Part of the file that is read through a memory map; 0 switches it off." },
-	{ .name = "busy_timeout", .type = ESP_CFG_TIME, .def_int = 5 * ESP_SEC, .max = 60 * ESP_SEC, .help = "How long to wait for another program that holds the database." },
-	{ .name = "readers", .type = ESP_CFG_INT, .def_int = 4, .min = 1, .max = READERS_MAX, .help = "Threads for reads of more than a few rows." },
-	{ .name = "auto_migrate", .type = ESP_CFG_BOOL, .def_int = 1, .help = "Bring tables up to date at start; else `esp-server migrate` must." },
-	{ .name = NULL }
-};
+static const esp_cfg_item config[] = { { .name = "path",
+										   .type = ESP_CFG_STRING,
+										   .def_str = "esp.db",
+										   .min = 1,
+										   .max = 900,
+										   .help = "Database file; relative to server.path." },
+	{ .name = "cache",
+		.type = ESP_CFG_SIZE,
+		.def_int = 64 << 20,
+		.min = 1 << 20,
+		.max = INT64_C(1) << 36,
+		.help = "Page cache of the writer." },
+	{ .name = "mmap",
+		.type = ESP_CFG_SIZE,
+		.def_int = 256 << 20,
+		.max = INT64_C(1) << 40,
+		.help = "Part of the file that is read through a memory map; 0 switches it off." },
+	{ .name = "busy_timeout",
+		.type = ESP_CFG_TIME,
+		.def_int = 5 * ESP_SEC,
+		.max = 60 * ESP_SEC,
+		.help = "How long to wait for another program that holds the database." },
+	{ .name = "readers",
+		.type = ESP_CFG_INT,
+		.def_int = 4,
+		.min = 1,
+		.max = READERS_MAX,
+		.help = "Threads for reads of more than a few rows." },
+	{ .name = "auto_migrate",
+		.type = ESP_CFG_BOOL,
+		.def_int = 1,
+		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
+	{ .name = NULL } };
 static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 0 }, { .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
 	.worker_stop = on_worker_stop, .stop = on_stop,
 };
-ESP_MODULE(.name = "storage_sqlite", .version = "1.0", .summary = "SQL in an embedded SQLite database", .license = "MIT",
-           .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .provides = provides, .config = config, .ops = &ops);
+ESP_MODULE(.name = "storage_sqlite", .version = "1.0", .summary = "SQL in an embedded SQLite database",
+	.license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .provides = provides, .config = config,
+	.ops = &ops);

@@ -1,7 +1,8 @@
 /* writer - the one thread that writes: many transactions per COMMIT.
  *
- * The lane takes all jobs that came (modules/common/batch), runs each in a savepoint, commits once, wakes all.  If SQLite rolled the batch back (disk full), every job is run again alone, so that each
- * gets its own answer; functions given to transact() may be run again.
+ * The lane takes all jobs that came (modules/common/batch), runs each in a savepoint, commits once, wakes all.  If
+ * SQLite rolled the batch back (disk full), every job is run again alone, so that each gets its own answer; functions
+ * given to transact() may be run again.
  *
  * A write or sync that failed below us leaves SQLite's idea of the file in doubt: the process ends and recovers.
  */

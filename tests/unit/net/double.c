@@ -218,7 +218,8 @@ void wait_for(atomic_int *value, int want)
 void wait_count(uint32_t want)
 {
 	for (esp_nsec until = clock_monotonic() + 20 * ESP_SEC; net_count(the_net) != want;) {
-		cr_assert_lt(clock_monotonic(), until, "waited 20 s for %u connections, there are %u", want, net_count(the_net));
+		cr_assert_lt(
+			clock_monotonic(), until, "waited 20 s for %u connections, there are %u", want, net_count(the_net));
 		usleep(1000);
 	}
 }

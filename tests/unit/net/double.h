@@ -1,9 +1,8 @@
 /* tests/unit/net/double.h - a net with real workers, a host and a small protocol, for tests of core/net.
  *
- * run_net() makes the calling thread the control thread, starts workers, and runs `client` in a thread of its own, which
- * talks to the server through blocking sockets.  When it returns the net was drained, everything is stopped and freed,
- * and what should be balanced is checked.
- */
+ * run_net() makes the calling thread the control thread, starts workers, and runs `client` in a thread of its own,
+ * which talks to the server through blocking sockets.  When it returns the net was drained, everything is stopped
+ * and freed, and what should be balanced is checked. */
 #ifndef TESTS_UNIT_NET_DOUBLE_H
 #define TESTS_UNIT_NET_DOUBLE_H
 

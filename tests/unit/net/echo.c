@@ -84,7 +84,8 @@ static int do_tls(esp_conn *c)
 	uint8_t binding[32];
 	int rc = c->api->channel_binding(c, binding);
 
-	return replyf(c, "tls %d %.*s %.*s %d\r\n", info->encrypted, ESP_FMT(info->tls_version), ESP_FMT(info->tls_sni), rc);
+	return replyf(
+		c, "tls %d %.*s %.*s %d\r\n", info->encrypted, ESP_FMT(info->tls_version), ESP_FMT(info->tls_sni), rc);
 }
 
 static int do_starttls(esp_conn *c)

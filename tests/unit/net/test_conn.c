@@ -13,7 +13,8 @@
 #include "double.h"
 
 static const char script[] =
-	"hello\r\nTAKE 5\r\nabcde\r\nsecond\nbare\r\nnul\rcr\r\nlonglonglonglonglonglonglonglonglonglong\r\nCOUNT\r\nQUIT\r\n";
+	"hello\r\nTAKE "
+	"5\r\nabcde\r\nsecond\nbare\r\nnul\rcr\r\nlonglonglonglonglonglonglonglonglonglong\r\nCOUNT\r\nQUIT\r\n";
 static const char answers[] =
 	"220 hi\r\necho hello\r\ntook 5 495\r\necho \r\n501 bad 6\r\necho bare\r\n501 bad 6\r\n500 too long\r\n"
 	"count 5 generation 0\r\n221 bye\r\n";
@@ -113,13 +114,13 @@ static void many_lines(void *arg)
 
 	(void)arg;
 	for (int i = 0; i < 3000; i++)
-		n += (size_t)sprintf(all + n, "%04d\r\n", i);
+		n += (size_t)snprintf(all + n, 8, "%04d\r\n", i);
 	say_bytes(fd, all, n);
 	other = dial();
 	expect_line(other, "220 hi");
 	expect_line(fd, "220 hi");
 	for (int i = 0; i < 3000; i++) {
-		sprintf(line, "echo %04d", i);
+		snprintf(line, sizeof(line), "echo %04d", i);
 		expect_line(fd, line);
 	}
 	free(all);
@@ -225,8 +226,8 @@ static void deaf_at_goodbye(void *arg)
 
 Test(conn, waits_for_a_deaf_peer_only_so_long_at_its_end, .timeout = 60)
 {
-	run_net(&(struct double_opts){ .trust = true, .idle = 600 * ESP_MSEC, .net.goodbye = 200 * ESP_MSEC }, deaf_at_goodbye,
-	        NULL);
+	run_net(&(struct double_opts){ .trust = true, .idle = 600 * ESP_MSEC, .net.goodbye = 200 * ESP_MSEC },
+		deaf_at_goodbye, NULL);
 }
 
 static void big_output(void *arg)

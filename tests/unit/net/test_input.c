@@ -9,7 +9,8 @@
 #include "tests/support/test.h"
 
 /* Feed `n` bytes cut at the given places and write down every answer. */
-static size_t answers_of(const char *data, size_t n, const size_t *cuts, size_t ncuts, size_t max, char *out, size_t cap)
+static size_t answers_of(
+	const char *data, size_t n, const size_t *cuts, size_t ncuts, size_t max, char *out, size_t cap)
 {
 	struct input in = { 0 };
 	size_t at = 0, len = 0;
@@ -32,12 +33,27 @@ static size_t answers_of(const char *data, size_t n, const size_t *cuts, size_t 
 	return len;
 }
 
-static const struct { const char *data; size_t n; } inputs[] = {
+static const struct { const char *data; size_t n;
+} inputs[] = {
 #define IN(s) { s, sizeof(s) - 1 }
-	IN("a\r\nbb\r\n\r\n"), IN("a\nb\r\n"), IN("a\rb\r\n"), IN("\0\r\nx\r\n"), IN("\r\r\n"), IN("\n\n"), IN("\r\n.\r\n"),
-	IN("12345678\r\n"), IN("123456789\r\nok\r\n"), IN("12345678901234567\r\nok\r\n"), IN("1234567890123456789012\r\nok\r\n"),
-	IN("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nok\r\n"), IN("12345678\r9\r\nx\r\n"), IN("123456789\nx\r\n"),
-	IN("12345678\n"), IN("no end"), IN("half\r"), IN(""),
+	IN("a\r\nbb\r\n\r\n"),
+	IN("a\nb\r\n"),
+	IN("a\rb\r\n"),
+	IN("\0\r\nx\r\n"),
+	IN("\r\r\n"),
+	IN("\n\n"),
+	IN("\r\n.\r\n"),
+	IN("12345678\r\n"),
+	IN("123456789\r\nok\r\n"),
+	IN("12345678901234567\r\nok\r\n"),
+	IN("1234567890123456789012\r\nok\r\n"),
+	IN("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nok\r\n"),
+	IN("12345678\r9\r\nx\r\n"),
+	IN("123456789\nx\r\n"),
+	IN("12345678\n"),
+	IN("no end"),
+	IN("half\r"),
+	IN(""),
 #undef IN
 };
 

@@ -29,8 +29,8 @@ Test(ip, parses_and_formats)
 
 Test(ip, refuses_what_is_no_address)
 {
-	static const char *const bad[] = { "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "[1.2.3.4]", "::1%eth0", "1.2.3.4 ", "g::",
-		"[]", "[", "1:2:3:4:5:6:7:8:9", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+	static const char *const bad[] = { "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "[1.2.3.4]", "::1%eth0", "1.2.3.4 ",
+		"g::", "[]", "[", "1:2:3:4:5:6:7:8:9", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
 	struct ip ip;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -61,7 +61,8 @@ Test(ip, matches_networks)
 		{ "0.0.0.0/0", "1.2.3.4", 1 }, { "0.0.0.0/0", "2001:db8::1", 0 }, { "::/0", "1.2.3.4", 1 },
 		{ "192.0.2.129/25", "192.0.2.128", 1 }, { "192.0.2.129/25", "192.0.2.127", 0 },
 		{ "2001:db8::/33", "2001:db8:7fff::", 1 }, { "2001:db8::/33", "2001:db8:8000::", 0 },
-		{ "2001:db8::1", "2001:db8::1", 1 }, { "2001:db8::1", "2001:db8::2", 0 }, { "192.0.2.1", "::ffff:192.0.2.1", 1 },
+		{ "2001:db8::1", "2001:db8::1", 1 }, { "2001:db8::1", "2001:db8::2", 0 },
+		{ "192.0.2.1", "::ffff:192.0.2.1", 1 },
 	};
 	struct ip_nets nets = { 0 };
 	struct ip_net net;
@@ -102,8 +103,11 @@ Test(ip, goes_to_socket_addresses_and_back)
 
 Test(ip, knows_loopback)
 {
-	static const struct { const char *ip; int loop; } cases[] = { { "127.0.0.1", 1 }, { "127.255.0.1", 1 }, { "::1", 1 },
-		{ "::ffff:127.0.0.1", 1 }, { "128.0.0.1", 0 }, { "::2", 0 }, { "7f00::1", 0 } };
+	static const struct {
+		const char *ip;
+		int loop;
+	} cases[] = { { "127.0.0.1", 1 }, { "127.255.0.1", 1 }, { "::1", 1 }, { "::ffff:127.0.0.1", 1 }, { "128.0.0.1", 0 },
+		{ "::2", 0 }, { "7f00::1", 0 } };
 	struct ip ip;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -32,8 +32,10 @@ static void change_table(void *arg)
 {
 	struct listen_spec a[2] = { { .name = "one", .role = "test", .address = address[0], .fd = -1 },
 		{ .name = "two", .role = "test", .address = address[1], .fd = -1 } };
-	struct listen_spec b[2] = { { .name = "uno", .role = "test", .address = address[0], .fd = -1, .trust_loopback = true },
-		{ .name = "three", .role = "test", .address = address[2], .fd = -1 } };
+	struct listen_spec b[2] = {
+		{ .name = "uno", .role = "test", .address = address[0], .fd = -1, .trust_loopback = true },
+		{ .name = "three", .role = "test", .address = address[2], .fd = -1 }
+	};
 	esp_err err = ESP_ERR_INIT;
 	int one, uno, two, given;
 	uint16_t port;

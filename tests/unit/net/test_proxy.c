@@ -54,12 +54,23 @@ Test(proxy, reads_version_1)
 Test(proxy, refuses_broken_version_1)
 {
 	static const char *const bad[] = {
-		"PROXY TCP4 192.0.2.1 198.51.100.2 56324 25\n", "PROXY TCP4 192.0.2.1 198.51.100.2 56324\r\n",
-		"PROXY TCP4 192.0.2.1 198.51.100.2 56324 25 \r\n", "PROXY TCP4 192.0.2.1  198.51.100.2 56324 25\r\n",
-		"PROXY TCP4 ::1 198.51.100.2 56324 25\r\n", "PROXY TCP6 1.2.3.4 ::1 1 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n",
-		"PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n", "PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY \r\n", "PROXY\r\n", "EHLO x\r\n",
-		"proxy TCP4 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP6 [::1] ::1 1 2\r\n",
-		"PROXY UNKNOWN aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+		"PROXY TCP4 192.0.2.1 198.51.100.2 56324 25\n",
+		"PROXY TCP4 192.0.2.1 198.51.100.2 56324\r\n",
+		"PROXY TCP4 192.0.2.1 198.51.100.2 56324 25 \r\n",
+		"PROXY TCP4 192.0.2.1  198.51.100.2 56324 25\r\n",
+		"PROXY TCP4 ::1 198.51.100.2 56324 25\r\n",
+		"PROXY TCP6 1.2.3.4 ::1 1 2\r\n",
+		"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n",
+		"PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n",
+		"PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n",
+		"PROXY \r\n",
+		"PROXY\r\n",
+		"EHLO x\r\n",
+		"proxy TCP4 1.2.3.4 1.2.3.4 1 2\r\n",
+		"PROXY TCP6 [::1] ::1 1 2\r\n",
+		"PROXY UNKNOWN "
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r"
+		"\n",
 	};
 	struct proxy_header h;
 	size_t used;
@@ -92,11 +103,17 @@ Test(proxy, reads_version_2)
 
 Test(proxy, refuses_broken_version_2)
 {
-	static const struct { const char *data; size_t n; } bad[] = {
+	static const struct { const char *data; size_t n;
+	} bad[] = {
 #define BAD(s) { s, sizeof(s) - 1 }
-		BAD(V2 "\x11\x11\0\x0c............"), BAD(V2 "\x22\x11\0\x0c............"), BAD(V2 "\x21\x12\0\x0c............"),
-		BAD(V2 "\x21\x31\0\x0c............"), BAD(V2 "\x21\x11\0\x0b..........."), BAD(V2 "\x21\x21\0\x0c............"),
-		BAD(V2 "\x21\x11\xff\xff"), BAD("\r\n\r\n\0\r\nQUIT\r"),
+		BAD(V2 "\x11\x11\0\x0c............"),
+		BAD(V2 "\x22\x11\0\x0c............"),
+		BAD(V2 "\x21\x12\0\x0c............"),
+		BAD(V2 "\x21\x31\0\x0c............"),
+		BAD(V2 "\x21\x11\0\x0b..........."),
+		BAD(V2 "\x21\x21\0\x0c............"),
+		BAD(V2 "\x21\x11\xff\xff"),
+		BAD("\r\n\r\n\0\r\nQUIT\r"),
 #undef BAD
 	};
 	struct proxy_header h;

@@ -80,7 +80,8 @@ static void by_name(void *arg)
 			struct client c;
 			char name[100], want[200];
 
-			cr_assert_eq(client_start(&c, dial(), &(struct client_opts){ .sni = cases[i].sni, .priority = versions[v] }), 0);
+			cr_assert_eq(
+				client_start(&c, dial(), &(struct client_opts){ .sni = cases[i].sni, .priority = versions[v] }), 0);
 			client_server_name(&c, name, sizeof(name));
 			cr_assert_str_eq(name, cases[i].want);
 			client_expect(&c, "220 hi");
@@ -108,7 +109,8 @@ Test(tls, shows_the_certificate_of_the_name_asked_for, .timeout = 120)
 static void both_kinds(void *arg)
 {
 	static const char *const sigs[] = {
-		"NORMAL:-SIGN-ALL:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-SHA256", "NORMAL:-SIGN-ALL:+SIGN-ECDSA-SECP256R1-SHA256:+SIGN-ECDSA-SHA256",
+		"NORMAL:-SIGN-ALL:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-SHA256",
+		"NORMAL:-SIGN-ALL:+SIGN-ECDSA-SECP256R1-SHA256:+SIGN-ECDSA-SHA256",
 	};
 
 	(void)arg;
@@ -335,7 +337,8 @@ static void old_versions(void *arg)
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct client c;
 
-		cr_assert_neq(client_start(&c, dial(), &(struct client_opts){ .priority = bad[i] }), 0, "%s was accepted", bad[i]);
+		cr_assert_neq(
+			client_start(&c, dial(), &(struct client_opts){ .priority = bad[i] }), 0, "%s was accepted", bad[i]);
 		client_end(&c);
 	}
 	wait_count(0);
@@ -388,7 +391,8 @@ Test(tls, gives_no_tickets_on_mx, .timeout = 120)
 
 static void garbage(void *arg)
 {
-	static const char *const junk[] = { "GET / HTTP/1.0\r\n\r\n", "\x16\x03\x01\x02", "\x15\x03\x03\x00\x02\x02\x28", "" };
+	static const char *const junk[] = { "GET / HTTP/1.0\r\n\r\n", "\x16\x03\x01\x02", "\x15\x03\x03\x00\x02\x02\x28",
+		"" };
 	struct net_stats st;
 	char got[600];
 

@@ -86,8 +86,8 @@ int client_start(struct client *c, int fd, const struct client_opts *o)
 	if (o->sni)
 		gnutls_server_name_set(c->s, GNUTLS_NAME_DNS, o->sni, strlen(o->sni));
 	if (o->alpn)
-		gnutls_alpn_set_protocols(c->s, &(gnutls_datum_t){ (unsigned char *)(uintptr_t)o->alpn, (unsigned)strlen(o->alpn) },
-		                          1, 0);
+		gnutls_alpn_set_protocols(
+			c->s, &(gnutls_datum_t){ (unsigned char *)(uintptr_t)o->alpn, (unsigned)strlen(o->alpn) }, 1, 0);
 	if (o->resume && o->resume->data)
 		gnutls_session_set_data(c->s, o->resume->data, o->resume->size);
 	gnutls_transport_set_int(c->s, fd);
