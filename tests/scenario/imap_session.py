@@ -241,7 +241,8 @@ def fetch_every_item():
         assert fetch("UID") == "UID 1" and fetch("RFC822.SIZE") == f"RFC822.SIZE {len(MULTIPART)}"
         assert fetch("INTERNALDATE") == 'INTERNALDATE "20-Nov-2026 08:11:12 +0000"'
         envelope = fetch("ENVELOPE")
-        assert envelope == ('ENVELOPE ("Fri, 20 Nov 2026 09:00:00 +0100" "a \\"quoted\\" subject" (("=?utf-8?q?Ren=C3=A9?=" NIL "rene" "elsewhere.test")) '
+        assert envelope == ('ENVELOPE ("Fri, 20 Nov 2026 09:00:00 +0100" "a \\"quoted\\" subject" '
+                            '(("=?utf-8?q?Ren=C3=A9?=" NIL "rene" "elsewhere.test")) '
                             '((NIL NIL "desk" "elsewhere.test")) ((NIL NIL "reply" "elsewhere.test")) (("Alice" NIL "alice" "example.test")'
                             '(NIL NIL "bob" "example.test")) ((NIL NIL "carol" "example.test")) ((NIL NIL "hidden" "example.test")) '
                             '"<first@elsewhere.test>" "<multi@elsewhere.test>")'), envelope
