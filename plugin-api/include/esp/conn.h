@@ -52,7 +52,8 @@ typedef struct esp_protocol {
 	/*! [worker] At a command boundary, parked: describe c->session as bytes (handover version), then free it.
 	 *  Negative: keep the session here. */
 	esp_status (*freeze)(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len);
-	/*! [worker] In the new generation.  Negative: refused, the session stays on the old generation. */
+	/*! [worker] In the new generation.  Negative: refused, the session stays on the old generation.  Allocate
+	 *  from an arena of your own, not c->arena: that one would grow with every reload. */
 	esp_status (*thaw)(esp_module *self, esp_conn *c, const void *blob, size_t len);
 } esp_protocol;
 

@@ -57,8 +57,9 @@ struct esp_host {
 	const char *(*data_dir)(void);
 	/*! [any] Name this server gives itself: server.hostname of esp.conf. */
 	esp_str (*hostname)(void);
-	/*! [control, drain] Blob handed to the next generation of the same instance; copied.  take() in its start():
-	 *  NULL when there is none. */
+	/*! [control, drain or stop] Blob handed to the next generation of the same instance; copied.  take(): an
+	 *  EXCLUSIVE one finds it in start(); one that runs side by side has started before and asks again later
+	 *  [control].  NULL when there is none. */
 	void (*leave)(esp_module *self, uint32_t version, const void *blob, size_t len);
 	const void *(*take)(esp_module *self, uint32_t version, size_t *ret_len);
 };

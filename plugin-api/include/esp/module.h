@@ -85,8 +85,8 @@ typedef struct esp_module_ops {
 	esp_status (*reconfigure)(esp_module *self, const esp_cfg *next, int32_t commit, esp_err *err);
 	/*! [control] No new work will arrive.  Ask long-lived fibers to end; beat the deadline. */
 	void (*drain)(esp_module *self, esp_nsec deadline);
-	/*! [control] Nothing refers to this generation any more: free everything.  Must not suspend
-	 *  except through pool->run. */
+	/*! [control] Nothing refers to this generation any more: free everything.  Also after a start() or
+	 *  worker_start() that failed, never after a failed init().  Must not suspend except through pool->run. */
 	void (*stop)(esp_module *self);
 } esp_module_ops;
 
