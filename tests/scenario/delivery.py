@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from lib import SLOW, run, scenario, wait_until
-from mail import DOMAIN, MailServer, address, message
+from mail import MailServer, address, message
 
 
 def blobs(s):

@@ -83,6 +83,18 @@ class MailServer(Server):
             self.__exit__(RuntimeError)
             raise
 
+    def __exit__(self, kind, *rest):
+        """A server that was used well also ends well: exit code 0, and no sanitizer had anything to say."""
+        try:
+            if kind is None and self.process:
+                code = self.stop(timeout=20)
+                log = self.log_text()
+                if code != 0 or "Sanitizer" in log or "runtime error:" in log:
+                    kind = AssertionError
+                    raise AssertionError(f"the server ended with {code}")
+        finally:
+            super().__exit__(kind, *rest)
+
     def make_certificate(self):
         cert, key = os.path.join(self.dir, "cert.pem"), os.path.join(self.dir, "key.pem")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",

@@ -6,7 +6,7 @@ A server that took any of them for the end, without being told so by a real CRLF
 import itertools
 
 from lib import run, scenario
-from mail import MailServer, Smtp, message
+from mail import MailServer, Smtp
 
 SECOND = b"MAIL FROM:<evil@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx"
 ENVELOPE = b"EHLO client.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n"
