@@ -8,9 +8,9 @@
  * that answered must be one that was in force between question and answer.
  *
  * Fifty more reloads come first, until every pool has its size.  Prints one line a figure and exits 1 unless nothing
- *was dropped, no verdict was wrong and memory did not grow by one per cent over the last half (images kept mapped are
- *subtracted; less than 256 KiB is the allocator's noise in a process of ten megabytes; a sanitizer's own memory is not
- *judged, it looks for leaks at the end instead).
+ * was dropped, no verdict was wrong and memory did not grow by one per cent over the last half (images kept mapped are
+ * subtracted; less than 256 KiB is the allocator's noise in a process of ten megabytes; a sanitizer's own memory is not
+ * judged, it looks for leaks at the end instead).
  */
 #include "config.h"
 
