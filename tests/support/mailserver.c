@@ -55,10 +55,12 @@ static void write_conf(struct mailserver *s)
 	        " module_dir = \"%s/.libs\"; shutdown_timeout = \"5s\"; %s };\nlisteners = {\n", s->dir, s->dir, build(),
 	        geteuid() == 0 ? "user = \"root\"; group = \"root\";" : "");
 	for (int i = 0; i < MAILSERVER_PORTS; i++)
-		fprintf(f, " %s = { address = \"127.0.0.1:%d\"; trust_loopback = true; };\n", names[i], s->port[i] = free_port());
+		fprintf(
+			f, " %s = { address = \"127.0.0.1:%d\"; trust_loopback = true; };\n", names[i], s->port[i] = free_port());
 	fprintf(f, "};\nmodules = (");
 	for (size_t i = 0; i < sizeof modules / sizeof modules[0]; i++)
-		fprintf(f, "%s\n { name = \"m%zu\"; file = \"%s\"; config = { %s }; }", i ? "," : "", i, modules[i][0], modules[i][1]);
+		fprintf(f, "%s\n { name = \"m%zu\"; file = \"%s\"; config = { %s }; }", i ? "," : "", i, modules[i][0],
+			modules[i][1]);
 	fprintf(f, "\n);\n");
 	cr_assert_eq(fclose(f), 0);
 }
@@ -94,7 +96,8 @@ static int ended(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-static int cli(const struct mailserver *s, const char *a, const char *b, const char *c, const char *d, const char *input)
+static int cli(
+	const struct mailserver *s, const char *a, const char *b, const char *c, const char *d, const char *input)
 {
 	const char *words[] = { "--config", s->conf, a, b, c, d, NULL };
 	int pipes[2], code;
@@ -123,7 +126,8 @@ struct mailserver *mailserver_start(void)
 	write_conf(s);
 	s->pid = spawn(s, "esp-server", (const char *[]){ "serve", "--config", s->conf, "--foreground", NULL }, -1);
 	while (cli(s, "domain", "add", "example.test", NULL, "") != 0) {
-		cr_assert(waitpid(s->pid, NULL, WNOHANG) == 0 && ++tries < PATIENCE / 100, "the server does not serve: %s", s->log);
+		cr_assert(
+			waitpid(s->pid, NULL, WNOHANG) == 0 && ++tries < PATIENCE / 100, "the server does not serve: %s", s->log);
 		usleep(100000);
 	}
 	cr_assert_eq(cli(s, "user", "add", "alice@example.test", "--password-stdin", "secret"), 0);

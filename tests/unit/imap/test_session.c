@@ -10,7 +10,8 @@ static void append(struct talk *t, const char *subject)
 	char text[256];
 
 	cr_assert_lt(strlen(subject), 100u);
-	snprintf(text, sizeof text, "x APPEND INBOX (\\Flagged) {%zu+}\r\nSubject: %s\r\n\r\nbody\r\n\r\n", strlen(subject) + 19, subject);
+	snprintf(text, sizeof text, "x APPEND INBOX (\\Flagged) {%zu+}\r\nSubject: %s\r\n\r\nbody\r\n\r\n",
+		strlen(subject) + 19, subject);
 	tell_bytes(t, text);
 	heard(t, "x OK [APPENDUID ", "");
 }

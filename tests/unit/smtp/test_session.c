@@ -99,7 +99,8 @@ Test(smtp_session, data)
 	ends(t);
 	talk_end(t);
 	t = greeted(s, MAILSERVER_MX);
-	tell_bytes(t, "MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\n.\r\nNOOP\r\n");
+	tell_bytes(
+		t, "MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\n.\r\nNOOP\r\n");
 	says(t, "250 2.1.0 ");
 	says(t, "250 2.1.5 ");
 	says(t, "354 ");
