@@ -65,7 +65,8 @@ static esp_status step_plain(esp_sasl *s, esp_str in, esp_str *out, esp_identity
 	authzid = (esp_str){ in.ptr, (size_t)(first - in.ptr) };
 	user = (esp_str){ first + 1, (size_t)(second - first - 1) };
 	password = (esp_str){ second + 1, (size_t)(end - second - 1) };
-	if (authzid.len && !esp_str_eq(authzid, user))
+	/* names of accounts are folded, so their case does not count */
+	if (authzid.len && (authzid.len != user.len || strncasecmp(authzid.ptr, user.ptr, user.len) != 0))
 		return ESP_EACCES;
 	return login(&s->a->table, s->conn, s->protocol, s->arena, user, password, who);
 }
