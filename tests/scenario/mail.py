@@ -139,6 +139,14 @@ class MailServer(Server):
         with open(f"/proc/{self.pid()}/status") as f:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
 
+    def stays_flat(self, before, limit):
+        """The server has not grown by more than `limit` KiB.  A sanitizer keeps freed memory: then nothing is known."""
+        grown = self.rss() - before
+        with open(f"/proc/{self.pid()}/maps") as f:
+            sanitized = "libasan" in f.read()
+        print(f"      {grown} KiB grown{', of no meaning under a sanitizer' if sanitized else ''}")
+        assert sanitized or grown < limit, f"{grown} KiB grew"
+
     def wait_idle(self, timeout=10):
         """Until no client is connected any more."""
         wait_until(lambda: self.connections() == 0, timeout, 0.05)
