@@ -8,7 +8,10 @@ trap '"$top"/contrib/devserver stop --dir "$work" >/dev/null 2>&1; rm -rf "$work
 "$top"/contrib/devserver start --dir "$work" --port-base "$base" --user demo:demo --build "$build" >/dev/null || exit 1
 "$top"/contrib/devserver stop --dir "$work" >/dev/null
 for i in 1 2 3 4 5; do
-	python3 - "$build/esp-server" "$work/esp.conf" $((base + 143)) <<'PY'
+	# the program itself: libtool's wrapper in the build directory is a shell script
+	server=$build/.libs/esp-server
+	[ -x "$server" ] || server=$build/esp-server
+	LD_LIBRARY_PATH=$build/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} python3 - "$server" "$work/esp.conf" $((base + 143)) <<'PY'
 import socket, subprocess, sys, time
 def free():
     try:
