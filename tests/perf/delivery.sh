@@ -11,6 +11,7 @@ bench=${BENCH:-$top/../shared/bench}
 rounds=${1:-3} count=${COUNT:-6000} sessions=${SESSIONS:-50} base=${PORT_BASE:-14000}
 [ -x "$bench/peers/postfix.sh" ] || { echo "delivery: no mail server benchmark at $bench (set BENCH); left out"; exit 0; }
 work=$(mktemp -d)
+chmod 755 "$work"    # the peers run as users of their own
 export PEERS=$work/peers PASS=secret
 clean_up() {
 	"$bench"/peers/postfix.sh stop >/dev/null 2>&1

@@ -11,6 +11,9 @@
  * write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced again.
  * A failed checkpoint leaves the segment as it is: it will be replayed.
  *
+ * A process locks one slot (.journal, .journal-1 ...): a server that drains after a core upgrade keeps its own, the new
+ * one takes the next.  Slots that nobody holds are replayed by whoever starts.
+ *
  * Threads: jobs come from workers; everything else runs on the journal's private lane of width 1.
  */
 #include "maildir.h"
@@ -30,6 +33,7 @@
 #define HEADER        4096u
 #define PAGE          4096u
 #define BATCH_MAX     256u
+#define SLOTS         8u     /* processes on one volume: the one that drains beside the one that took over */
 
 struct segment_header { uint64_t magic, generation, clean; };
 struct entry_header { uint32_t magic, crc; uint64_t generation; uint64_t len; uint8_t id[16]; };
@@ -207,38 +211,79 @@ static esp_status open_segment(struct journal *j, int dir, uint32_t i)
 	return st;
 }
 
-esp_status journal_open(struct maildir *m, esp_err *err)
+static void close_slot(struct journal *j)
+{
+	for (uint32_t i = 0; i < 2; i++)
+		if (j->segment[i].fd >= 0)
+			(void)close(j->segment[i].fd);
+	if (j->lock >= 0)
+		(void)close(j->lock);
+	free(j);
+}
+
+/* Lock a slot, replay what a crash left in it, and mark it clean.  ESP_EBUSY: another process has it. */
+static esp_status open_slot(struct maildir *m, uint32_t slot, struct journal **ret)
 {
 	struct journal *j = calloc(1, sizeof *j);
-	int dir = -1;
-	esp_status st = ESP_ENOMEM;
+	char name[24] = ".journal";
+	esp_status st = ESP_OK;
+	int dir;
 
 	if (!j)
-		return st;
+		return ESP_ENOMEM;
 	j->m = m;
 	j->lock = j->segment[0].fd = j->segment[1].fd = -1;
-	m->journal = j;
-	if (mkdirat(m->root, ".journal", 0700) == 0 || errno == EEXIST)
-		dir = openat(m->root, ".journal", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (slot > 0)
+		snprintf(name, sizeof name, ".journal-%u", slot);
+	if (mkdirat(m->root, name, 0700) != 0 && errno != EEXIST)
+		st = file_status(errno);
+	dir = st == ESP_OK ? openat(m->root, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	if (dir >= 0)
 		j->lock = openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (j->lock < 0 || flock(j->lock, LOCK_EX | LOCK_NB) != 0) {
-		snprintf(
-			err->text, sizeof err->text, "the journal in %s is in use or not writable: %s", m->path, strerror(errno));
+	if (st == ESP_OK && j->lock < 0)
+		st = file_status(errno);
+	else if (st == ESP_OK && flock(j->lock, LOCK_EX | LOCK_NB) != 0)
 		st = ESP_EBUSY;
-	} else {
-		st = open_segment(j, dir, 0);
-		if (st == ESP_OK)
-			st = open_segment(j, dir, 1);
-		for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
-			st = write_header(&j->segment[i], 1);   /* replayed files are synced each */
-		if (st == ESP_OK)
-			st = begin_segment(j, &j->segment[0]);
-		if (st != ESP_OK)
-			snprintf(err->text, sizeof err->text, "cannot prepare the journal in %s (status %d)", m->path, st);
-	}
+	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
+		st = open_segment(j, dir, i);
+	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
+		st = write_header(&j->segment[i], 1);   /* replayed files are synced each */
 	if (dir >= 0)
 		(void)close(dir);
+	if (st == ESP_OK)
+		*ret = j;
+	else
+		close_slot(j);
+	return st;
+}
+
+/* A process that ended badly while another one took over (core upgrade) left its slot to whoever comes next. */
+static void replay_other_slots(struct maildir *m, uint32_t ours)
+{
+	struct journal *other;
+	char name[24];
+
+	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+		snprintf(name, sizeof name, slot ? ".journal-%u" : ".journal", slot);
+		if (slot != ours && faccessat(m->root, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 && open_slot(m, slot, &other) == ESP_OK)
+			close_slot(other);
+	}
+}
+
+esp_status journal_open(struct maildir *m, esp_err *err)
+{
+	uint32_t slot = 0;
+	esp_status st = ESP_EBUSY;
+
+	for (; slot < SLOTS && st == ESP_EBUSY; slot++)
+		st = open_slot(m, slot, &m->journal);
+	if (st == ESP_OK) {
+		replay_other_slots(m, slot - 1);
+		st = begin_segment(m->journal, &m->journal->segment[0]);
+	}
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, st == ESP_EBUSY ? "every journal in %s is in use (status %d)" :
+		         "cannot prepare the journal in %s (status %d)", m->path, st);
 	return st;
 }
 
@@ -255,12 +300,8 @@ void journal_close(struct maildir *m)
 		if (atomic_load(&j->segment[i].state) != SEGMENT_CLEAN && checkpoint(&j->segment[i]) != ESP_OK)
 			esp_log_text(
 				m->core.log, m->self, ESP_LOG_WARNING, "the journal was not checkpointed and will be replayed");
-		if (j->segment[i].fd >= 0)
-			(void)close(j->segment[i].fd);
 	}
-	if (j->lock >= 0)
-		(void)close(j->lock);
-	free(j);
+	close_slot(j);
 	m->journal = NULL;
 }
 
