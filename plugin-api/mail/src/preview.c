@@ -4,6 +4,7 @@
 #include <esp/mail/utf8.h>
 
 #define LOOK_AT 32768u
+#define STEP    512u
 
 /* The first text/plain that is no attachment, else the first other text. */
 static const esp_mime_part *pick(const esp_mime *m)
@@ -31,15 +32,21 @@ esp_status esp_mime_preview(const esp_mime *m, uint32_t chars, esp_buf *out)
 	esp_buf text;
 	esp_text t;
 	esp_str s;
+	size_t at = 0;
 	esp_status st;
 
 	if (!part)
 		return ESP_OK;
 	esp_buf_init(&text, LOOK_AT * 8);
 	st = esp_text_open_part(&t, part, ESP_TEXT_SPACE);
-	if (st == ESP_OK)
-		st = esp_text_feed(&t, esp_str_of(part->body.ptr, part->body.len < LOOK_AT ? part->body.len : LOOK_AT), &text);
-	if (st == ESP_OK && part->body.len <= LOOK_AT)
+	/* a character has at most four bytes: with so many decoded the rest need not be looked at */
+	while (st == ESP_OK && at < part->body.len && at < LOOK_AT && text.len < (size_t)chars * 4) {
+		size_t n = part->body.len - at < STEP ? part->body.len - at : STEP;
+
+		st = esp_text_feed(&t, esp_str_of(part->body.ptr + at, n), &text);
+		at += n;
+	}
+	if (st == ESP_OK && at == part->body.len)
 		st = esp_text_end(&t, &text);
 	esp_text_close(&t);
 	for (s = esp_buf_str(&text); st == ESP_OK && s.len && chars; chars--) {
