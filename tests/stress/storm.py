@@ -40,9 +40,10 @@ class Refused(Exception):
     """The server answered, and not as hoped."""
 
 
-def mail_server(users=(), **options):
-    """A server of every module, started, with these users."""
-    s = Server(MODULES, {"mx": {}, "imap": {}}, **options)
+def mail_server(users=(), settings=None, **options):
+    """A server of every module, started, with these users.  settings: {instance: {key: value}} on top."""
+    modules = [{**m, "config": {**m.get("config", {}), **(settings or {}).get(m["name"], {})}} for m in MODULES]
+    s = Server(modules, {"mx": {}, "imap": {}}, **options)
     try:
         s.start()
         s.cli("domain", "add", DOMAIN)

@@ -1,0 +1,393 @@
+#!/usr/bin/env python3
+"""mail_reload_storm - real sessions stay while real modules are replaced under them.
+
+  mail_reload_storm.py [--reloads N] [--sessions N] [--seed N]
+
+SMTP sessions park, stop in the middle of a transaction and in the middle of DATA; IMAP sessions select, fetch, store,
+append with a pause inside the literal, and most sit in IDLE.  `esp-cli reload` replaces one module after the other:
+every second time its file has changed (the same code with another note in it), else its settings.  No connection may
+drop, no reply may be wrong, every IDLE session must hear of every delivery, and memory must not grow.
+
+One line a figure; exit code 1 when one of the must-be-zero figures is not zero or memory grew by one per cent over the
+last half.
+"""
+import argparse
+import asyncio
+import collections
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+sys.dont_write_bytecode = True
+
+from storm import DOMAIN, PASSWORD, check_disk, database, mail_server, message, settled   # noqa: E402
+import lib                                                                                # noqa: E402
+
+ACCOUNTS = 8
+IDLE_PATIENCE = 20 * lib.SLOW
+# instance, file, a setting that changes nothing anybody sees
+TARGETS = (("smtp", "protocol_smtp", ("max_hops", (100, 101))), ("imap", "protocol_imap", ("idle", ("1800s", "1801s"))),
+           ("auth", "identity_auth", ("cache", ("3600s", "3601s"))), ("mailstore", "storage_mailstore", None),
+           ("sqlite", "storage_sqlite", ("readers", (4, 5))), ("accept", "delivery_accept", None),
+           ("directory", "identity_directory", None), ("maildir", "storage_maildir", ("grace", ("86400s", "86401s"))),
+           ("eventlog", "observe_eventlog", ("retention", ("7776000s", "7776001s"))))
+
+
+class Storm:
+    def __init__(self, server, rng):
+        self.server, self.rng = server, rng
+        self.count = collections.Counter()
+        self.wrong = []
+        self.ending = False
+        self.delivered = collections.Counter()      # account number: acknowledged deliveries to its INBOX
+        self.done = 0                               # reloads
+
+    def fault(self, what):
+        self.wrong.append(what)
+        if len(self.wrong) < 20:
+            print(f"WRONG {what}", flush=True)
+
+
+class Session:
+    def __init__(self, storm, number):
+        self.storm, self.number = storm, number
+        self.rng = random.Random(storm.rng.random())
+        self.tag = 0
+        self.where = "connecting"
+
+    async def open(self, listener):
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.storm.server.ports[listener], limit=1 << 22)
+
+    async def line(self):
+        line = await asyncio.wait_for(self.reader.readline(), 60 * lib.SLOW)
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("the server closed")
+        return line.rstrip(b"\r\n")
+
+    async def think(self, seconds=2.0):
+        await asyncio.sleep(self.rng.random() * seconds)
+
+    async def run(self):
+        try:
+            await self.life()
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as e:
+            self.storm.count["connections dropped"] += 1
+            self.storm.fault(f"{type(self).__name__} {self.number} {self.where}: {type(e).__name__} {e}")
+        except AssertionError as e:
+            self.storm.count["wrong replies"] += 1
+            self.storm.fault(f"{type(self).__name__} {self.number} {self.where}: {e}")
+        finally:
+            if hasattr(self, "writer"):
+                self.writer.close()
+
+
+class SmtpSession(Session):
+    async def reply(self, want):
+        lines = [await self.line()]
+        while lines[-1][3:4] == b"-":
+            lines.append(await self.line())
+        assert lines[-1].startswith(want), f"wanted {want}, got {lines[-1]}"
+        self.storm.count["SMTP replies"] += 1
+
+    async def ask(self, command, want):
+        self.where = command
+        self.writer.write(command.encode() + b"\r\n")
+        await self.reply(want)
+
+    async def life(self):
+        await self.open("mx")
+        await self.reply(b"220")
+        await self.ask("EHLO client.test", b"250")
+        while not self.storm.ending:
+            if self.rng.random() < 0.5:
+                await self.ask("NOOP", b"250")
+                await self.think(4)
+            else:
+                await self.deliver()
+        await self.ask("QUIT", b"221")
+
+    async def deliver(self):
+        n = self.rng.randrange(ACCOUNTS)
+        await self.ask("MAIL FROM:<x@else.test>", b"250")
+        await self.think()
+        await self.ask(f"RCPT TO:<u{n}@{DOMAIN}>", b"250")
+        await self.think()
+        await self.ask("DATA", b"354")
+        self.where = "in DATA"
+        content = message(f"m-{self.number}-{self.storm.count['SMTP replies']}", 2000)
+        cut = self.rng.randrange(len(content))
+        self.writer.write(content[:cut])
+        await self.think(0.5)
+        self.writer.write(content[cut:] + b".\r\n")
+        await self.reply(b"250")
+        self.storm.delivered[n] += 1
+        self.storm.count["deliveries"] += 1
+
+
+class ImapSession(Session):
+    async def open_as(self, n):
+        await self.open("imap")
+        assert (await self.line()).startswith(b"* OK")
+        await self.ask(f'LOGIN u{n}@{DOMAIN} "{PASSWORD}"')
+
+    async def response(self):
+        line = await self.line()
+        while m := re.search(rb"\{(\d+)\}$", line):
+            line = line[:m.start()] + await self.reader.readexactly(int(m[1])) + await self.line()
+        assert not line.startswith(b"* BYE"), line
+        return line
+
+    async def finish(self, tag):
+        lines = []
+        while True:
+            line = await self.response()
+            if line.startswith(tag):
+                assert line.startswith(tag + b" OK"), line
+                self.storm.count["IMAP commands"] += 1
+                return lines, line
+            assert line[:2] == b"* ", line
+            lines.append(line)
+
+    def send(self, command):
+        self.tag += 1
+        self.where = command
+        self.writer.write(b"t%d %s\r\n" % (self.tag, command.encode()))
+        return b"t%d" % self.tag
+
+    async def ask(self, command):
+        return await self.finish(self.send(command))
+
+
+class Worker(ImapSession):
+    """Works in a mailbox of its own."""
+
+    async def life(self):
+        box = f"W{self.number}"
+        await self.open_as(self.number % ACCOUNTS)
+        await self.ask(f"CREATE {box}")
+        await self.ask(f"SELECT {box}")
+        have = {}
+        while not self.storm.ending:
+            kind = self.rng.randrange(4)
+            if kind == 0 or not have:
+                await self.append(box, have)
+            elif kind == 1:
+                await self.look(have)
+            elif kind == 2:
+                uid = self.rng.choice(list(have))
+                await self.ask(f"UID STORE {uid} +FLAGS (\\Flagged)")
+            elif len(have) > 5:
+                uid = self.rng.choice(list(have))
+                await self.ask(f"UID STORE {uid} +FLAGS.SILENT (\\Deleted)")
+                await self.ask(f"UID EXPUNGE {uid}")
+                del have[uid]
+            await self.think()
+        await self.look(have)
+        self.writer.write(b"z LOGOUT\r\n")
+
+    async def append(self, box, have):
+        marker = f"a-{self.number}-{self.tag}"
+        content = message(marker, 1500)
+        tag = self.send(f"APPEND {box} {{{len(content)}}}")
+        while not (line := await self.line()).startswith(b"+"):
+            assert line.startswith(b"* "), line
+        cut = self.rng.randrange(len(content))
+        self.writer.write(content[:cut])
+        await self.think(0.5)
+        self.writer.write(content[cut:] + b"\r\n")
+        text = (await self.finish(tag))[1]
+        have[int(re.search(rb"APPENDUID \d+ (\d+)", text)[1])] = content
+
+    async def look(self, have):
+        lines, _ = await self.ask("UID FETCH 1:* (BODY.PEEK[])")
+        shown = {}
+        for line in lines:
+            m = re.match(rb"\* \d+ FETCH \(.*?UID (\d+)", line)
+            if m and b"BODY[]" in line:
+                shown[int(m[1])] = line
+        assert shown.keys() == have.keys(), f"shows {sorted(shown)}, has {sorted(have)}"
+        for uid, content in have.items():
+            assert content in shown[uid], f"uid {uid} shows another text"
+
+
+class Idler(ImapSession):
+    """Sits in IDLE on an INBOX and hears of every delivery."""
+
+    async def life(self):
+        n = self.number % ACCOUNTS
+        self.exists = 0
+        await self.open_as(n)
+        lines, _ = await self.ask("SELECT INBOX")
+        self.hear(lines)
+        tag = self.send("IDLE")
+        assert (await self.line()).startswith(b"+")
+        self.where, behind = "in IDLE", None
+        while not self.storm.ending or self.exists < self.storm.delivered[n]:
+            try:
+                line = await asyncio.wait_for(asyncio.shield(self.next()), 1)
+                self.pending = None
+                self.storm.count["IDLE lines"] += 1
+                self.hear([line])
+            except asyncio.TimeoutError:
+                pass
+            if self.exists >= self.storm.delivered[n]:
+                behind = None
+            elif behind is None:
+                behind = (time.monotonic(), self.storm.delivered[n])
+            elif self.exists >= behind[1]:
+                behind = None
+            elif time.monotonic() > behind[0] + IDLE_PATIENCE:
+                raise AssertionError(f"hears of {self.exists} messages, {behind[1]} were delivered")
+        self.writer.write(b"DONE\r\n")
+        if getattr(self, "pending", None):
+            line = await self.pending
+            if line.startswith(tag):
+                return
+        await self.finish(tag)
+
+    def next(self):
+        if not getattr(self, "pending", None):
+            self.pending = asyncio.ensure_future(self.reader.readline())
+        return self.pending
+
+    def hear(self, lines):
+        for line in lines:
+            line = line.rstrip(b"\r\n")
+            if not line:
+                raise ConnectionResetError("the server closed")
+            assert not line.startswith(b"* BYE"), line
+            if m := re.match(rb"\* (\d+) EXISTS", line):
+                assert int(m[1]) >= self.exists, f"EXISTS {self.exists} became {int(m[1])}"
+                self.exists = int(m[1])
+
+
+# --- reloads ------------------------------------------------------------------------------------------------
+
+def new_file(server, file, turn):
+    """The module's file with another note in it, put in place as an installer does."""
+    path = os.path.join(server.module_dir, f"{file}.so")
+    note = os.path.join(server.dir, "note")
+    with open(note, "w") as f:
+        f.write(f"build {turn}")
+    subprocess.run(["objcopy", "--remove-section", ".note.build", "--add-section", f".note.build={note}", path, path + ".new"],
+                   check=True)
+    os.rename(path + ".new", path)
+
+
+def new_setting(server, instance, setting, turn):
+    for m in server.modules:
+        if m["name"] == instance:
+            m["config"] = {**m.get("config", {}), setting[0]: setting[1][turn % 2]}
+    server.write()
+
+
+async def reload(storm, turn):
+    instance, file, setting = TARGETS[turn % len(TARGETS)]
+    if setting and turn // len(TARGETS) % 2:
+        new_setting(storm.server, instance, setting, turn // len(TARGETS) // 2 + 1)
+    else:
+        await asyncio.to_thread(new_file, storm.server, file, turn)
+    began = time.monotonic()
+    done = await asyncio.create_subprocess_exec(storm.server.binary("esp-cli"), "--socket", storm.server.control, "reload",
+                                                "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        out, err = await asyncio.wait_for(done.communicate(), 60 * lib.SLOW)
+    except asyncio.TimeoutError:
+        done.kill()
+        out, err = b"", b"no answer for a minute"
+    if done.returncode:
+        storm.fault(f"reload {turn} of {instance}: {err.decode()}")
+    elif f'"module":"{instance}","action":"keep"' in out.decode():
+        storm.fault(f"reload {turn} of {instance} changed nothing")
+    storm.done += 1
+    if time.monotonic() - began > 2 * lib.SLOW:
+        print(f"slow: reload {turn} of {instance} took {time.monotonic() - began:.1f} s", flush=True)
+    storm.count["reload, longest ms"] = max(storm.count["reload, longest ms"], int(1000 * (time.monotonic() - began)))
+    storm.count["reload, all ms"] += int(1000 * (time.monotonic() - began))
+
+
+def memory(server):
+    """(private bytes, bytes of module images mapped) of the server process."""
+    pid, private, images, name = server.pid(), 0, 0, ""
+    with open(f"/proc/{pid}/smaps") as f:
+        for line in f:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                name = line.split(None, 5)[5].strip() if len(line.split(None, 5)) > 5 else ""
+            elif line.startswith(("Private_Dirty:", "Private_Clean:")):
+                size = int(line.split()[1]) << 10
+                if ".so" in name:
+                    images += size
+                elif not name.startswith("/") or "(deleted)" in name:
+                    private += size
+    return private, images
+
+
+async def storm_on(storm, args):
+    sessions = [SmtpSession(storm, n) for n in range(args.sessions * 3 // 10)]
+    sessions += [Worker(storm, n) for n in range(args.sessions // 10)]
+    sessions += [Idler(storm, n) for n in range(args.sessions - len(sessions))]
+    tasks = [asyncio.create_task(s.run()) for s in sessions]
+    await asyncio.sleep(3)
+    marks = []
+    for turn in range(args.reloads):
+        await reload(storm, turn)
+        if turn in (args.reloads // 2, args.reloads - 1):
+            await asyncio.sleep(1)
+            marks.append(await asyncio.to_thread(memory, storm.server))
+        await asyncio.sleep(args.pause)
+        if len(storm.wrong) >= 20:
+            break
+    alive = sum(not t.done() for t in tasks)
+    storm.ending = True
+    await asyncio.wait(tasks, timeout=90 * lib.SLOW)
+    return len(sessions), alive, marks
+
+
+def main():
+    long = bool(os.environ.get("ESP_LONG"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reloads", type=int, default=1000 if long else 100)
+    parser.add_argument("--sessions", type=int, default=500)
+    parser.add_argument("--pause", type=float, default=0.1, help="seconds between reloads")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("ESP_TEST_SEED", random.randrange(1, 1 << 30))))
+    args = parser.parse_args()
+    print(f"{'seed':48s}{args.seed:10d}", flush=True)
+    # caches that fill would hide what leaks
+    small = {"sqlite": {"cache": "1 MiB", "mmap": "0 B"}, "auth": {"memory": "64 KiB", "passes": 1}}
+    with mail_server(users=[f"u{n}" for n in range(ACCOUNTS)], settings=small) as server:
+        storm = Storm(server, random.Random(args.seed))
+        pid = server.pid()
+        nsessions, alive, marks = asyncio.run(storm_on(storm, args))
+        if server.pid() != pid:
+            storm.fault("the server process is another one: it crashed")
+        lib.wait_until(lambda: settled(server), 30)
+        for line in check_disk(server):
+            storm.fault(line)
+        metrics = server.cli("metrics").out
+        assert server.stop(30) == 0
+        if storm.wrong:
+            print(server.log_text()[-4000:], file=sys.stderr)
+    growth = 100 * (marks[1][0] - marks[0][0]) / marks[0][0] if len(marks) == 2 else 0
+    figures = {"sessions": nsessions, "sessions alive at the end": alive, "reloads": storm.done,
+               "reload, mean ms": storm.count["reload, all ms"] // max(1, storm.done), **{k: storm.count[k] for k in sorted(storm.count)},
+               "private memory at half, KiB": marks[0][0] >> 10 if marks else 0,
+               "private memory at the end, KiB": marks[-1][0] >> 10 if marks else 0,
+               "images, KiB": marks[-1][1] >> 10 if marks else 0,
+               "connections dropped": storm.count["connections dropped"], "wrong replies": storm.count["wrong replies"],
+               "wrong": len(storm.wrong)}
+    for name, value in figures.items():
+        print(f"{name:48s}{value:10d}")
+    print(f"{'growth over the last half, per cent':48s}{growth:10.2f}")
+    for line in metrics.splitlines():
+        if re.match(r"esp_(modules?|image)\w*(mapped|kept|leak|linger)", line):
+            print(line)
+    sys.exit(1 if storm.wrong or (growth >= 1 and args.reloads >= 200) else 0)
+
+
+if __name__ == "__main__":
+    main()
