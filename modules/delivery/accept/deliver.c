@@ -13,6 +13,7 @@ struct copy {
 	esp_id id;                 /* blob */
 	esp_append append;
 	esp_str prefix;
+	int quarantine;            /* never shared with mailboxes: they count their uses and remove it after the last */
 };
 
 struct target {
@@ -66,7 +67,7 @@ static size_t put_prefix(char *p, const esp_txn *t, esp_str trace, const esp_ans
 	return n;
 }
 
-static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp_answer *answer)
+static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp_answer *answer, int quarantine)
 {
 	size_t len = put_prefix(NULL, d->t, trace, answer);
 	char *text = esp_alloc(d->t->arena, len + 1);
@@ -77,10 +78,11 @@ static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp
 		return NULL;
 	put_prefix(text, d->t, trace, answer);
 	for (uint32_t i = 0; i < d->ncopies; i++)
-		if (esp_str_eq(d->copies[i].prefix, prefix))
+		if (d->copies[i].quarantine == quarantine && esp_str_eq(d->copies[i].prefix, prefix))
 			return &d->copies[i];
 	c = &d->copies[d->ncopies];
 	c->prefix = prefix;
+	c->quarantine = quarantine;
 	c->id = d->ncopies == 0 ? d->t->message->id : d->a->crypto->new_id();
 	c->append =
 		(esp_append){ .size = sizeof c->append, .id = c->id, .content = d->t->message->content, .prefix_len = len };
@@ -94,7 +96,7 @@ static esp_status plan(struct delivery *d, esp_str trace)
 {
 	esp_txn *t = d->t;
 
-	d->copies = esp_alloc_array(t->arena, t->ngroups + 1u, sizeof *d->copies);
+	d->copies = esp_alloc_array(t->arena, 2u * t->ngroups + 1u, sizeof *d->copies);
 	d->targets = esp_alloc_array(t->arena, t->nrcpt + 1u, sizeof *d->targets);
 	d->keys = esp_alloc_array(t->arena, 2u * t->nrcpt + 1u, sizeof *d->keys);
 	if (!d->copies || !d->targets || !d->keys)
@@ -113,7 +115,7 @@ static esp_status plan(struct delivery *d, esp_str trace)
 		target->makes_folder = o->answer.folder.len != 0;
 		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
 		target->reason = o->answer.reason.len ? o->answer.reason : o->answer.text;
-		target->copy = find_copy(d, trace, &o->answer);
+		target->copy = find_copy(d, trace, &o->answer, target->quarantine);
 		if (!target->copy)
 			return ESP_ENOMEM;
 		d->ntargets++;
@@ -211,8 +213,8 @@ static esp_status event_tx(struct delivery *d, esp_tx *tx, const struct target *
 		ESP_FBOOL("quarantined", target->quarantine),
 	};
 
-	return d->eventlog->append(d->eventlog, tx, "message.received", target->rcpt->account, fields,
-	                           sizeof fields / sizeof fields[0], sizeof fields[0]);
+	return d->eventlog->append(d->eventlog, tx, target->quarantine ? "message.quarantined" : "message.received",
+		target->rcpt->account, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
 }
 
 static esp_status store_tx(esp_tx *tx, void *arg)

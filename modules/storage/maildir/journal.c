@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -50,6 +51,7 @@ struct segment {
 	struct journal *j;
 	int fd;
 	uint64_t generation, at;
+	uint64_t size;             /* of the file as it was found: it may have been written under other settings */
 	int sealed;                /* an error: write nothing more into it */
 	atomic_int state;          /* CLEAN: free to be begun; CHECKPOINT: on the sync lane */
 };
@@ -114,11 +116,22 @@ static void on_checkpoint(void *arg)   /* sync lane */
 			"the journal cannot be checkpointed: the volume does not sync");
 }
 
+/* A count above 32 random bits: behind a damaged entry replay looks for the next at each page, and what a stranger wrote
+ * into a message must never look like one. */
+static uint64_t next_generation(uint64_t last)
+{
+	uint32_t random = 0;
+
+	if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+		abort();
+	return ((last >> 32) + 1) << 32 | random;
+}
+
 static esp_status begin_segment(struct journal *j, struct segment *s)
 {
 	s->at = HEADER;
 	s->sealed = 0;
-	s->generation = ++j->generation;
+	s->generation = j->generation = next_generation(j->generation);
 	atomic_store(&s->state, SEGMENT_USED);
 	return write_header(s, 0);
 }
@@ -146,13 +159,13 @@ static esp_status replay_entry(struct journal *j, const struct entry_header *h, 
 }
 
 /* The entry at `at`, whole and unharmed, or 0. */
-static int read_entry(struct journal *j, struct segment *s, uint64_t at, struct entry_header *h, char *data)
+static int read_entry(const struct segment *s, uint64_t at, struct entry_header *h, char *data)
 {
 	struct iovec iov = { .iov_base = data };
 
-	if (at + sizeof *h > j->m->journal_bytes || pread(s->fd, h, sizeof *h, (off_t)at) != (ssize_t)sizeof *h ||
-	    h->magic != ENTRY_MAGIC || h->generation != s->generation || h->len > j->m->journal_limit ||
-	    at + sizeof *h + h->len > j->m->journal_bytes)
+	if (at + sizeof *h > s->size || pread(s->fd, h, sizeof *h, (off_t)at) != (ssize_t)sizeof *h ||
+	    h->magic != ENTRY_MAGIC || h->generation != s->generation || h->len > JOURNAL_ENTRY_MAX ||
+	    at + sizeof *h + h->len > s->size)
 		return 0;
 	iov.iov_len = (size_t)h->len;
 	return pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof *h)) == (ssize_t)h->len &&
@@ -161,13 +174,13 @@ static int read_entry(struct journal *j, struct segment *s, uint64_t at, struct 
 
 static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
 {
-	char *data = malloc(j->m->journal_limit);
+	char *data = malloc(JOURNAL_ENTRY_MAX);
 	esp_status st = data ? ESP_OK : ESP_ENOMEM;
 	struct entry_header h;
 	uint64_t at = HEADER;
 
 	while (st == ESP_OK) {
-		if (!read_entry(j, s, at, &h, data)) {
+		if (!read_entry(s, at, &h, data)) {
 			if (at == page_up(at))
 				break;
 			at = page_up(at);      /* behind the last entry of a batch: the next one begins a page */
@@ -193,6 +206,7 @@ static esp_status open_segment(struct journal *j, int dir, uint32_t i)
 	s->fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (s->fd < 0)
 		return file_status(errno);
+	s->size = (uint64_t)lseek(s->fd, 0, SEEK_END);
 	if (pread(s->fd, &h, sizeof h, 0) == (ssize_t)sizeof h && h.magic == SEGMENT_MAGIC) {
 		s->generation = h.generation;
 		if (h.generation > j->generation)
@@ -200,7 +214,7 @@ static esp_status open_segment(struct journal *j, int dir, uint32_t i)
 		if (!h.clean)
 			st = replay(j, s, &replayed);
 	}
-	if (st == ESP_OK && (uint64_t)lseek(s->fd, 0, SEEK_END) != j->m->journal_bytes) {
+	if (st == ESP_OK && s->size != j->m->journal_bytes) {
 		if (ftruncate(s->fd, 0) != 0 || lseek(s->fd, 0, SEEK_SET) != 0)
 			return file_status(errno);
 		st = preallocate(j, s->fd);
@@ -248,6 +262,8 @@ static esp_status open_slot(struct maildir *m, uint32_t slot, struct journal **r
 		st = open_segment(j, dir, i);
 	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
 		st = write_header(&j->segment[i], 1);   /* replayed files are synced each */
+	if (st == ESP_OK && (fsync(dir) != 0 || fsync(m->root) != 0))
+		st = file_status(errno);
 	if (dir >= 0)
 		(void)close(dir);
 	if (st == ESP_OK)

@@ -17,6 +17,7 @@
 
 #define MAILDIR_PATH 512u          /* longest path below the root */
 #define MAILDIR_HEX  33u           /* id in hex and a NUL */
+#define JOURNAL_ENTRY_MAX (2u << 20)   /* most that journal_limit may be */
 
 struct journal;
 

@@ -7,6 +7,7 @@
  */
 #include "db.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,12 @@ int db_status(struct db *db, int rc)
 	case SQLITE_NOMEM: return ESP_ENOMEM;
 	case SQLITE_TOOBIG: return ESP_E2BIG;
 	case SQLITE_CORRUPT: case SQLITE_NOTADB: return ESP_ECORRUPT;
-	case SQLITE_IOERR: case SQLITE_CANTOPEN: case SQLITE_PERM: case SQLITE_READONLY: return ESP_EIO;
+	case SQLITE_IOERR:
+		/* no room for the WAL's index: nothing was written that counts.  A failed sync stays in doubt. */
+		if (sqlite3_system_errno(db->handle) == ENOSPC && rc != SQLITE_IOERR_FSYNC && rc != SQLITE_IOERR_DIR_FSYNC)
+			return ESP_ENOSPC;
+		return ESP_EIO;
+	case SQLITE_CANTOPEN: case SQLITE_PERM: case SQLITE_READONLY: return ESP_EIO;
 	case SQLITE_CONSTRAINT: {
 		int ext = sqlite3_extended_errcode(db->handle);
 		return ext == SQLITE_CONSTRAINT_UNIQUE || ext == SQLITE_CONSTRAINT_PRIMARYKEY ? ESP_EEXIST : ESP_EINVAL;
@@ -125,27 +131,26 @@ void db_close(struct db *db)
 
 static int prepare(struct db *db, struct db_stmt *s, const char *text, size_t len, uint64_t hash)
 {
-	int rc = sqlite3_prepare_v3(db->handle, text, (int)len, SQLITE_PREPARE_PERSISTENT, &s->stmt, NULL);
+	const char *tail = NULL;
+	int rc = sqlite3_prepare_v3(db->handle, text, (int)len, SQLITE_PREPARE_PERSISTENT, &s->stmt, &tail);
 	int n;
 
 	if (rc != SQLITE_OK)
 		return db_status(db, rc);
+	if (!s->stmt || (tail && *tail))
+		return ESP_EINVAL;     /* no statement, or a second one that would be forgotten */
 	n = sqlite3_bind_parameter_count(s->stmt);
 	for (int i = 1; i <= n; i++) {
 		const char *name = sqlite3_bind_parameter_name(s->stmt, i);
 		long k = name && name[0] == '$' ? strtol(name + 1, NULL, 10) : 0;
-		if (k < 1 || k > (long)DB_PARAMS) {
-			sqlite3_finalize(s->stmt);
-			s->stmt = NULL;
+		if (k < 1 || k > (long)DB_PARAMS)
 			return ESP_EINVAL;
-		}
 		s->param[k - 1] = (uint8_t)i;
 		if ((uint32_t)k > s->nparams)
 			s->nparams = (uint32_t)k;
 	}
 	s->hash = hash;
 	s->text = strdup(text);
-	db->nstmts++;
 	return s->text ? ESP_OK : ESP_ENOMEM;
 }
 
@@ -154,6 +159,7 @@ static int find_statement(struct db *db, const char *text, struct db_stmt **ret)
 	size_t len;
 	uint64_t hash = text_hash(text, &len);
 	uint32_t i;
+	int st;
 
 	if (db->nstmts >= DB_STATEMENTS / 2)   /* statements of images long gone: begin anew */
 		forget_statements(db);
@@ -164,7 +170,14 @@ static int find_statement(struct db *db, const char *text, struct db_stmt **ret)
 		}
 	}
 	*ret = &db->stmts[i];
-	return prepare(db, &db->stmts[i], text, len, hash);
+	st = prepare(db, *ret, text, len, hash);
+	if (st == ESP_OK) {
+		db->nstmts++;
+	} else {
+		sqlite3_finalize((*ret)->stmt);
+		memset(*ret, 0, sizeof **ret);
+	}
+	return st;
 }
 
 static int bind(struct db *db, struct db_stmt *s, const esp_sql_value *args, uint32_t nargs)

@@ -69,10 +69,11 @@ static void rollback(struct writer *w)
 }
 
 /* Returns ESP_OK when the batch is durable; else nothing of it is. */
-static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n)
+static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int *ret_begun)
 {
 	int st = control(w, "BEGIN IMMEDIATE");
 
+	*ret_begun = st == ESP_OK;
 	if (st != ESP_OK)
 		return st;
 	for (uint32_t i = 0; i < n; i++) {
@@ -91,9 +92,10 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n)
 /* Recurses one level deep: with single jobs. */
 static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
 {
-	int st = run_batch(w, jobs, n);
+	int begun, st = run_batch(w, jobs, n, &begun);
 
-	if (st != ESP_OK && n > 1) {
+	/* another program that holds the database would be waited for once a job */
+	if (st != ESP_OK && n > 1 && begun) {
 		w->metric->add(w->retries, n);
 		for (uint32_t i = 0; i < n; i++)
 			commit_jobs(w, &jobs[i], 1);
