@@ -33,7 +33,7 @@ struct delivery {
 	const esp_eventlog *eventlog;   /* NULL: none configured */
 	const esp_blob *blob;
 	struct copy *copies;
-	uint32_t ncopies;
+	uint32_t ncopies, stored;       /* stored: blobs that are durable */
 	struct target *targets;
 	uint32_t ntargets;
 	esp_sql_key *keys;
@@ -188,6 +188,7 @@ static esp_status commit_blobs(struct delivery *d, esp_blob_writer *w)
 		st = d->mailstore->prepare(d->mailstore, d->t->arena, &c->append);
 		if (st == ESP_OK)
 			st = d->blob->commit(w, c->id, c->prefix, &c->append.bytes);
+		d->stored += st == ESP_OK;
 	}
 	return st;
 }
@@ -233,6 +234,13 @@ static esp_status store_tx(esp_tx *tx, void *arg)
 			st = event_tx(d, tx, target);
 	}
 	return st;
+}
+
+/* Nothing was committed: a disk that is full must not fill further with messages that were refused. */
+static void take_back(struct delivery *d)
+{
+	for (uint32_t i = 0; i < d->stored; i++)
+		d->blob->discard(d->blob, d->copies[i].id);
 }
 
 static void tell(struct delivery *d)
@@ -286,5 +294,7 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_blob_writer *w, es
 		tell(&d);
 	else
 		snprintf(err->text, sizeof err->text, "cannot %s (status %d)", step, st);
+	if (st != ESP_OK && st != ESP_EUNKNOWN)
+		take_back(&d);
 	return st;
 }

@@ -143,8 +143,11 @@ static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_
 		st = ms->prepare(ms, c->arena, &item);
 	if (st == ESP_OK)
 		st = a->blob->commit(a->writer, a->id, (esp_str){ NULL, 0 }, &item.bytes);
-	if (st == ESP_OK)
+	if (st == ESP_OK) {
 		st = ms->append(ms, &s->actor, m.id, &item, 1, ret_uid, ret_validity, ret_modseq, &err);
+		if (st != ESP_OK && st != ESP_EUNKNOWN)
+			a->blob->discard(a->blob, a->id);
+	}
 	*ret_mailbox = m.id;
 	return st;
 }

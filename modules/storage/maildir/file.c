@@ -238,3 +238,29 @@ void file_close(const esp_blob *b, esp_blob_file *f)
 		(void)close(f->fd);
 	*f = (esp_blob_file){ .size = sizeof *f, .fd = -1 };
 }
+
+/* --- throwing away -------------------------------------------------------------------------------------------- */
+
+struct discard { struct maildir *m; esp_id id; };
+
+static void on_discard(void *arg)      /* sync lane */
+{
+	struct discard *d = arg;
+	char name[40];
+
+	file_name(d->id, name);
+	(void)unlinkat(d->m->blobs, name, 0);
+	free(d);
+}
+
+void file_discard(const esp_blob *b, esp_id id)
+{
+	struct maildir *m = maildir_of(b);
+	struct discard *d = malloc(sizeof *d);
+
+	if (!d)
+		return;                /* a file that nobody names: it costs room, no more */
+	*d = (struct discard){ m, id };
+	if (m->core.pool->submit(m->self, m->sync_lane, on_discard, d) != ESP_OK)
+		free(d);
+}

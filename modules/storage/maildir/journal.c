@@ -7,7 +7,7 @@
  * of every valid entry anew.
  *
  * An entry is valid when magic, generation of the segment, length and CRC fit.  Batches begin on a page, so that no
- * page is written in part; reading stops where neither the next byte nor the next page holds a valid entry. A failed
+ * page is written in part; behind an entry that is not valid reading goes on at the next page, to the end. A failed
  * write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced again.
  * A failed checkpoint leaves the segment as it is: it will be replayed.
  *
@@ -181,9 +181,10 @@ static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
 
 	while (st == ESP_OK) {
 		if (!read_entry(s, at, &h, data)) {
-			if (at == page_up(at))
+			/* the end of a batch, of all, or a damaged entry: what follows begins a page */
+			at = page_up(at + 1);
+			if (at + sizeof h > s->size)
 				break;
-			at = page_up(at);      /* behind the last entry of a batch: the next one begins a page */
 			continue;
 		}
 		st = replay_entry(j, &h, data);

@@ -103,8 +103,9 @@ static int is_message(const char *name, const char *hex, uint32_t uid)
 	return u && (u[n] == '\0' || u[n] == ':' || u[n] == ',');
 }
 
-/* Another program (or another hostname) named it: the first such file in the directory. */
-static esp_status search_message(struct maildir *m, const char *folder, const esp_blob_job *job, char out[LINK_PATH])
+/* Another program (or another hostname) named it: the first such file in the directory that is not `known`. */
+static esp_status search_message(struct maildir *m, const char *folder, const esp_blob_job *job, const char *known,
+                                 char out[LINK_PATH])
 {
 	char dir[MAILDIR_PATH + 8], hex[MAILDIR_HEX];
 	esp_status st = ESP_ENOENT;
@@ -126,7 +127,7 @@ static esp_status search_message(struct maildir *m, const char *folder, const es
 		if (strlen(e->d_name) >= MAILDIR_PATH || !is_message(e->d_name, hex, job->uid))
 			continue;
 		snprintf(out, LINK_PATH, "%s/cur/%.*s", folder, (int)MAILDIR_PATH, e->d_name);
-		st = ESP_OK;
+		st = strcmp(out, known) == 0 ? ESP_ENOENT : ESP_OK;
 	}
 	(void)closedir(d);
 	return st;
@@ -167,7 +168,7 @@ static esp_status unlink_message(struct maildir *m, const char *folder, const es
 	else if (st == ESP_ENOENT)
 		st = ESP_OK;
 	while (st == ESP_OK && n == 0) {
-		st = search_message(m, folder, job, path);
+		st = search_message(m, folder, job, "", path);
 		if (st == ESP_OK && unlinkat(m->root, path, 0) != 0 && errno != ENOENT)
 			st = file_status(errno);
 	}
@@ -187,8 +188,8 @@ static esp_status rename_flags(struct maildir *m, const char *folder, const esp_
 		st = message_path(m, folder, job, size, keep, to);
 	if (st != ESP_OK || n)
 		return st;
-	st = search_message(m, folder, job, path);
-	if (st == ESP_OK && strcmp(path, to) != 0 && unlinkat(m->root, path, 0) != 0 && errno != ENOENT)
+	st = search_message(m, folder, job, to, path);
+	if (st == ESP_OK && unlinkat(m->root, path, 0) != 0 && errno != ENOENT)
 		st = file_status(errno);
 	return st == ESP_ENOENT ? ESP_OK : st;
 }

@@ -53,7 +53,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.close_file = file_close,
 		.job = folder_job,
 		.kick = folder_kick,
-		.remove = folder_remove };
+		.remove = folder_remove, .discard = file_discard };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)

@@ -64,6 +64,8 @@ ESP_CHECKED esp_status file_prepare(struct maildir *m, esp_err *err);   /* the d
 /* [worker] */
 ESP_CHECKED esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret);
 void file_close(const esp_blob *b, esp_blob_file *f);
+/* [any] */
+void file_discard(const esp_blob *b, esp_id id);
 
 /* journal.c */
 ESP_CHECKED esp_status journal_open(struct maildir *m, esp_err *err);          /* [lane]; replays what a crash left */

@@ -117,6 +117,8 @@ esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH])
 	for (size_t i = 0; i <= folder.len; i++) {
 		if (i < folder.len && folder.ptr[i] != '/')
 			continue;
+		if (i == start)
+			return ESP_EINVAL;     /* "..", which leads out of the account */
 		if (!put(out, &at, '.') || !put_component(out, &at, (esp_str){ folder.ptr + start, i - start }))
 			return ESP_E2BIG;
 		start = i + 1;

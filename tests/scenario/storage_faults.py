@@ -1,0 +1,157 @@
+"""When storage fails: full disk, no descriptors, a read-only folder, a damaged journal, a second server.
+
+Mail gets 4xx and nothing half-done stays; when the trouble is over everything goes on by itself.
+"""
+import os
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "stress"))
+from lib import run, scenario, wait_until                                                              # noqa: E402
+from storm import (Imap, Refused, Smtp, blob_path, check_disk, check_message, database, mail_path, mail_server,  # noqa: E402
+                   message, orphans, settled)
+
+ANN = "ann@example.test"
+
+
+def deliver(s, marker, size=1000):
+    """True: acknowledged.  False: refused for now."""
+    with Smtp(s.ports["mx"]) as c:
+        try:
+            c.deliver("x@else.test", [ANN], message(marker, size))
+            return True
+        except Refused as e:
+            assert str(e)[0] == "4", e
+            return False
+
+
+def shown(s):
+    with Imap(s.ports["imap"], ANN) as i:
+        i.select("INBOX")
+        return sorted(marker for marker, _ in i.listing().values())
+
+
+def whole(s):
+    wait_until(lambda: settled(s), 20)
+    wrong = check_disk(s)
+    assert not wrong, wrong
+
+
+@scenario
+def a_full_disk_refuses_mail_for_now_and_recovers():
+    disk = subprocess.run(["mktemp", "-d", "/tmp/esp-full-XXXXXX"], capture_output=True, text=True).stdout.strip()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "none", disk], capture_output=True).returncode:
+        os.rmdir(disk)
+        print("skipped: no right to mount")
+        return
+    try:
+        os.mkdir(f"{disk}/data")
+        with mail_server(users=["ann"], server={"path": f"{disk}/data"}) as s:
+            os.symlink(f"{disk}/data", os.path.join(s.dir, "data"))
+            sent = [f"m-{n}" for n in range(400) if deliver(s, f"m-{n}", 60000)]
+            assert 10 < len(sent) < 400, len(sent)
+            pid = s.pid()
+            assert not any(deliver(s, f"late-{n}", 60000) for n in range(20)), "there is no room"
+            assert s.pid() == pid, "a full disk must not end the server"
+            assert shown(s) == sorted(sent), "what was acknowledged is there, and nothing else"
+            left = len(orphans(s))
+            assert left == 0, f"{left} refused messages take room on a full disk"
+            subprocess.run(["mount", "-o", "remount,size=48m", disk], check=True)
+            assert deliver(s, "after", 60000)
+            assert shown(s) == sorted([*sent, "after"])
+            whole(s)
+            assert s.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", disk])
+        os.rmdir(disk)
+
+
+@scenario
+def a_server_without_free_descriptors_refuses_and_recovers():
+    with mail_server(users=["ann"]) as s:
+        assert deliver(s, "before")
+        pid = s.pid()
+        soft, hard = [l.split()[3:5] for l in open(f"/proc/{pid}/limits") if l.startswith("Max open files")][0]
+        with Smtp(s.ports["mx"]) as c:
+            c.envelope("x@else.test", [ANN])
+            used = len(os.listdir(f"/proc/{pid}/fd"))
+            subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={used}:{hard}"], check=True)
+            try:
+                c.body(message("none"))
+                raise AssertionError("there was no descriptor for its file")
+            except Refused as e:
+                assert str(e)[0] == "4", e
+            finally:
+                subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={soft}:{hard}"], check=True)
+        assert wait_until(lambda: deliver(s, "after"))
+        assert s.pid() == pid
+        assert shown(s) == ["after", "before"]
+        whole(s)
+
+
+@scenario
+def a_folder_that_cannot_be_written_costs_no_mail_and_catches_up():
+    with mail_server(users=["ann"]) as s:
+        assert deliver(s, "one")
+        whole(s)
+        inbox = mail_path(s, "example.test")
+        if subprocess.run(["mount", "--bind", inbox, inbox], capture_output=True).returncode:
+            print("skipped: no right to mount")
+            return
+        try:
+            subprocess.run(["mount", "-o", "remount,ro,bind", inbox], check=True)
+            assert deliver(s, "two"), "the folders are a copy: mail goes on"
+            assert shown(s) == ["one", "two"]
+            assert s.logged("folder jobs wait")
+        finally:
+            subprocess.run(["umount", "-l", inbox], check=True)
+        wait_until(lambda: settled(s), 20)
+
+
+@scenario
+def a_damaged_journal_entry_costs_no_other_message():
+    with mail_server(users=["ann"]) as s:
+        markers = [f"m-{n}" for n in range(20)]
+        assert all(deliver(s, m) for m in markers)
+        wait_until(lambda: settled(s))
+        db = database(s)
+        blobs = [r[0] for r in db.execute("SELECT blob_id FROM message ORDER BY uid")]
+        db.close()
+        s.process.kill()
+        for pid in s.children():
+            os.kill(pid, signal.SIGKILL)
+        s.process.wait()
+        with open(mail_path(s, ".journal", "0"), "r+b") as f:
+            data = f.read()
+            at = data.index(b"Subject: m-7\r\n")
+            f.seek(at)
+            f.write(b"X")
+        for b in blobs:                         # what a power failure does to files nobody synced
+            os.truncate(blob_path(s, b), 10)
+        s.start()
+        whole_ones = []
+        for b in blobs:
+            with open(blob_path(s, b), "rb") as f:
+                whole_ones.append(check_message(f.read()))
+        assert whole_ones == [m if m != "m-7" else None for m in markers], whole_ones
+        assert deliver(s, "after")
+
+
+@scenario
+def a_second_server_on_the_same_data_is_refused():
+    with mail_server(users=["ann"]) as s:
+        with mail_server_on(s.dir) as second:
+            second.start(wait=False)
+            assert second.wait_end(30) != 0
+            assert "a server is running on" in second.log_text(), second.log_text()
+        assert deliver(s, "one")
+
+
+def mail_server_on(directory):
+    from lib import Server
+    from storm import MODULES
+    return Server(MODULES, {"mx": {}, "imap": {}}, server={"path": os.path.join(directory, "data")})
+
+
+run()

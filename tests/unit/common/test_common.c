@@ -1,0 +1,100 @@
+/* modules/common: the JSON writer against every byte. */
+#include "tests/support/test.h"
+
+#include "modules/common/json.h"
+
+/* --- json ----------------------------------------------------------------------------------------------------- */
+
+struct sink { char text[4096]; size_t len, cap; };
+static esp_status to_sink(void *arg, esp_str piece)
+{
+	struct sink *s = arg;
+
+	if (piece.len > (s->cap ? s->cap : sizeof s->text - 1) - s->len)
+		return ESP_E2BIG;
+	memcpy(s->text + s->len, piece.ptr, piece.len);
+	s->len += piece.len;
+	s->text[s->len] = '\0';
+	return ESP_OK;
+}
+
+Test(json, every_byte_becomes_a_valid_string)
+{
+	for (unsigned b = 0; b < 256; b++) {
+		static struct sink s;
+		s.len = 0;
+		char byte = (char)b, want[16];
+		struct json j;
+
+		json_begin_sink(&j, to_sink, &s);
+		json_str(&j, NULL, (esp_str){ &byte, 1 });
+		cr_assert_eq(json_end(&j), ESP_OK);
+		if (b == '"' || b == '\\')
+			snprintf(want, sizeof want, "\"\\%c\"", (char)b);
+		else if (b < 0x20 || b == 0x7f)
+			snprintf(want, sizeof want, "\"\\u%04x\"", b);
+		else if (b < 0x80)
+			snprintf(want, sizeof want, "\"%c\"", (char)b);
+		else
+			snprintf(want, sizeof want, "\"\\ufffd\"");
+		cr_assert_str_eq(s.text, want);
+	}
+}
+
+static const char *string_of(const char *text, size_t n)
+{
+	static struct sink s;
+	struct json j;
+
+	s.len = 0;
+	json_begin_sink(&j, to_sink, &s);
+	json_str(&j, NULL, (esp_str){ text, n });
+	cr_assert_eq(json_end(&j), ESP_OK);
+	return s.text;
+}
+
+Test(json, utf8_stays_and_what_only_looks_like_it_does_not)
+{
+	cr_assert_str_eq(string_of("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", 9), "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"");
+	cr_assert_str_eq(string_of("\xc0\x80", 2), "\"\\ufffd\\ufffd\"");                 /* overlong */
+	cr_assert_str_eq(string_of("\xed\xa0\x80", 3), "\"\\ufffd\\ufffd\\ufffd\"");      /* a surrogate */
+	cr_assert_str_eq(string_of("\xf4\x90\x80\x80", 4), "\"\\ufffd\\ufffd\\ufffd\\ufffd\"");
+	cr_assert_str_eq(string_of("a\xe2\x82", 3), "\"a\\ufffd\\ufffd\"");               /* cut short */
+	cr_assert_str_eq(string_of("", 0), "\"\"");
+}
+
+Test(json, commas_stand_between_and_nowhere_else)
+{
+	static struct sink s;
+	struct json j;
+
+	json_begin_sink(&j, to_sink, &s);
+	json_open(&j, NULL, '{');
+	json_int(&j, "least", INT64_MIN);
+	json_bool(&j, "yes", 1);
+	json_open(&j, "list", '[');
+	json_open(&j, NULL, '{');
+	json_close(&j, '}');
+	json_cstr(&j, NULL, "x");
+	json_close(&j, ']');
+	json_close(&j, '}');
+	cr_assert_eq(json_end(&j), ESP_OK);
+	cr_assert_str_eq(s.text, "{\"least\":-9223372036854775808,\"yes\":true,\"list\":[{},\"x\"]}");
+}
+
+Test(json, errors_stick_and_depth_is_bounded)
+{
+	static struct sink s = { .cap = 3 };
+	struct json j;
+
+	json_begin_sink(&j, to_sink, &s);
+	json_cstr(&j, NULL, "too long for the sink");
+	json_int(&j, NULL, 1);
+	cr_assert_eq(json_end(&j), ESP_E2BIG);
+	cr_assert_leq(s.len, 3);
+	s.len = s.cap = 0;
+	json_begin_sink(&j, to_sink, &s);
+	for (int i = 0; i < 3 * JSON_DEPTH; i++)
+		json_open(&j, NULL, '[');
+	cr_assert_eq(json_end(&j), ESP_E2BIG);
+}

@@ -1,0 +1,509 @@
+/* The journal, the message files and the Maildir++ folders.  The journal's lane is this thread: batches are handed to it
+ * as the lane would get them, and a crash is a copy of the files taken at that moment, opened by a new journal. */
+#include "tests/support/test.h"
+
+#include "core/base/id.h"
+
+/* Failures on demand, for journal.c below. */
+static int fail_sync;
+static int test_fdatasync(int fd);
+#define fdatasync test_fdatasync
+#include "modules/storage/maildir/journal.c"
+#undef fdatasync
+
+#include <dirent.h>
+
+static int test_fdatasync(int fd)
+{
+	if (fail_sync > 0 && --fail_sync == 0) {
+		errno = EIO;
+		return -1;
+	}
+	return fdatasync(fd);
+}
+
+static void no_wake(esp_ticket t) { (void)t; }
+static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
+static esp_lane *lane_open(esp_module *self, const char *name, uint32_t width, uint32_t queue)
+{
+	(void)self; (void)name; (void)width; (void)queue;
+	return (esp_lane *)(uintptr_t)1;
+}
+static int submitted;
+static esp_status submit(esp_module *self, esp_lane *l, void (*fn)(void *arg), void *arg)
+{
+	(void)self; (void)l;
+	submitted++;
+	fn(arg);
+	return ESP_OK;
+}
+static int32_t log_off(const esp_module *self, int32_t level)
+{
+	(void)self; (void)level;
+	return 0;
+}
+static const esp_fiber_api fiber_api = { .size = sizeof fiber_api, .wake = no_wake };
+static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count };
+static const esp_pool_api pool_api = { .size = sizeof pool_api, .open = lane_open, .submit = submit };
+static const esp_log_api log_api = { .size = sizeof log_api, .enabled = log_off };
+
+static char dir[64];
+static esp_err err;
+
+static void set_up(void)
+{
+	err = (esp_err)ESP_ERR_INIT;
+	/* in memory: a disk's syncs would make the many crashes slow */
+	snprintf(dir, sizeof dir, "%s/esp-maildir-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+	cr_assert_not_null(mkdtemp(dir));
+}
+static void shell(const char *what, const char *a, const char *b)
+{
+	char cmd[512];
+
+	snprintf(cmd, sizeof cmd, "%s %s %s", what, a, b);
+	cr_assert_eq(system(cmd), 0, "%s", cmd);
+}
+static void tear_down(void) { shell("rm -rf", dir, ""); }
+
+static esp_str z(const char *s) { return (esp_str){ s, strlen(s) }; }
+
+static struct maildir *maildir_at(const char *sub)
+{
+	static char path[8][96];
+	static int n;
+	struct maildir *m = calloc(1, sizeof *m);
+	char *p = path[n++ % 8];
+
+	snprintf(p, sizeof path[0], "%s/%s", dir, sub);
+	m->core = (esp_core){ .fiber = &fiber_api, .pool = &pool_api, .log = &log_api };
+	m->metric = &metric_api;
+	m->hostname = z("mx.example.test");
+	m->path = p;
+	m->journal_bytes = 1 << 20;
+	m->journal_limit = 256 << 10;
+	cr_assert_eq(file_prepare(m, &err), ESP_OK, "%s", err.text);
+	return m;
+}
+static struct maildir *journal_at(const char *sub)
+{
+	struct maildir *m = maildir_at(sub);
+
+	cr_assert_eq(journal_open(m, &err), ESP_OK, "%s", err.text);
+	cr_assert_eq(journal_start(m), ESP_OK);
+	return m;
+}
+static void gone(struct maildir *m)
+{
+	if (m->journal)
+		journal_close(m);
+	close(m->tmp);
+	close(m->blobs);
+	close(m->root);
+	free(m);
+}
+/* The server dies: descriptors close, nothing else happens. */
+static void crash(struct maildir *m)
+{
+	for (int i = 0; i < 2; i++)
+		close(m->journal->segment[i].fd);
+	close(m->journal->lock);
+	free(m->journal);
+	m->journal = NULL;
+	gone(m);
+}
+
+#define JOBS 40
+static struct journal_job jobs[JOBS];
+static char text[JOBS][9000];
+
+/* Commit n messages as one batch; what each was told. */
+static void commit(struct maildir *m, int n, int size)
+{
+	for (int i = 0; i < n; i++) {
+		memset(text[i], 'a' + i % 26, sizeof text[i]);
+		jobs[i] = (struct journal_job){ .id = id_new(), .prefix = z("Return-Path: <>\r\n"), .content = { text[i], (size_t)(size + i) } };
+		jobs[i].batch.next = i + 1 < n ? &jobs[i + 1].batch : NULL;
+	}
+	m->journal->batch.run(m->journal->batch.arg, &jobs[0].batch);
+	for (int i = 0; i < n; i++)
+		cr_assert_eq(atomic_load(&jobs[i].batch.done), 1);
+}
+static char *blob_path(struct maildir *m, esp_id id)
+{
+	static char p[256];
+	char name[40];
+
+	file_name(id, name);
+	snprintf(p, sizeof p, "%s/.blobs/%s", m->path, name);
+	return p;
+}
+static int is_whole(struct maildir *m, const struct journal_job *j)
+{
+	static char got[1 << 20];
+	FILE *f = fopen(blob_path(m, j->id), "rb");
+	size_t n = f ? fread(got, 1, sizeof got, f) : 0;
+
+	if (f)
+		fclose(f);
+	return f && n == j->prefix.len + j->content.len && !memcmp(got, j->prefix.ptr, j->prefix.len) &&
+	       !memcmp(got + j->prefix.len, j->content.ptr, j->content.len);
+}
+static int blobs_in(struct maildir *m)
+{
+	char cmd[256];
+	FILE *f;
+	int n = -1;
+
+	snprintf(cmd, sizeof cmd, "find %s/.blobs -type f | wc -l", m->path);
+	f = popen(cmd, "r");
+	cr_assert(f && fscanf(f, "%d", &n) == 1);
+	pclose(f);
+	return n;
+}
+/* Everything a power failure loses: the files' content, not the journal's. */
+static void lose_blobs(const char *sub)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof cmd, "find %s/%s/.blobs -type f -exec truncate -s 3 {} +", dir, sub);
+	cr_assert_eq(system(cmd), 0);
+}
+
+Test(journal, what_was_acknowledged_is_whole_after_a_crash_that_lost_the_files, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+	struct stat before, after;
+
+	commit(m, JOBS, 500);
+	for (int i = 0; i < JOBS; i++)
+		cr_assert_eq(jobs[i].batch.status, ESP_OK);
+	stat(blob_path(m, jobs[3].id), &before);
+	crash(m);
+	lose_blobs("m");
+	m = journal_at("m");
+	for (int i = 0; i < JOBS; i++)
+		cr_assert(is_whole(m, &jobs[i]), "message %d", i);
+	stat(blob_path(m, jobs[3].id), &after);
+	cr_assert_eq(before.st_ino, after.st_ino, "links in folders must see the restored bytes");
+	gone(m);
+}
+
+Test(journal, an_orderly_stop_leaves_nothing_to_replay, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	commit(m, 3, 500);
+	gone(m);
+	m = maildir_at("m");
+	unlink(blob_path(m, jobs[1].id));          /* removed later on: must not come back */
+	cr_assert_eq(journal_open(m, &err), ESP_OK);
+	cr_assert_eq(blobs_in(m), 2);
+	gone(m);
+}
+
+Test(journal, segments_take_turns_and_are_replayed_both, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+	static struct journal_job all[300];
+	int n = 0;
+
+	submitted = 0;
+	for (int round = 0; round < 20; round++) {
+		commit(m, 10, 8000);
+		for (int i = 0; i < 10; i++)
+			all[n++] = jobs[i];
+	}
+	cr_assert_geq(submitted, 1, "a full segment is checkpointed");
+	crash(m);
+	m = journal_at("m");
+	for (int i = 0; i < n; i++)                /* texts are the same for the same place in a batch */
+		cr_assert(is_whole(m, &all[i]), "message %d", i);
+	gone(m);
+}
+
+Test(journal, a_failed_sync_fails_the_whole_batch_and_leaves_nothing, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	commit(m, 5, 500);
+	fail_sync = 1;
+	commit(m, JOBS, 500);
+	for (int i = 0; i < JOBS; i++)
+		cr_assert_eq(jobs[i].batch.status, ESP_EIO);
+	cr_assert_eq(blobs_in(m), 5);
+	cr_assert_eq(m->journal->segment[m->journal->now].sealed, 1, "it is never synced again");
+	commit(m, 2, 500);
+	cr_assert_eq(jobs[0].batch.status, ESP_OK, "the other segment goes on");
+	cr_assert_eq(blobs_in(m), 7);
+	gone(m);
+}
+
+Test(journal, a_file_in_the_way_fails_the_batch_and_stays, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	commit(m, 1, 500);
+	struct journal_job first = jobs[0];
+	jobs[0].batch.next = NULL;
+	atomic_store(&jobs[0].batch.done, 0);
+	m->journal->batch.run(m->journal->batch.arg, &jobs[0].batch);
+	cr_assert_eq(jobs[0].batch.status, ESP_EEXIST);
+	cr_assert(is_whole(m, &first));
+	gone(m);
+}
+
+/* The segment is cut short or one byte of it changes, at many places: every message before the damage is whole, the
+ * start succeeds, and no message appears that was not committed. */
+Test(journal, damage_costs_nothing_before_it_and_invents_nothing, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+	char file[128], from[96], to[96];
+	uint64_t end;
+
+	commit(m, 4, 300);
+	struct journal_job first = jobs[0];
+	commit(m, 8, 700);
+	end = m->journal->segment[0].at;
+	crash(m);
+	snprintf(from, sizeof from, "%s/m", dir);
+	snprintf(to, sizeof to, "%s/x", dir);
+	for (uint64_t at = 1; at < end; at += 499) {
+		char c;
+		int fd;
+
+		shell("rm -rf", to, "");
+		shell("cp -a", from, to);
+		lose_blobs("x");
+		snprintf(file, sizeof file, "%s/.journal/0", to);
+		fd = open(file, O_RDWR);
+		cr_assert(pread(fd, &c, 1, (off_t)at) == 1);
+		c ^= 0x40;
+		cr_assert(at / 499 & 1 ? ftruncate(fd, (off_t)at) == 0 : pwrite(fd, &c, 1, (off_t)at) == 1);
+		close(fd);
+		m = journal_at("x");
+		cr_assert_eq(blobs_in(m), 12, "damage at %llu", (unsigned long long)at);
+		cr_assert(at < HEADER + 400 || is_whole(m, &first), "damage at %llu", (unsigned long long)at);
+		gone(m);
+	}
+}
+
+Test(journal, what_a_larger_limit_wrote_is_replayed_under_a_smaller_one, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	commit(m, 3, 8000);
+	crash(m);
+	lose_blobs("m");
+	m = maildir_at("m");
+	m->journal_limit = 4096;
+	m->journal_bytes = 512 << 10;
+	cr_assert_eq(journal_open(m, &err), ESP_OK);
+	for (int i = 0; i < 3; i++)
+		cr_assert(is_whole(m, &jobs[i]));
+	gone(m);
+}
+
+Test(journal, a_second_server_is_refused, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m"), *second = maildir_at("m");
+
+	cr_assert_eq(journal_open(second, &err), ESP_EBUSY);
+	cr_assert_not_null(strstr(err.text, "in use"));
+	second->journal->segment[0].fd = second->journal->segment[1].fd = -1;
+	free(second->journal);
+	second->journal = NULL;
+	gone(second);
+	gone(m);
+}
+
+/* --- names ---------------------------------------------------------------------------------------------------- */
+
+static const char *folder_of(const char *account, const char *folder)
+{
+	static char out[MAILDIR_PATH];
+	esp_status st = name_folder(z(account), z(folder), out);
+
+	return st == ESP_OK ? out : st == ESP_E2BIG ? "too big" : "invalid";
+}
+
+Test(name, folders_are_maildir_plus_plus)
+{
+	cr_assert_str_eq(folder_of("user@example.test", "INBOX"), "example.test/user");
+	cr_assert_str_eq(folder_of("user@example.test", "Sent/2026"), "example.test/user/.Sent.2026");
+	cr_assert_str_eq(folder_of("user@example.test", "a.b"), "example.test/user/.a&AC4-b");
+	cr_assert_str_eq(folder_of("user@example.test", "Tom & Jerry"), "example.test/user/.Tom &- Jerry");
+	cr_assert_str_eq(folder_of("user@example.test", "\xc3\x84rger"), "example.test/user/.&AMQ-rger");
+	cr_assert_str_eq(folder_of("user@example.test", "\xf0\x9f\x98\x80"), "example.test/user/.&2D3eAA-");
+}
+
+Test(name, nothing_leaves_the_root)
+{
+	static const char *const accounts[] = { "..@example.test", "../../etc@example.test", "a@..", "a@../..", ".@.", "a/b@c/d",
+		"%2e%2e@x", "\x01@\x02", "a@.hidden", ".blobs@x", "x@.blobs", "x@.journal" };
+	static const char *const folders[] = { "INBOX", "..", "../..", "a/../../b", "/", "//", "./.", "~root", "\x01\x7f", "cur", "a\nb" };
+
+	for (size_t i = 0; i < sizeof accounts / sizeof accounts[0]; i++)
+		for (size_t k = 0; k < sizeof folders / sizeof folders[0]; k++) {
+			const char *p = folder_of(accounts[i], folders[k]);
+			cr_assert(p[0] != '/' && p[0] != '.', "%s %s: %s", accounts[i], folders[k], p);
+			cr_assert(!strstr(p, "/../") && !strstr(p, "/./") && !strstr(p, "//"), "%s %s: %s", accounts[i], folders[k], p);
+			for (const char *c = p; *c; c++)
+				cr_assert((unsigned char)*c >= 0x20 && *c != 0x7f, "%s %s: %s", accounts[i], folders[k], p);
+			cr_assert(strlen(p) < 3 || strcmp(p + strlen(p) - 3, "/..") != 0, "%s %s: %s", accounts[i], folders[k], p);
+		}
+}
+
+Test(name, what_is_too_long_is_refused)
+{
+	char folder[1000];
+
+	memset(folder, 'x', sizeof folder);
+	folder[999] = '\0';
+	cr_assert_str_eq(folder_of("user@example.test", folder), "too big");
+	cr_assert_str_eq(folder_of("user", "INBOX"), "invalid");
+	cr_assert_str_eq(folder_of("@example.test", "INBOX"), "invalid");
+	cr_assert_str_eq(folder_of("user@", "INBOX"), "invalid");
+	cr_assert_str_eq(folder_of("user@example.test", "/"), "invalid");
+	cr_assert_str_eq(folder_of("user@example.test", "a//b"), "invalid");
+	cr_assert_str_eq(folder_of("user@example.test", ""), "invalid");
+}
+
+/* --- folders -------------------------------------------------------------------------------------------------- */
+
+static const char *listing(struct maildir *m, const char *sub)
+{
+	static char out[2048];
+	char path[256];
+	struct dirent *e;
+	int n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "%s/%s/cur", m->path, sub);
+	d = opendir(path);
+	if (!d)
+		return "none";
+	out[0] = '\0';
+	while ((e = readdir(d)) != NULL)
+		if (e->d_name[0] != '.') {
+			const char *u = strstr(e->d_name, ",U=");
+			n += snprintf(out + n, sizeof out - (size_t)n, "%s%s", n ? " " : "", u ? u + 1 : e->d_name);
+		}
+	closedir(d);
+	return out;
+}
+static esp_id blob(struct maildir *m)
+{
+	struct iovec iov = { (void *)(uintptr_t)"hello\r\n", 7 };
+	esp_id id = id_new();
+
+	cr_assert_eq(file_write(m, id, &iov, 1), ESP_OK);
+	return id;
+}
+static esp_status job(struct maildir *m, uint32_t kind, const char *folder, esp_id id, uint32_t uid, uint32_t flags, const char *to)
+{
+	esp_blob_job j = { .size = sizeof j, .kind = kind, .account = z("u@example.test"), .folder = z(folder), .id = id, .uid = uid,
+		.flags = flags, .to = z(to) };
+
+	return link_job(m, &j);
+}
+#define A "example.test/u"
+
+Test(link, a_flag_change_leaves_one_file, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_id id = blob(m);
+
+	cr_assert_eq(job(m, ESP_BLOB_LINK, "INBOX", id, 7, 0, ""), ESP_OK);
+	cr_assert_str_eq(listing(m, A), "U=7:2,");
+	for (uint32_t flags = 0; flags < 32; flags++)
+		for (int again = 0; again < 2; again++) {
+			cr_assert_eq(job(m, ESP_BLOB_FLAGS, "INBOX", id, 7, flags, ""), ESP_OK);
+			cr_assert_null(strchr(listing(m, A), ' '), "%s", listing(m, A));
+		}
+	cr_assert_str_eq(listing(m, A), "U=7:2,DFRST");
+	cr_assert_eq(job(m, ESP_BLOB_UNLINK, "INBOX", id, 7, 0, ""), ESP_OK);
+	cr_assert_str_eq(listing(m, A), "");
+	gone(m);
+}
+
+Test(link, jobs_done_again_after_a_crash_change_nothing, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_id id = blob(m), two = blob(m);
+
+	for (int again = 0; again < 3; again++) {
+		cr_assert_eq(job(m, ESP_BLOB_MKFOLDER, "Work", id, 0, 0, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_LINK, "INBOX", id, 1, 0, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_LINK, "INBOX", two, 2, 0, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_FLAGS, "INBOX", id, 1, 1, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_FLAGS, "INBOX", id, 1, 5, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_LINK, "Work", id, 1, 5, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_UNLINK, "INBOX", two, 2, 0, ""), ESP_OK);
+		cr_assert_str_eq(listing(m, A), "U=1:2,FS");
+		cr_assert_str_eq(listing(m, A "/.Work"), "U=1:2,FS");
+	}
+	gone(m);
+}
+
+Test(link, a_folder_moves_once_however_often, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_id id = blob(m), two = blob(m);
+
+	cr_assert_eq(job(m, ESP_BLOB_LINK, "Old", two, 2, 1, ""), ESP_OK);
+	for (int again = 0; again < 3; again++) {
+		cr_assert_eq(job(m, ESP_BLOB_LINK, "Old", id, 1, 0, ""), ESP_OK);
+		cr_assert_eq(job(m, ESP_BLOB_MVFOLDER, "Old", id, 0, 0, "New/Deep"), ESP_OK);
+		cr_assert_str_eq(listing(m, A "/.Old"), "none");
+		cr_assert(!strcmp(listing(m, A "/.New.Deep"), "U=1:2, U=2:2,S") || !strcmp(listing(m, A "/.New.Deep"), "U=2:2,S U=1:2,"),
+			"%s", listing(m, A "/.New.Deep"));
+	}
+	gone(m);
+}
+
+Test(link, other_hands_may_rename_files, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_id id = blob(m);
+	char a[MAILDIR_PATH], hex[MAILDIR_HEX];
+
+	cr_assert_eq(job(m, ESP_BLOB_LINK, "INBOX", id, 7, 0, ""), ESP_OK);
+	file_hex(id, hex);
+	cr_assert_eq(name_message(id, 7, 7, 0, m->hostname, a), ESP_OK);
+	char from[700], to[700];
+	snprintf(from, sizeof from, "%s/" A "/cur/%s", m->path, a);
+	snprintf(to, sizeof to, "%s/" A "/cur/1.%s.other,S=7,U=7:2,Sab", m->path, hex);
+	cr_assert_eq(rename(from, to), 0);
+	cr_assert_eq(job(m, ESP_BLOB_FLAGS, "INBOX", id, 7, 4, ""), ESP_OK);
+	cr_assert_str_eq(listing(m, A), "U=7:2,F");
+	cr_assert_eq(rename((snprintf(from, sizeof from, "%s/" A "/cur/%.*sF", m->path, (int)strlen(a), a), from), to), 0);
+	cr_assert_eq(job(m, ESP_BLOB_UNLINK, "INBOX", id, 7, 0, ""), ESP_OK);
+	cr_assert_str_eq(listing(m, A), "");
+	gone(m);
+}
+
+Test(link, a_foreign_file_keeps_a_removed_folder, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	char path[256];
+	FILE *f;
+
+	cr_assert_eq(job(m, ESP_BLOB_MKFOLDER, "Work", id_new(), 0, 0, ""), ESP_OK);
+	snprintf(path, sizeof path, "%s/" A "/.Work/cur/mine", m->path);
+	f = fopen(path, "w");
+	cr_assert_not_null(f);
+	fclose(f);
+	cr_assert_neq(job(m, ESP_BLOB_RMFOLDER, "Work", id_new(), 0, 0, ""), ESP_OK);
+	cr_assert_str_eq(listing(m, A "/.Work"), "mine");
+	unlink(path);
+	for (int again = 0; again < 2; again++)
+		cr_assert(job(m, ESP_BLOB_RMFOLDER, "Work", id_new(), 0, 0, "") == ESP_OK);
+	gone(m);
+}
+
+Test(link, only_what_passes_is_waited_for)
+{
+	cr_assert(link_waits(ESP_ENOSPC) && link_waits(ESP_EBUSY) && link_waits(ESP_EACCES) && link_waits(ESP_ENOMEM));
+	cr_assert(!link_waits(ESP_OK) && !link_waits(ESP_EIO) && !link_waits(ESP_EEXIST) && !link_waits(ESP_E2BIG));
+}

@@ -1,0 +1,318 @@
+/* One SQLite connection, its migrations, and the writer that puts many transactions into one COMMIT.  The writer's lane
+ * is this thread: batches are handed to it as the lane would get them. */
+#include "core/base/arena.h"
+#include "core/base/rc.h"
+#include "tests/support/test.h"
+
+#include "modules/storage/sqlite/migrate.h"
+#include "modules/storage/sqlite/writer.c"
+
+#include <unistd.h>
+
+static const esp_mem_api mem_api;
+static esp_arena *mem_arena_new(esp_module *self, const char *label, size_t cap)
+{
+	(void)self;
+	return arena_new(&mem_api, label, cap);
+}
+static const esp_mem_api mem_api = { .size = sizeof mem_api, .arena_new = mem_arena_new, .arena_free = arena_free,
+	.arena_reset = arena_reset, .alloc = arena_alloc, .defer = arena_defer, .used = arena_used };
+
+static char dir[64], path[96];
+static esp_arena *arena;
+static esp_err err;
+
+static struct db *db_at(const char *file, int writer)
+{
+	struct db_options o = { .path = file, .cache_bytes = 1 << 20, .busy_ms = 50, .writer = writer };
+	struct db *db = NULL;
+
+	cr_assert_eq(db_open(&o, &db, &err), ESP_OK, "%s", err.text);
+	return db;
+}
+static void set_up(void)
+{
+	err = (esp_err)ESP_ERR_INIT;
+	snprintf(dir, sizeof dir, "/tmp/esp-sqlite-XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/t.db", dir);
+	arena = arena_new(&mem_api, "test", (size_t)256 << 20);
+}
+static void tear_down(void)
+{
+	char cmd[128];
+
+	arena_free(arena);
+	snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+	cr_assert_eq(system(cmd), 0);
+}
+static int run(struct db *db, const char *text) { return db_exec(db, arena, text, NULL, 0, NULL); }
+static int64_t number(struct db *db, const char *text)
+{
+	esp_sql_rows rows;
+
+	cr_assert_eq(db_exec(db, arena, text, NULL, 0, &rows), ESP_OK, "%s", text);
+	cr_assert_eq(rows.nrows, 1);
+	return esp_sql_at(&rows, 0, 0)->i;
+}
+
+Test(sqlite, values_come_back_as_they_went, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	esp_sql_rows rows;
+	const esp_sql_value v[] = { ESP_SQL_I(INT64_MIN), ESP_SQL_I(INT64_MAX), ESP_SQL_T(((esp_str){ "a\0b", 3 })),
+		ESP_SQL_B(((esp_str){ "\xff\0\x01", 3 })), ESP_SQL_T(((esp_str){ NULL, 0 })), ESP_SQL_NONE };
+
+	cr_assert_eq(db_exec(db, arena, "SELECT $1, $2, $3, $4, $5, $6, $1", v, 6, &rows), ESP_OK);
+	cr_assert_eq(rows.ncols, 7);
+	cr_assert_eq(esp_sql_at(&rows, 0, 0)->i, INT64_MIN);
+	cr_assert_eq(esp_sql_at(&rows, 0, 1)->i, INT64_MAX);
+	cr_assert(esp_str_eq(esp_sql_at(&rows, 0, 2)->s, v[2].s) && esp_sql_at(&rows, 0, 2)->type == ESP_SQL_TEXT);
+	cr_assert(esp_str_eq(esp_sql_at(&rows, 0, 3)->s, v[3].s) && esp_sql_at(&rows, 0, 3)->type == ESP_SQL_BLOB);
+	cr_assert(esp_sql_at(&rows, 0, 4)->type == ESP_SQL_TEXT && esp_sql_at(&rows, 0, 4)->s.len == 0);
+	cr_assert_eq(esp_sql_at(&rows, 0, 5)->type, ESP_SQL_NULL);
+	cr_assert_eq(esp_sql_at(&rows, 0, 6)->i, INT64_MIN);
+	db_close(db);
+}
+
+Test(sqlite, wrong_statements_are_refused_and_leave_nothing_behind, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	esp_sql_value one = ESP_SQL_I(1);
+
+	cr_assert_eq(run(db, "CREATE TABLE t (k BIGINT PRIMARY KEY)"), ESP_OK);
+	cr_assert_eq(run(db, "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)"), ESP_EINVAL);
+	cr_assert_eq(run(db, "SELECT $41"), ESP_EINVAL);
+	cr_assert_eq(run(db, "SELECT $1"), ESP_EINVAL, "an argument is missing");
+	cr_assert_eq(run(db, "SELECT :name"), ESP_EINVAL);
+	cr_assert_eq(run(db, "nonsense"), ESP_EINVAL);
+	cr_assert_eq(run(db, ""), ESP_EINVAL);
+	cr_assert_eq(number(db, "SELECT COUNT(*) FROM t"), 0);
+	cr_assert_eq(db_exec(db, arena, "INSERT INTO t VALUES ($1)", &one, 1, NULL), ESP_OK);
+	cr_assert_eq(db_exec(db, arena, "INSERT INTO t VALUES ($1)", &one, 1, NULL), ESP_EEXIST);
+	db_close(db);
+}
+
+Test(sqlite, the_statement_cache_never_mixes_two_texts, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	static char text[2000][64];
+
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < 2000; i++) {   /* many times what the cache holds */
+			esp_sql_value v = ESP_SQL_I(round);
+			esp_sql_rows rows;
+			snprintf(text[i], sizeof text[i], "SELECT %d + $1", i);
+			cr_assert_eq(db_exec(db, arena, text[i], &v, 1, &rows), ESP_OK);
+			cr_assert_eq(esp_sql_at(&rows, 0, 0)->i, i + round);
+			cr_assert_leq(db->nstmts, DB_STATEMENTS / 2);
+		}
+	db_close(db);
+}
+
+Test(sqlite, a_text_that_changes_behind_its_pointer_is_another_statement, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	char text[32] = "SELECT 1";
+
+	cr_assert_eq(number(db, text), 1);
+	text[7] = '2';
+	cr_assert_eq(number(db, text), 2);
+	db_close(db);
+}
+
+Test(sqlite, results_are_bounded, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	esp_sql_rows rows;
+
+	cr_assert_eq(db_exec(db, arena, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+		" SELECT i FROM n", NULL, 0, &rows), ESP_OK);
+	cr_assert_eq(rows.nrows, DB_ROWS_MAX);
+	cr_assert_eq(db_exec(db, arena, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100001)"
+		" SELECT i FROM n", NULL, 0, &rows), ESP_E2BIG);
+	cr_assert_eq(db_exec(db, arena, "SELECT zeroblob(40000000), zeroblob(40000000)", NULL, 0, &rows), ESP_E2BIG);
+	cr_assert_eq(number(db, "SELECT 7"), 7, "the connection goes on");
+	db_close(db);
+}
+
+Test(sqlite, a_reader_cannot_write_and_sees_only_what_is_committed, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1), *reader;
+
+	cr_assert_eq(run(db, "CREATE TABLE t (k BIGINT)"), ESP_OK);
+	reader = db_at(path, 0);
+	cr_assert_eq(run(db, "BEGIN IMMEDIATE"), ESP_OK);
+	cr_assert_eq(run(db, "INSERT INTO t VALUES (1)"), ESP_OK);
+	cr_assert_eq(number(reader, "SELECT COUNT(*) FROM t"), 0);
+	cr_assert_neq(run(reader, "INSERT INTO t VALUES (2)"), ESP_OK);
+	cr_assert_eq(run(db, "COMMIT"), ESP_OK);
+	cr_assert_eq(number(reader, "SELECT COUNT(*) FROM t"), 1);
+	db_close(reader);
+	db_close(db);
+}
+
+/* --- migrations ----------------------------------------------------------------------------------------------- */
+
+static const esp_sql_migration steps[] = {
+	{ .number = 1, .title = "one", .up = "CREATE TABLE a (k BIGINT);\nINSERT INTO a VALUES (1)", .down = "DROP TABLE a" },
+	{ .number = 2, .title = "two", .up = "ALTER TABLE a ADD COLUMN v TEXT", .down = "ALTER TABLE a DROP COLUMN v" },
+	{ .number = 3, .title = "three", .up = "CREATE TABLE b (k BIGINT);\nthis is no SQL", .down = "DROP TABLE b" },
+};
+static esp_sql_migrations set_of(uint32_t n)
+{
+	return (esp_sql_migrations){ .size = sizeof(esp_sql_migrations), .item_size = sizeof steps[0], .n = n,
+		.module = "test_module", .items = steps };
+}
+
+Test(migrate, goes_up_down_and_up_again, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	esp_sql_migrations set = set_of(2);
+	uint32_t at;
+
+	for (int i = 0; i < 3; i++) {
+		cr_assert_eq(migrate_up(db, arena, &set, &err), ESP_OK, "%s", err.text);
+		cr_assert_eq(migrate_up(db, arena, &set, &err), ESP_OK, "again: nothing to do");
+		cr_assert_eq(number(db, "SELECT COUNT(v) + COUNT(*) FROM a"), 1);
+		cr_assert_eq(migrate_down(db, arena, &set, 1, &err), ESP_OK);
+		cr_assert_eq(run(db, "SELECT v FROM a"), ESP_EINVAL);
+		cr_assert_eq(migrate_state(db, arena, "test_module", &at, &err), ESP_OK);
+		cr_assert_eq(at, 1);
+		cr_assert_eq(migrate_down(db, arena, &set, 0, &err), ESP_OK);
+		cr_assert_eq(run(db, "SELECT 1 FROM a"), ESP_EINVAL);
+	}
+	db_close(db);
+}
+
+Test(migrate, a_step_that_fails_leaves_nothing_of_itself, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	esp_sql_migrations set = set_of(3);
+	uint32_t at;
+
+	cr_assert_neq(migrate_up(db, arena, &set, &err), ESP_OK);
+	cr_assert_not_null(strstr(err.text, "test_module 3 (three) up"));
+	cr_assert_eq(migrate_state(db, arena, "test_module", &at, &err), ESP_OK);
+	cr_assert_eq(at, 2);
+	cr_assert_eq(run(db, "SELECT 1 FROM b"), ESP_EINVAL);
+	db_close(db);
+}
+
+Test(migrate, a_database_newer_than_the_program_is_refused, .init = set_up, .fini = tear_down)
+{
+	struct db *db = db_at(path, 1);
+	esp_sql_migrations newer = set_of(2), older = set_of(1);
+
+	cr_assert_eq(migrate_up(db, arena, &newer, &err), ESP_OK);
+	cr_assert_eq(migrate_up(db, arena, &older, &err), ESP_ECONFIG);
+	cr_assert_not_null(strstr(err.text, "has migration 2 of test_module, this program knows 1"));
+	db_close(db);
+}
+
+/* --- the writer ----------------------------------------------------------------------------------------------- */
+
+static void no_wake(esp_ticket t) { (void)t; }
+static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
+static const esp_fiber_api fiber_api = { .size = sizeof fiber_api, .wake = no_wake };
+static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count };
+static esp_core core = { .mem = &mem_api, .fiber = &fiber_api };
+
+struct work { struct writer_job job; int64_t key; esp_status then; int runs; };
+
+static esp_status insert(esp_tx *tx, void *arg)
+{
+	struct work *k = arg;
+	esp_status st = tx->exec(tx, "INSERT INTO t VALUES ($1, zeroblob(2000))", (esp_sql_value[]){ ESP_SQL_I(k->key) }, 1, NULL);
+
+	k->runs++;
+	return st == ESP_OK ? k->then : st;
+}
+
+static void write_all(struct writer *w, struct work *k, int n)
+{
+	for (int i = 0; i < n; i++) {
+		k[i].job.fn = insert;
+		k[i].job.arg = &k[i];
+		k[i].job.batch.next = i + 1 < n ? &k[i + 1].job.batch : NULL;
+	}
+	w->batch.run(w->batch.arg, &k[0].job.batch);
+	for (int i = 0; i < n; i++)
+		cr_assert_eq(atomic_load(&k[i].job.batch.done), 1, "job %d got no answer", i);
+}
+
+static void writer_on(struct writer *w, const char *file)
+{
+	*w = (struct writer){ .core = &core, .db = db_at(file, 1), .arena = arena_new(&mem_api, "tx", 64 << 20), .metric = &metric_api };
+	cr_assert_eq(run(w->db, "CREATE TABLE IF NOT EXISTS t (k BIGINT PRIMARY KEY, v BLOB)"), ESP_OK);
+	writer_start(w);
+}
+static void writer_off(struct writer *w)
+{
+	db_close(w->db);
+	arena_free(w->arena);
+}
+
+Test(writer, one_failing_transaction_of_a_batch_fails_alone, .init = set_up, .fini = tear_down)
+{
+	static struct work k[300];
+	struct writer w;
+
+	writer_on(&w, path);
+	for (int i = 0; i < 300; i++) {
+		k[i].key = i == 7 ? 6 : i;                     /* 7 repeats the key of 6 */
+		k[i].then = i == 9 ? ESP_EACCES : ESP_OK;      /* 9 changes its mind after its write */
+	}
+	write_all(&w, k, 300);
+	for (int i = 0; i < 300; i++)
+		cr_assert_eq(k[i].job.batch.status, i == 7 ? ESP_EEXIST : i == 9 ? ESP_EACCES : ESP_OK, "job %d", i);
+	cr_assert_eq(number(w.db, "SELECT COUNT(*) FROM t"), 298);
+	cr_assert_eq(number(w.db, "SELECT COUNT(*) FROM t WHERE k IN (7, 9)"), 0);
+	writer_off(&w);
+}
+
+Test(writer, a_full_database_fails_who_does_not_fit_and_keeps_the_rest, .init = set_up, .fini = tear_down)
+{
+	static struct work k[200];
+	struct writer w;
+	int fitted = 0;
+
+	writer_on(&w, path);
+	cr_assert_eq(run(w.db, "PRAGMA max_page_count = 40"), ESP_OK);
+	for (int i = 0; i < 200; i++)
+		k[i].key = i;
+	write_all(&w, k, 200);
+	for (int i = 0; i < 200; i++) {
+		cr_assert(k[i].job.batch.status == ESP_OK || k[i].job.batch.status == ESP_ENOSPC, "%d", k[i].job.batch.status);
+		fitted += k[i].job.batch.status == ESP_OK;
+	}
+	cr_assert(fitted > 10 && fitted < 200, "%d", fitted);
+	cr_assert_eq(number(w.db, "SELECT COUNT(*) FROM t"), fitted);
+	cr_assert_eq(run(w.db, "PRAGMA max_page_count = 100000"), ESP_OK);
+	write_all(&w, &k[199], 1);
+	cr_assert_eq(k[199].job.batch.status, ESP_OK, "room again");
+	writer_off(&w);
+}
+
+Test(writer, who_holds_the_database_is_waited_for_once_a_batch, .init = set_up, .fini = tear_down)
+{
+	static struct work k[50];
+	struct writer w;
+	struct db *other;
+
+	writer_on(&w, path);
+	other = db_at(path, 1);
+	cr_assert_eq(run(other, "BEGIN IMMEDIATE"), ESP_OK);
+	for (int i = 0; i < 50; i++)
+		k[i].key = i;
+	write_all(&w, k, 50);
+	for (int i = 0; i < 50; i++) {
+		cr_assert_eq(k[i].job.batch.status, ESP_EBUSY);
+		cr_assert_eq(k[i].runs, 0);
+	}
+	cr_assert_eq(run(other, "ROLLBACK"), ESP_OK);
+	write_all(&w, k, 50);
+	cr_assert_eq(k[49].job.batch.status, ESP_OK);
+	db_close(other);
+	writer_off(&w);
+}
