@@ -116,8 +116,8 @@ static void on_checkpoint(void *arg)   /* sync lane */
 			"the journal cannot be checkpointed: the volume does not sync");
 }
 
-/* A count above 32 random bits: behind a damaged entry replay looks for the next at each page, and what a stranger wrote
- * into a message must never look like one. */
+/* A count above 32 random bits: behind a damaged entry replay looks for the next at each page, and what a stranger
+ * wrote into a message must never look like one. */
 static uint64_t next_generation(uint64_t last)
 {
 	uint32_t random = 0;
@@ -282,7 +282,8 @@ static void replay_other_slots(struct maildir *m, uint32_t ours)
 
 	for (uint32_t slot = 0; slot < SLOTS; slot++) {
 		snprintf(name, sizeof name, slot ? ".journal-%u" : ".journal", slot);
-		if (slot != ours && faccessat(m->root, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 && open_slot(m, slot, &other) == ESP_OK)
+		if (slot != ours && faccessat(m->root, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+			open_slot(m, slot, &other) == ESP_OK)
 			close_slot(other);
 	}
 }

@@ -61,8 +61,8 @@ struct esp_blob {
 	void (*kick)(const esp_blob *b);
 	/*! [worker] Nobody refers to this blob any more: remove it after the grace time. */
 	ESP_CHECKED esp_status (*remove)(const esp_blob *b, esp_tx *tx, esp_id id);
-	/*! [any] It was committed, but the transaction that would have named it was not (never after ESP_EUNKNOWN): its file
-	 *  goes at once. */
+	/*! [any] It was committed, but the transaction that would have named it was not (never after ESP_EUNKNOWN): its
+	 * file goes at once. */
 	void (*discard)(const esp_blob *b, esp_id id);
 };
 

@@ -155,7 +155,10 @@ Test(sqlite, a_reader_cannot_write_and_sees_only_what_is_committed, .init = set_
 /* --- migrations ----------------------------------------------------------------------------------------------- */
 
 static const esp_sql_migration steps[] = {
-	{ .number = 1, .title = "one", .up = "CREATE TABLE a (k BIGINT);\nINSERT INTO a VALUES (1)", .down = "DROP TABLE a" },
+	{ .number = 1,
+		.title = "one",
+		.up = "CREATE TABLE a (k BIGINT);\nINSERT INTO a VALUES (1)",
+		.down = "DROP TABLE a" },
 	{ .number = 2, .title = "two", .up = "ALTER TABLE a ADD COLUMN v TEXT", .down = "ALTER TABLE a DROP COLUMN v" },
 	{ .number = 3, .title = "three", .up = "CREATE TABLE b (k BIGINT);\nthis is no SQL", .down = "DROP TABLE b" },
 };
@@ -223,7 +226,8 @@ struct work { struct writer_job job; int64_t key; esp_status then; int runs; };
 static esp_status insert(esp_tx *tx, void *arg)
 {
 	struct work *k = arg;
-	esp_status st = tx->exec(tx, "INSERT INTO t VALUES ($1, zeroblob(2000))", (esp_sql_value[]){ ESP_SQL_I(k->key) }, 1, NULL);
+	esp_status st =
+		tx->exec(tx, "INSERT INTO t VALUES ($1, zeroblob(2000))", (esp_sql_value[]){ ESP_SQL_I(k->key) }, 1, NULL);
 
 	k->runs++;
 	return st == ESP_OK ? k->then : st;
@@ -243,7 +247,9 @@ static void write_all(struct writer *w, struct work *k, int n)
 
 static void writer_on(struct writer *w, const char *file)
 {
-	*w = (struct writer){ .core = &core, .db = db_at(file, 1), .arena = arena_new(&mem_api, "tx", 64 << 20), .metric = &metric_api };
+	*w = (struct writer){
+		.core = &core, .db = db_at(file, 1), .arena = arena_new(&mem_api, "tx", 64 << 20), .metric = &metric_api
+	};
 	cr_assert_eq(run(w->db, "CREATE TABLE IF NOT EXISTS t (k BIGINT PRIMARY KEY, v BLOB)"), ESP_OK);
 	writer_start(w);
 }
