@@ -148,8 +148,11 @@ class MailServer(Server):
         assert sanitized or grown < limit, f"{grown} KiB grew"
 
     def wait_idle(self, timeout=10):
-        """Until no client is connected any more."""
-        wait_until(lambda: self.connections() == 0, timeout, 0.05)
+        """Until no client is connected any more and nothing of the protocol modules is under way or held."""
+        def idle():
+            rows = self.module("smtp") + self.module("imap")
+            return self.connections() == 0 and not any(m[k] for m in rows for k in ("fibers", "jobs", "timers", "holds"))
+        wait_until(idle, timeout, 0.05)
 
 
 class Wire:
