@@ -485,6 +485,8 @@ void event_tick(void)
 
 /* --- events as log lines ----------------------------------------------------------------------------- */
 
+enum { LOG_DEPTH = 16384 };
+
 static void on_log(esp_module *self, const esp_event *const *events, uint32_t n)
 {
 	(void)self;
@@ -495,7 +497,7 @@ static void on_log(esp_module *self, const esp_event *const *events, uint32_t n)
 
 esp_status event_log(const char *pattern)
 {
-	const esp_subscription s = { .size = sizeof s, .pattern = pattern, .on_events = on_log };
+	const esp_subscription s = { .size = sizeof s, .depth = LOG_DEPTH, .pattern = pattern, .on_events = on_log };
 	esp_module *core = NULL;
 	esp_status st = event_subscribe(NULL, &s);
 

@@ -20,6 +20,9 @@ static const esp_cfg_item log_items[] = {
 	  .flags = ESP_CFG_LIVE, .help = "Where lines go." },
 	{ .name = "file", .type = ESP_CFG_STRING, .max = 4096, .flags = ESP_CFG_LIVE,
 	  .help = "Absolute path of the log file; needed when the target is file." },
+	{ .name = "events", .type = ESP_CFG_STRINGS, .max = 16,
+	  .def_str = "user.*|domain.*|mailbox.*|message.received|message.quarantined|message.rejected|message.deferred",
+	  .help = "Events that are also lines of the log, at level info: a name, \"prefix.*\" or \"*\" (docs/events.md)." },
 	{ .name = NULL }
 };
 
@@ -131,13 +134,18 @@ const esp_cfg_item *config_core_schema(void)
 
 /* --- what a table cannot say -------------------------------------------------------------------------------------- */
 
-static void complain(struct config_errors *errs, const esp_cfg *c, const char *key, const char *why)
+static void complain_of(
+	struct config_errors *errs, const esp_cfg *c, const char *key, esp_str value, const char *why)
 {
 	uint32_t line;
 	const char *file = cfg_where(c, key, &line);
-	esp_str value = cfg_string(c, key);
 
 	config_errors_add(errs, file, line, "%s.%s: \"%.*s\" %s", c->path, key, ESP_FMT(value), why);
+}
+
+static void complain(struct config_errors *errs, const esp_cfg *c, const char *key, const char *why)
+{
+	complain_of(errs, c, key, cfg_string(c, key), why);
 }
 
 static bool is_name(esp_str s, const char *allowed)
@@ -208,6 +216,21 @@ static bool same(esp_str a, esp_str b)
 	return a.len == b.len && a.len && memcmp(a.ptr, b.ptr, a.len) == 0;
 }
 
+/* "message.received", "message.*", "*" */
+static bool is_event_pattern(esp_str p)
+{
+	size_t n = p.len;
+
+	if (n == 1 && p.ptr[0] == '*')
+		return true;
+	if (n > 2 && p.ptr[n - 1] == '*' && p.ptr[n - 2] == '.')
+		n -= 2;
+	for (size_t i = 0; i < n; i++)
+		if (!(p.ptr[i] >= 'a' && p.ptr[i] <= 'z') && p.ptr[i] != '_' && (p.ptr[i] != '.' || i == 0 || i + 1 == n))
+			return false;
+	return n > 0 && n < 64;
+}
+
 static void check_server(const esp_cfg *s, struct config_errors *errs)
 {
 	static const char *const paths[] = { "path", "control", "module_dir" };
@@ -226,6 +249,10 @@ static void check_server(const esp_cfg *s, struct config_errors *errs)
 		complain(errs, log, "file", "is not an absolute path");
 	if (cfg_string(log, "target").len == 4 && strcmp(cfg_string(log, "target").ptr, "file") == 0 && !file.len)
 		complain(errs, log, "target", "needs server.log.file");
+	for (uint32_t i = 0; i < cfg_count(log, "events"); i++)
+		if (!is_event_pattern(cfg_string_at(log, "events", i)))
+			complain_of(errs, log, "events", cfg_string_at(log, "events", i),
+				"is neither the name of an event, nor \"prefix.*\", nor \"*\"");
 }
 
 static void check_listeners(const esp_cfg *root, struct config_errors *errs)
@@ -237,6 +264,8 @@ static void check_listeners(const esp_cfg *root, struct config_errors *errs)
 
 		if (address.len && !is_address(address))
 			complain(errs, l, "address", "is not an address and port such as \"[::]:25\" or \"192.0.2.1:25\"");
+		if (cfg_choice(l, "tls") > 0 && cfg_count(cfg_group(root, "tls"), "certificates") == 0)
+			complain(errs, l, "tls", "needs a certificate: there is none in tls.certificates");
 		if (name.len > 32)
 			config_errors_add(errs, l->file, l->line, "%s: the name is longer than 32 bytes", l->path);
 		for (uint32_t j = 0; j < i; j++) {

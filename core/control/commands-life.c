@@ -52,7 +52,10 @@ static void explain(struct config_errors *errs, struct buffer *reason)
 	for (uint32_t i = 0; errs->errors && i < errs->count; i++) {
 		const struct config_error *e = &errs->items[i];
 
-		if (!e->is_warning && buffer_printf(reason, "%s%s:%u: %s", reason->len ? "\n" : "", e->file, e->line, e->text))
+		if (e->is_warning)
+			continue;
+		if (buffer_printf(reason, "%s%s:", reason->len ? "\n" : "", e->file) ||
+		    (e->line && buffer_printf(reason, "%u:", e->line)) || buffer_printf(reason, " %s", e->text))
 			return;               /* full: what is there must do */
 	}
 }

@@ -17,6 +17,7 @@
 #include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/base/str.h"
+#include "core/bus/event.h"
 #include "core/bus/log.h"
 #include "core/config/config.h"
 #include "core/control/server-priv.h"
@@ -42,6 +43,19 @@ int server_log_open(const struct config *c, int32_t level, esp_err *err)
 
 	lc.target = targets[cfg_choice(log, "target")];
 	return log_open(&lc, err);
+}
+
+int server_log_events(const struct config *c, esp_err *err)
+{
+	const esp_cfg *log = cfg_group(cfg_group(config_root(c), "server"), "log");
+
+	for (uint32_t i = 0; i < cfg_count(log, "events"); i++) {
+		esp_str pattern = cfg_string_at(log, "events", i);
+
+		if (event_log(pattern.ptr) != ESP_OK)
+			return err_fail(err, ESP_EINVAL, "server.log.events: \"%.*s\" cannot be subscribed", ESP_FMT(pattern));
+	}
+	return ESP_OK;
 }
 
 static int certificates_set(struct server *s, const struct config *c, esp_err *err)

@@ -88,6 +88,8 @@ void server_stop(struct server *s);
 
 /*! \brief The log as that configuration says; level 0: its level, else this one instead. */
 ESP_CHECKED int server_log_open(const struct config *c, int32_t level, esp_err *err);
+/*! \brief Write the events that server.log.events names as log lines; once, before the modules declare theirs. */
+ESP_CHECKED int server_log_events(const struct config *c, esp_err *err);
 /*! \brief Has this worker not moved for 10 s? */
 bool server_worker_stuck(const struct server *s, uint32_t number);
 

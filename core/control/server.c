@@ -80,7 +80,7 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 		log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed", log_cstr("reason", s->last_reload_error),
 		         log_cstr("file", err->file), ESP_FINT("line", err->line));
 	} else {
-		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("module", only ? only : "all"));
+		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("instance", only ? only : "all"));
 	}
 	config_errors_free(&own);
 	return status;
@@ -177,7 +177,11 @@ static int start_modules(struct server *s, struct config_errors *errs, esp_err *
 		config_unref(c);
 		return status;
 	}
-	status = modules_load(s->modules, c, errs, err);
+	status = server_log_events(c, err);
+	if (!status)
+		status = modules_load(s->modules, c, errs, err);
+	else
+		config_unref(c);
 	return status ? status : server_listen_first(s, s->config, err);
 }
 

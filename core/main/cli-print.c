@@ -279,3 +279,12 @@ void cli_print_line(esp_str json, FILE *out)
 	fputc('\n', out);
 	json_object_put(v);
 }
+
+void cli_print_quoted(esp_str text, FILE *out)
+{
+	struct json_object *v = json_object_new_string_len(text.ptr, (int)text.len);
+
+	if (v)
+		fputs(json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE), out);
+	json_object_put(v);
+}

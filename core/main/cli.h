@@ -14,6 +14,8 @@ enum { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 3 };
 void cli_print_value(esp_str json, FILE *out);
 /*! \brief One item of a stream (an event) on one line. */
 void cli_print_line(esp_str json, FILE *out);
+/*! \brief A text as one JSON string. */
+void cli_print_quoted(esp_str text, FILE *out);
 /*! \brief Text that somebody else chose: no control character but \n and \t reaches the terminal. */
 void cli_print_clean(esp_str text, FILE *out);
 

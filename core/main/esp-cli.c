@@ -265,12 +265,13 @@ static void print_item(const struct request *r, const struct frame *f)
 
 static int receive(int fd, const struct request *r, struct buffer *in)
 {
-	struct buffer json;
+	struct buffer json, text;
 	struct frame f;
 	size_t used;
 	int code;
 
 	buffer_init(&json, ANSWER_MAX);
+	buffer_init(&text, ANSWER_MAX);      /* for --json: a text that comes in pieces is one string */
 	while ((code = next_frame(fd, in, -1, &f, &used)) == CLI_OK && f.type != FRAME_DONE) {
 		if (f.type == FRAME_ERROR) {
 			print_reason(f.payload);
@@ -281,12 +282,21 @@ static int receive(int fd, const struct request *r, struct buffer *in)
 			code = complain(CLI_REFUSED, "the answer is too long");
 			break;
 		}
-		if (f.type == FRAME_LINE || f.type == FRAME_TEXT)
+		if (f.type == FRAME_TEXT && r->json && buffer_append_str(&text, f.payload) != ESP_OK) {
+			code = complain(CLI_REFUSED, "the answer is too long");
+			break;
+		}
+		if (f.type == FRAME_LINE || (f.type == FRAME_TEXT && !r->json))
 			print_item(r, &f);
 		buffer_consume(in, used);
 	}
+	if (!code && text.len) {
+		cli_print_quoted(buffer_str(&text), stdout);
+		fputc('\n', stdout);
+	}
 	if (!code)
 		print_answer(r, &json);
+	buffer_free(&text);
 	buffer_free(&json);
 	return code;
 }

@@ -11,6 +11,7 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "core/base/str.h"
 #include "core/bus/event.h"
 #include "core/bus/log.h"
 #include "core/bus/metric.h"
@@ -104,6 +105,35 @@ static int rehearse(struct reload *r)
 	return rc < 0 ? err_fail(r->err, rc, "rehearsal: %.360s", why.text) : ESP_OK;
 }
 
+static bool is_served(const struct reload *r, esp_str role)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		const struct generation *g = r->list[i].gen;
+
+		for (uint32_t k = 0; g && k < g->registered.nroles; k++)
+			if (str_eqz(role, g->registered.roles[k].role))
+				return true;
+	}
+	return false;
+}
+
+/* A slip in a listener's name or role must not be found out by the clients: they would be accepted and dropped. */
+static void warn_unserved(const struct reload *r)
+{
+	const esp_cfg *root = config_root(r->config);
+
+	for (uint32_t i = 0; i < cfg_count(root, "listeners"); i++) {
+		esp_str name, role;
+		const esp_cfg *l = cfg_at(root, "listeners", i, &name);
+
+		role = cfg_string(l, "role").len ? cfg_string(l, "role") : name;
+		if (is_served(r, role))
+			continue;
+		log_line(ESP_LOG_WARNING, "core/module", "no module serves this listener: its clients are dropped",
+			ESP_FSTR("listener", name), ESP_FSTR("role", role));
+	}
+}
+
 static int bring_up(struct reload *r)
 {
 	const struct modules_opts *o = &r->m->opts;
@@ -113,6 +143,7 @@ static int bring_up(struct reload *r)
 	rc = stage_build(r);
 	if (rc < 0 || o->check_only)
 		return rc;
+	warn_unserved(r);
 	rc = stage_start(r);
 	if (rc == ESP_OK && o->on_prepare && !r->only)
 		rc = o->on_prepare(o->arg, r->config, r->err);

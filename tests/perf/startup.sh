@@ -22,7 +22,8 @@ def free():
 while not free():      # the one before is still going down
     time.sleep(.05)
 t = time.perf_counter()
-p = subprocess.Popen([sys.argv[1], "serve", "--config", sys.argv[2]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+p = subprocess.Popen([sys.argv[1], "serve", "--foreground", "--config", sys.argv[2]],
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)   # detached, the server would outlive p
 while time.perf_counter() - t < 10:
     try:
         s = socket.create_connection(("127.0.0.1", int(sys.argv[3])), 1)

@@ -47,6 +47,15 @@ def commands_of_the_core_and_of_modules_are_listed_with_their_usage():
 
 
 @scenario
+def every_answer_with_json_is_json():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        assert "# TYPE " in s.cli("metrics", "--json").json and "hostname" in s.cli("config", "show", "--json").json
+        for command in ("status", "modules", "hooks", "log level", "reload --dry-run", "help"):
+            assert s.cli(*command.split(), "--json").json is not None, command
+
+
+@scenario
 def a_module_answers_its_command_and_gives_reasons():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()

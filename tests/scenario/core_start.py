@@ -76,6 +76,23 @@ def a_wrong_value_of_a_module_keeps_the_server_from_starting():
 
 
 @scenario
+def a_listener_that_nobody_serves_is_pointed_out():
+    with Server([ECHO], {"echo": {}, "ecco": {}}) as s:
+        s.start()
+        with open(os.path.join(s.dir, "log")) as log:
+            text = log.read()
+        assert "no module serves this listener: its clients are dropped listener=ecco role=ecco" in text, text
+        assert "listener=echo" not in text, text
+
+
+@scenario
+def tls_without_a_certificate_is_refused():
+    with Server([ECHO], {"echo": {"tls": "implicit"}}) as s:
+        done = s.run("check")
+        assert done.code == 1 and "needs a certificate" in done.err and "listeners.echo.tls" in done.err, done.err
+
+
+@scenario
 def a_port_that_is_taken_is_named():
     with Server([ECHO], {"echo": {}, "other": {"role": "echo"}}) as s, socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -14,15 +14,19 @@ int login_allowed(const struct auth *a, const esp_conn *c)
 	return info->encrypted || (a->plaintext_ok && info->trusted);
 }
 
-static void tell(struct auth *a, const esp_conn *c, const char *protocol, esp_str user, int ok)
+/* Why: NULL when it worked. */
+static void tell(struct auth *a, const esp_conn *c, const char *protocol, esp_str user, const char *why)
 {
+	int ok = !why;
 	esp_event_id id = ok ? a->login : a->failed;
 	const esp_field fields[] = { ESP_FSTR("user", user), ESP_FSTR("peer", c->api->info(c)->peer),
-	                             ESP_FSTR("protocol", ((esp_str){ protocol, strlen(protocol) })) };
+	                             ESP_FSTR("protocol", ((esp_str){ protocol, strlen(protocol) })),
+	                             ESP_FSTR("why", ((esp_str){ why, why ? strlen(why) : 0 })) };
+	uint32_t n = sizeof fields / sizeof fields[0] - (uint32_t)ok;
 
 	a->metric->add(ok ? a->ok : a->refused, 1);
 	if (a->event->wanted(id))
-		a->event->publish(a->self, id, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
+		a->event->publish(a->self, id, fields, n, sizeof fields[0]);
 }
 
 /* Wait as long as earlier failures of this pair demand, not longer than the deadline allows. */
@@ -99,6 +103,7 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(a->self, a->directory);
 	const esp_conn_info *info = c->api->info(c);
 	esp_account account = { .size = sizeof account };
+	const char *why;
 	esp_status st;
 
 	if (!login_allowed(a, c))
@@ -106,6 +111,8 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 	if (!dir)
 		return ESP_EUNAVAIL;
 	st = pass_limits(a, c, user);
+	if (st == ESP_EBUSY)
+		tell(a, c, protocol, user, "too many failures before");
 	if (st != ESP_OK)
 		return st;
 	st = dir->account(dir, arena, user, &account);
@@ -116,8 +123,9 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 	st = verify(a, arena, &account, st == ESP_OK && account.enabled, password);
 	if (st != ESP_OK && st != ESP_EACCES)
 		return st;
+	why = st == ESP_OK ? "a hook said no" : "wrong name or password, or switched off";
 	st = ask_hooks(a, c, arena, user, protocol, st == ESP_OK);
-	tell(a, c, protocol, user, st == ESP_OK);
+	tell(a, c, protocol, user, st == ESP_OK ? NULL : why);
 	if (st == ESP_EACCES)
 		limits_failed(a->limits[auth_here(a)], info->peer, user, a->core.loop->clock());
 	if (st != ESP_OK)

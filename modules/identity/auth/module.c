@@ -8,6 +8,7 @@ static const esp_event_field event_fields[] = {
 	{ .key = "user", .type = ESP_F_STR, .help = "the name as given" },
 	{ .key = "peer", .type = ESP_F_STR, .help = "address of the client" },
 	{ .key = "protocol", .type = ESP_F_STR, .help = "imap, smtp ..." },
+	{ .key = "why", .type = ESP_F_STR, .help = "why it was refused" },
 };
 
 static esp_status declare(struct auth *a)

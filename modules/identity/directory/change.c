@@ -25,11 +25,11 @@ static const esp_event_field fields[] = {
 
 esp_status change_declare_events(struct directory *d)
 {
-	esp_event_id unused;
 	esp_status st = ESP_OK;
 
+	_Static_assert(sizeof d->facts / sizeof d->facts[0] == EVENTS, "one id for each event");
 	for (int i = 0; st == ESP_OK && i < EVENTS; i++)
-		st = d->event->declare(d->self, events[i].name, events[i].help, fields, 2, sizeof fields[0], &unused);
+		st = d->event->declare(d->self, events[i].name, events[i].help, fields, 2, sizeof fields[0], &d->facts[i]);
 	return st;
 }
 
@@ -59,6 +59,16 @@ static esp_status change_tx(esp_tx *tx, void *arg)
 	return st;
 }
 
+/* The same fact for those who listen now (the log, `events tail`); the log of events has the durable one. */
+static void tell(const struct change *c)
+{
+	const struct directory *d = c->d;
+	const esp_field f[] = { ESP_FSTR("name", c->name), ESP_FSTR("change", c->what) };
+
+	if (d->event->wanted(d->facts[c->event]))
+		d->event->publish(d->self, d->facts[c->event], f, 2, sizeof f[0]);
+}
+
 static esp_status run(struct directory *d, struct change *c)
 {
 	const esp_sql *sql = directory_sql(d);
@@ -70,6 +80,8 @@ static esp_status run(struct directory *d, struct change *c)
 	st = sql ? sql->transact(sql, &key, 1, change_tx, c) : ESP_EUNAVAIL;
 	if (st == ESP_OK && c->log)
 		c->log->committed(c->log);
+	if (st == ESP_OK)
+		tell(c);
 	return st;
 }
 

@@ -15,6 +15,7 @@ struct directory {
 	esp_module *self;
 	const esp_crypto_api *crypto;
 	const esp_event_api *event;
+	esp_event_id facts[6];     /* by the order in change.c */
 	esp_binding sql, eventlog;
 	esp_str postmaster, default_domain;
 	int subaddress_folders;

@@ -146,6 +146,7 @@ static esp_status command_mail(struct session *s, esp_str args)
 	if (st != ESP_OK)
 		return reply_error(s, 501, st == ESP_EINVAL ? "5.1.7" : "5.5.4", why);
 	s->declared = 0;
+	s->said_from = path.text;
 	why = check_params(s, &path, &code);
 	if (why)
 		return reply_error(s, code, code == 552 ? "5.3.4" : "5.5.4", why);
@@ -192,7 +193,7 @@ static esp_status command_quit(struct session *s)
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
-esp_status command_run(struct session *s, esp_str line)
+static esp_status dispatch(struct session *s, esp_str line)
 {
 	esp_smtp_command c;
 
@@ -215,4 +216,12 @@ esp_status command_run(struct session *s, esp_str line)
 	case ESP_SMTP_UNKNOWN: return reply_error(s, 500, "5.5.1", "unknown command");
 	default: return reply_error(s, 502, "5.5.1", "that command is not offered");
 	}
+}
+
+esp_status command_run(struct session *s, esp_str line)
+{
+	esp_status st = dispatch(s, line);
+
+	s->said_from = s->said_to = (esp_str){ NULL, 0 };   /* they point into the line and the transaction */
+	return st;
 }

@@ -19,6 +19,25 @@ static esp_status declare_metrics(struct smtp *m)
 	return st;
 }
 
+static esp_status declare_events(struct smtp *m)
+{
+	static const esp_event_field fields[] = {
+		{ .key = "peer", .type = ESP_F_STR, .help = "address of the client" },
+		{ .key = "helo", .type = ESP_F_STR, .help = "name the client gave itself" },
+		{ .key = "user", .type = ESP_F_STR, .help = "who is logged in" },
+		{ .key = "from", .type = ESP_F_STR, .help = "envelope sender" },
+		{ .key = "to", .type = ESP_F_STR, .help = "the recipient that was refused; empty: the whole message" },
+		{ .key = "code", .type = ESP_F_INT, .help = "SMTP reply code" },
+		{ .key = "why", .type = ESP_F_STR, .help = "text of the reply" },
+	};
+	uint32_t n = sizeof fields / sizeof fields[0];
+	esp_status st = m->event->declare(m->self, "message.deferred", "A sender, recipient or message was refused for now",
+		fields, n, sizeof fields[0], &m->refused[0]);
+
+	return st != ESP_OK ? st : m->event->declare(m->self, "message.rejected",
+		"A sender, recipient or message was refused for good", fields, n, sizeof fields[0], &m->refused[1]);
+}
+
 static esp_status bind_all(struct smtp *m)
 {
 	const esp_host *host = m->core.host;
@@ -62,10 +81,13 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->listen = self->host->core("esp.listen/1", 0);
 	m->hook = self->host->core("esp.hook/1", 0);
 	m->mail = self->host->core("esp.mail/1", 0);
+	m->event = self->host->core("esp.event/1", 0);
 	m->metric = self->host->core("esp.metric/1", 0);
 	read_config(m, cfg);
 	self->state = m;
 	st = declare_metrics(m);
+	if (st == ESP_OK)
+		st = declare_events(m);
 	if (st == ESP_OK)
 		st = bind_all(m);
 	if (st != ESP_OK)

@@ -83,7 +83,7 @@ esp_status command_rcpt(struct session *s, esp_str args)
 		return reply_error(s, 501, st == ESP_EINVAL ? "5.1.3" : "5.5.4", why);
 	if (path.nparams)
 		return reply_error(s, 555, "5.5.4", "a parameter that was not offered");
-	address = full_address(s, &path);
+	address = s->said_to = full_address(s, &path);
 	dir = (const esp_directory *)s->smtp->core.host->service(s->smtp->self, s->smtp->directory);
 	st = dir ? dir->resolve(dir, s->txn->arena, address, &target) : ESP_EUNAVAIL;
 	if (st != ESP_OK)

@@ -5,11 +5,31 @@
 
 #define REPLY_MAX 2000u
 
+/* A mistake in the dialogue (500 to 504), a goodbye and a failed login (an event of its own) refuse no mail. */
+static int refuses_mail(uint32_t code)
+{
+	return code >= 400 && code != 421 && code != 535 && code != 538 && (code < 500 || code > 504);
+}
+
+static void tell(struct session *s, uint32_t code, esp_str text)
+{
+	const struct smtp *smtp = s->smtp;
+	esp_event_id id = smtp->refused[code >= 500];
+	esp_field fields[] = { ESP_FSTR("peer", s->conn->api->info(s->conn)->peer), ESP_FSTR("helo", session_helo(s)),
+		ESP_FSTR("user", session_login(s)), ESP_FSTR("from", s->said_from.len || !s->txn ? s->said_from : s->txn->from),
+		ESP_FSTR("to", s->said_to), ESP_FINT("code", code), ESP_FSTR("why", text) };
+
+	if (smtp->event->wanted(id))
+		smtp->event->publish(smtp->self, id, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
+}
+
 esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text)
 {
 	char room[REPLY_MAX];
 	esp_buf buf;
 
+	if (refuses_mail(code))
+		tell(s, code, text);
 	esp_buf_init_fixed(&buf, room, sizeof room);
 	if (esp_smtp_reply(&buf, code, enhanced, text) != ESP_OK) {
 		esp_buf_init_fixed(&buf, room, sizeof room);

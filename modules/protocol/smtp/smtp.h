@@ -5,6 +5,7 @@
 #include <esp/accept.h>
 #include <esp/auth.h>
 #include <esp/directory.h>
+#include <esp/event.h>
 #include <esp/hook.h>
 #include <esp/mail.h>
 #include <esp/metric.h>
@@ -25,6 +26,8 @@ struct smtp {
 	esp_nsec idle;
 	int bare_newline_ok;
 	esp_metric accepted, rejected, deferred, discarded;
+	const esp_event_api *event;
+	esp_event_id refused[2];   /* message.deferred, message.rejected */
 };
 
 enum smtp_role { SMTP_MX = 1, SMTP_SUBMISSION };
@@ -41,6 +44,7 @@ struct session {
 	esp_conn *conn;
 	esp_txn *txn;
 	uint32_t errors, commands;
+	esp_str said_from, said_to;   /* what MAIL or RCPT under way named; for the event when it is refused */
 	uint64_t declared;         /* SIZE of MAIL; 0: not said */
 	uint8_t extended, greeted, quit;
 	uint16_t helo_len, login_len;
