@@ -2,6 +2,7 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/loop/fiber-switch.h"
+#include "core/loop/loop.h"
 #include "core/loop/stack.h"
 #include "core/loop/worker-ev.h"
 
@@ -166,13 +167,19 @@ static void arm_timer(struct worker *w)
 	}
 }
 
+/* A fiber that gives way after each slice of long work is at once the next one again: the budget alone would let it have
+ * 256 slices before any socket is looked at.  So the turn also ends when the lazy clock (25 ms; free to read) has moved. */
 static void run_fibers(struct worker *w)
 {
+	esp_nsec began = atomic_load_explicit(&loop_lazy_now, memory_order_relaxed);
 	int budget = WORKER_RUN_BUDGET;
 	struct list *node;
 
-	while (budget-- > 0 && (node = list_pop(&w->run_queue)))
+	while (budget-- > 0 && (node = list_pop(&w->run_queue))) {
 		fiber_resume(w, list_entry(node, struct fiber, link));
+		if (atomic_load_explicit(&loop_lazy_now, memory_order_relaxed) != began)
+			return;
+	}
 }
 
 static int finished(const struct worker *w)
