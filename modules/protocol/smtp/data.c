@@ -22,8 +22,26 @@ struct data {
 	uint64_t seen;             /* bytes from the client */
 	esp_status store;          /* first failure of the writer; then the rest is thrown away */
 	int headers_done;
+	size_t line, scanned;      /* of the header: where its last line begins, how far there is no line end */
 	esp_outcome headers;
 };
+
+/* Goes on where the last call stopped, so that a header that never ends costs a look at each byte and no more.
+ * Returns the header's length with its blank line, or 0 while that is not there. */
+static size_t header_end(struct data *d, esp_str all)
+{
+	const char *lf;
+
+	while (d->scanned < all.len && (lf = memchr(all.ptr + d->scanned, '\n', all.len - d->scanned)) != NULL) {
+		size_t end = (size_t)(lf - all.ptr) + 1, n = end - d->line;
+		int blank = n == 1 || (n == 2 && all.ptr[d->line] == '\r');
+		d->line = d->scanned = end;
+		if (blank)
+			return end;
+	}
+	d->scanned = all.len;
+	return 0;
+}
 
 /* The HEADERS chain runs once, as soon as the blank line is there. */
 static void look_for_headers(struct data *d)
@@ -35,8 +53,8 @@ static void look_for_headers(struct data *d)
 		return;
 	if (d->blob->content(d->writer, &all) != ESP_OK)
 		return;
-	len = esp_header_length(all);
-	if (len < 2 || len == all.len)             /* not complete yet, or nothing but headers so far */
+	len = header_end(d, all);
+	if (len == 0)
 		return;
 	d->headers_done = 1;
 	d->s->smtp->mail->headers(d->s->txn, (esp_str){ all.ptr, len }, &d->headers);
