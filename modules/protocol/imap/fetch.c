@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #define UIDS_A_PAGE 400u
+#define SLICE       (2 * ESP_MSEC)
 
 struct fetch {
 	struct command *c;
@@ -21,6 +22,7 @@ struct fetch {
 	esp_uid_range pending[UIDS_A_PAGE];
 	uint32_t index[UIDS_A_PAGE], npending;
 	esp_buf section;
+	esp_nsec slice;            /* when to give way */
 };
 
 static uint32_t row_part(uint32_t kind)
@@ -72,6 +74,19 @@ static int plan(struct fetch *f)
 /* --- one message
  * -------------------------------------------------------------------------------------------------------- */
 
+/* Sections of a large message cost time and may be asked for by the dozen: others of this worker go on in between. */
+static void give_way(struct fetch *f)
+{
+	const esp_core *core = &f->c->s->imap->core;
+	esp_nsec now = core->loop->clock();
+
+	if (now < f->slice)
+		return;
+	if (f->slice && f->c->io == ESP_OK)
+		f->c->io = core->fiber->yield();
+	f->slice = core->loop->clock() + SLICE;
+}
+
 static void put_literal(struct command *c, esp_str bytes)
 {
 	(void)esp_buf_addf(&c->out, "{%zu}\r\n", bytes.len);
@@ -100,6 +115,7 @@ static void put_section(struct fetch *f, const esp_imap_item *it, const esp_mime
 		return;
 	}
 	put_literal(c, it->has_partial ? esp_imap_partial(bytes, it) : bytes);
+	give_way(f);
 }
 
 static void put_item(struct fetch *f, const esp_imap_item *it, const esp_message_row *row, const esp_mime *mime,
@@ -131,7 +147,7 @@ static void put_message(
 	struct command *c = f->c;
 
 	(void)esp_buf_addf(&c->out, "* %u FETCH (", index + 1);
-	for (uint32_t i = 0; i < f->nitems; i++) {
+	for (uint32_t i = 0; i < f->nitems && c->io == ESP_OK; i++) {
 		if (i)
 			(void)esp_buf_add_char(&c->out, ' ');
 		put_item(f, &f->item[i], row, mime, uid, flags);

@@ -124,6 +124,20 @@ static int64_t day_of(esp_time t)
 	return t >= 0 ? t / DAY : -((-t + DAY - 1) / DAY);
 }
 
+static esp_status pause_sometimes(struct search *s)
+{
+	esp_nsec now;
+
+	if (++s->items < SLICE_ITEMS)
+		return ESP_OK;
+	s->items = 0;
+	now = s->m->core.loop->clock();
+	if (now < s->slice)
+		return ESP_OK;
+	s->slice = now + SLICE;
+	return s->m->core.fiber->yield();
+}
+
 static enum answer text_answer(struct search *s, uint32_t i, const struct subject *m)
 {
 	const esp_search_node *n = &s->node[i];
@@ -132,10 +146,15 @@ static enum answer text_answer(struct search *s, uint32_t i, const struct subjec
 
 	if (m->step < (n->kind == ESP_SEARCH_HEADER ? STEP_HEADER : STEP_BODY))
 		return UNKNOWN;
+	if (s->status != ESP_OK)
+		return NO;
 	if (n->kind == ESP_SEARCH_HEADER)
 		st = match_header(m->content, n->header, s->hint[i].needle, &found);
 	else
 		st = match_text(m->content, s->hint[i].needle, n->kind == ESP_SEARCH_TEXT, &found);
+	s->items = SLICE_ITEMS;   /* text takes long: look at the clock after each key, a program may have hundreds */
+	if (st == ESP_OK)
+		st = pause_sometimes(s);
 	if (st != ESP_OK)
 		s->status = st;
 	return found ? YES : NO;
@@ -199,20 +218,6 @@ static enum answer ask(struct search *s, uint32_t i, const struct subject *m)
 	return all;
 }
 
-static esp_status pause_sometimes(struct search *s)
-{
-	esp_nsec now;
-
-	if (++s->items < SLICE_ITEMS)
-		return ESP_OK;
-	s->items = 0;
-	now = s->m->core.loop->clock();
-	if (now < s->slice)
-		return ESP_OK;
-	s->slice = now + SLICE;
-	return s->m->core.fiber->yield();
-}
-
 /* --- the steps --------------------------------------------------------------------------------------- */
 
 /* Ask the view; *left: candidates that need their row. */
@@ -263,7 +268,6 @@ static enum answer ask_content(struct search *s, esp_id blob, struct subject *m)
 	if (a == UNKNOWN)
 		a = ask(s, 0, m);
 	s->blob->close_file(s->blob, &file);
-	s->items = SLICE_ITEMS;   /* text takes long: look at the clock after each */
 	return a;
 }
 

@@ -3,6 +3,9 @@
 #include <esp/mail/imap_write.h>
 
 #define FIELDS_MAX 100u
+/* Names times fields is what a section costs.  No top header that comes by SMTP has so many fields; one inside a message
+ * may have millions, and what lies behind counts as not named. */
+#define FIELDS_LOOKED_AT (10u * ESP_HEADER_FIELDS_MAX)
 
 static esp_str take_word(esp_imap_reader *r)
 {
@@ -271,7 +274,11 @@ static esp_status pick_fields(esp_str header, const esp_imap_section *s, esp_buf
 		return ESP_ENOMEM;
 	}
 	while (esp_header_next(&h, &f) == ESP_OK) {
-		if (f.name.len && is_named(names, &scratch, f.name) == (s->kind == ESP_SECTION_FIELDS))
+		bool named = h.count <= FIELDS_LOOKED_AT && f.name.len && is_named(names, &scratch, f.name);
+
+		if (h.count > FIELDS_LOOKED_AT && s->kind == ESP_SECTION_FIELDS)
+			break;
+		if (f.name.len && named == (s->kind == ESP_SECTION_FIELDS))
 			esp_buf_add_str(out, f.raw);
 	}
 	esp_buf_free(&scratch);
