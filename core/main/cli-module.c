@@ -42,10 +42,13 @@ static bool find_template(char *ret)
 	if (access(ret, R_OK) == 0)
 		return true;
 	exe[n > 0 ? n : 0] = '\0';
-	/* in a build tree: beside the binary, or up to three folders above it */
+	/* in a build tree, or an installation that was moved: beside the binary, or up to three folders above it */
 	for (int up = 0; up < 4 && strrchr(exe, '/'); up++) {
 		*strrchr(exe, '/') = '\0';
 		snprintf(ret, MAX_PATH, "%s/plugin-api/template", exe);
+		if (access(ret, R_OK) == 0)
+			return true;
+		snprintf(ret, MAX_PATH, "%s/share/esp/template", exe);
 		if (access(ret, R_OK) == 0)
 			return true;
 	}
@@ -149,11 +152,34 @@ static int copy_tree(struct making *m, const char *from, const char *to, int dep
 	return code;
 }
 
+static int is_kind(const char *word, size_t len)
+{
+	static const char *const kinds[] = { "protocol", "filter", "storage", "delivery", "client", "identity", "observe", "tls" };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strlen(kinds[i]) == len && memcmp(kinds[i], word, len) == 0)
+			return 1;
+	return 0;
+}
+
+/* "filter_words" says its kind already: it does not become filter_filter_words. */
+static void take_prefix(struct making *m, char buf[static 32])
+{
+	size_t len = m->name ? strcspn(m->name, "_") : 0;
+
+	if (!len || !m->name[len] || !is_kind(m->name, len))
+		return;
+	if (m->kind && (strlen(m->kind) != len || memcmp(m->kind, m->name, len)))
+		return;
+	snprintf(buf, 32, "%.*s", (int)len, m->name);
+	m->kind = buf;
+	m->name += len + 1;
+}
+
 int cli_module_new(int argc, char **argv)
 {
-	static const char kinds[] = "|protocol|filter|storage|delivery|client|identity|observe|tls|";
-	struct making m = { .kind = "filter" };
-	char from[MAX_PATH], to[MAX_PATH], wrapped[32];
+	struct making m = { .name = NULL };
+	char kind[32], from[MAX_PATH], to[MAX_PATH];
 	const char *dir = ".";
 	int code;
 
@@ -169,8 +195,10 @@ int cli_module_new(int argc, char **argv)
 		else
 			m.name = "";
 	}
-	snprintf(wrapped, sizeof(wrapped), "|%.20s|", m.kind);
-	if (!m.name || !is_name(m.name) || !strstr(kinds, wrapped)) {
+	take_prefix(&m, kind);
+	if (!m.kind)
+		m.kind = "filter";
+	if (!m.name || !is_name(m.name) || !is_kind(m.kind, strlen(m.kind))) {
 		fprintf(stderr,
 			"Usage: esp-cli module new NAME [--dir DIR] [--kind KIND]\n\nNAME is lower case (letters, digits, _); "
 			"KIND is one of protocol, filter, storage, delivery, client, identity, observe, tls.\n");

@@ -341,6 +341,8 @@ int main(int argc, char **argv)
 	/* `module new` has options of its own and needs no server */
 	if (argc >= 3 && strcmp(argv[1], "module") == 0 && strcmp(argv[2], "new") == 0)
 		return cli_module_new(argc - 3, argv + 3);
+	if (argc >= 2 && strcmp(argv[1], "module") == 0 && (argc == 2 || strcmp(argv[2], "--help") == 0))
+		return cli_module_new(0, NULL);
 	code = parse(&r, argc, argv);
 	if (code)
 		return code;

@@ -36,7 +36,11 @@ static struct fakehost {
 	uint32_t nslots, nkinds;
 	struct { size_t bytes; void (*dtor)(void *); } kinds[MAX];
 	struct esp_timer *timers[MAX];
+	struct { esp_module *by; const char *point; const void *data; } items[MAX];
+	uint32_t nitems;
 	int holds;
+	uint64_t conns;
+	int inited, started;
 } *host;
 
 __attribute__((noreturn, format(printf, 1, 2))) static void broken(const char *fmt, ...)
@@ -731,16 +735,23 @@ static esp_str host_hostname(void) { return ESP_STR("mx.example.test"); }
 
 static esp_status host_contribute(esp_module *self, const char *point, const void *data)
 {
-	(void)self;
-	return point && data ? ESP_OK : ESP_EINVAL;
+	if (!point || !data)
+		return ESP_EINVAL;
+	full(host->nitems, "contributions");
+	host->items[host->nitems].by = self;
+	host->items[host->nitems].point = point;
+	host->items[host->nitems++].data = data;
+	return ESP_OK;
 }
 
 static int32_t host_contributions(const char *point, int32_t (*each)(void *, esp_module *, const void *), void *arg)
 {
-	(void)point;
-	(void)each;
-	(void)arg;
-	return 0;
+	int32_t stop = 0;
+
+	for (uint32_t i = 0; i < host->nitems && !stop; i++)
+		if (strcmp(host->items[i].point, point) == 0)
+			stop = each(arg, host->items[i].by, host->items[i].data);
+	return stop;
 }
 
 static void host_leave(esp_module *self, uint32_t version, const void *blob, size_t len)
@@ -818,10 +829,12 @@ esp_status fakehost_start(struct fakehost *h)
 
 	if (st == ESP_OK && ops->init)
 		st = ops->init(&h->module, &h->cfg[0], &h->err);
+	h->inited = st == ESP_OK;
 	if (st == ESP_OK && ops->start)
 		st = ops->start(&h->module, &h->err);
 	if (st == ESP_OK && ops->worker_start)
 		st = ops->worker_start(&h->module, NULL);
+	h->started = st == ESP_OK;
 	return st;
 }
 
@@ -834,11 +847,11 @@ void fakehost_stop(struct fakehost *h)
 			h->slots[i].dtor(h->slots[i].data);
 		free(h->slots[i].data);
 	}
-	if (ops->drain)
+	if (h->started && ops->drain)
 		ops->drain(&h->module, h->now);
-	if (ops->worker_stop)
+	if (h->started && ops->worker_stop)
 		ops->worker_stop(&h->module, NULL);
-	if (ops->stop)
+	if (h->inited && ops->stop)
 		ops->stop(&h->module);
 	for (uint32_t i = 0; i < MAX; i++)
 		if (h->timers[i])
@@ -888,22 +901,140 @@ esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, 
 	return strictest;
 }
 
+/* The objects of a transaction are gone: what the module kept on them goes too. */
+static void end_slots(struct fakehost *h, const void *object)
+{
+	for (uint32_t i = 0; i < h->nslots; i++) {
+		struct slot s = h->slots[i];
+
+		if (s.object != object)
+			continue;
+		h->slots[i--] = h->slots[--h->nslots];
+		if (s.dtor)
+			s.dtor(s.data);
+		free(s.data);
+	}
+}
+
+/* The points of a transaction in their order, until one says no; the answer is the last point's. */
+static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_str content, esp_answer *ret)
+{
+	esp_mail_args mail = { .size = sizeof mail, .conn = t->conn, .txn = t, .from = t->from };
+	esp_rcpt_args rcpt = { .size = sizeof rcpt, .conn = t->conn, .txn = t, .to = t->rcpt[0]->address };
+	esp_data_args data = { .size = sizeof data, .conn = t->conn, .txn = t };
+	esp_headers_args headers = { .size = sizeof headers, .conn = t->conn, .txn = t };
+	esp_message_args message = { .size = sizeof message, .conn = t->conn, .txn = t, .message = t->message };
+	const struct { esp_point point; const void *args; } steps[] = { { ESP_AT_MAIL, &mail }, { ESP_AT_RCPT, &rcpt },
+		{ ESP_AT_DATA, &data }, { ESP_AT_HEADERS, &headers }, { ESP_AT_MESSAGE, &message } };
+	esp_verdict v = ESP_VERDICT_CONTINUE;
+
+	headers.headers = (esp_str){ content.ptr, t->message->header_len };
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		if (steps[i].point == ESP_AT_RCPT)
+			t->nrcpt = 0;                                /* joins the envelope when its chain has let it */
+		if (steps[i].point == ESP_AT_MESSAGE)
+			t->message->content = content;
+		v = fakehost_run(h, steps[i].point, steps[i].args, ret);
+		t->nrcpt = steps[i].point != ESP_AT_MAIL;
+		if (v == ESP_VERDICT_DEFER || v == ESP_VERDICT_REJECT)
+			break;
+	}
+	return v;
+}
+
+static const esp_conn_info *conn_info(const esp_conn *c)
+{
+	static const esp_conn_info info = { .size = sizeof info, .role = ESP_STR_INIT("mx"), .listener = ESP_STR_INIT("mx"),
+		.peer = ESP_STR_INIT("192.0.2.1"), .local = ESP_STR_INIT("192.0.2.25"), .peer_port = 40000, .local_port = 25 };
+
+	(void)c;
+	return &info;
+}
+
 esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer *ret)
 {
 	const char *body = strstr(content, "\r\n\r\n");
-	esp_message m = { .size = sizeof m, .content = { content, strlen(content) } };
+	esp_str all = { content, strlen(content) };
+	const esp_conn_api api = { .size = sizeof api, .info = conn_info };
+	esp_conn c = { .api = &api, .arena = &h->txn->pub, .id = ++h->conns };
+	esp_message m = { .size = sizeof m };
 	esp_rcpt rcpt = { .size = sizeof rcpt, .target = ESP_RCPT_LOCAL, .address = ESP_STR("user@example.test") };
 	esp_rcpt *rcpts[] = { &rcpt };
 	esp_txn t = { .size = sizeof t,
+		.conn = &c,
 		.arena = &h->txn->pub,
 		.message = &m,
+		.helo = ESP_STR("mail.example.org"),
 		.from = ESP_STR("sender@example.org"),
-		.nrcpt = 1,
-		.rcpt = rcpts };
-	esp_message_args args = { .size = sizeof args, .txn = &t, .message = &m };
+		.rcpt = rcpts,
+		.began = h->now };
+	esp_verdict v;
 
-	m.header_len = body ? (size_t)(body - content) + 4 : m.content.len;
-	return fakehost_run(h, ESP_AT_MESSAGE, &args, ret);
+	m.id.b[15] = (uint8_t)h->conns;
+	m.header_len = body ? (size_t)(body - content) + 4 : all.len;
+	v = run_transaction(h, &t, all, ret);
+	end_slots(h, &m);
+	end_slots(h, &t);
+	end_slots(h, &c);
+	return v;
+}
+
+void fakehost_contribute(struct fakehost *h, const char *point, const void *item)
+{
+	if (host_contribute(&h->module, point, item) != ESP_OK)
+		broken("a contribution needs a point and an item");
+}
+
+static esp_status command_write(esp_command_call *call, esp_str json)
+{
+	char **out = call->out;
+	size_t have = strlen(*out);
+	char *more = esp_alloc(call->arena, have + json.len + 1);
+
+	if (!more)
+		return ESP_ENOMEM;
+	memcpy(more, *out, have);
+	memcpy(more + have, json.ptr, json.len);
+	*out = more;
+	return ESP_OK;
+}
+
+/* The arguments behind the command's own words, or NULL when it is another command. */
+static const char *command_rest(const struct fakehost *h, uint32_t i, const char *line)
+{
+	const char *words;
+
+	if (strcmp(h->items[i].point, "esp.command/1") != 0)
+		return NULL;
+	words = ((const esp_command *)h->items[i].data)->words;
+	if (strncmp(line, words, strlen(words)) != 0)
+		return NULL;
+	line += strlen(words);
+	return *line && *line != ' ' ? NULL : line;
+}
+
+esp_status fakehost_command(struct fakehost *h, const char *line, const char **ret_json)
+{
+	char *out = esp_alloc(&h->txn->pub, 1);
+	esp_str argv[MAX];
+	esp_command_call call = { .size = sizeof call, .argv = argv, .arena = &h->txn->pub, .out = &out,
+		.write = command_write, .err = &h->err };
+	esp_status st;
+	const char *rest = NULL;
+	uint32_t i = 0;
+
+	while (i < h->nitems && !(rest = command_rest(h, i, line)))
+		i++;
+	if (!rest)
+		broken("no command \"%s\" was contributed", line);
+	for (rest += strspn(rest, " "); *rest; rest += strspn(rest, " ")) {
+		full(call.argc, "words in a command");
+		argv[call.argc++] = (esp_str){ rest, strcspn(rest, " ") };
+		rest += strcspn(rest, " ");
+	}
+	st = ((const esp_command *)h->items[i].data)->run(h->items[i].by, &call);
+	*ret_json = out;
+	return st;
 }
 
 void fakehost_sleep(struct fakehost *h, esp_nsec time)

@@ -15,6 +15,7 @@
 #define FAKEHOST_H
 
 #include <esp/host.h>
+#include <esp/command.h>
 #include <esp/event.h>
 #include <esp/hook.h>
 #include <esp/mail.h>
@@ -37,8 +38,14 @@ esp_module *fakehost_module(struct fakehost *h);
 /*! \brief Run every hook of the module at that point, by priority; FAIL becomes its failure policy.  Strings of the
  *  answer live until stop. */
 esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, esp_answer *ret);
-/*! \brief The message point with one local recipient. */
+/*! \brief A transaction with one local recipient over a connection of its own: the hooks at mail, rcpt, data, headers and
+ *  message, until one says DEFER or REJECT.  The last point's verdict and answer; slots end with the transaction.  The
+ *  connection answers info() (peer 192.0.2.1) and nothing else. */
 esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer *ret);
+/*! \brief What another module would contribute; before or after start. */
+void fakehost_contribute(struct fakehost *h, const char *point, const void *item);
+/*! \brief Run a command of the module: "demo show --all".  Its status, the reason in *fakehost_err(); the JSON lives until stop. */
+esp_status fakehost_command(struct fakehost *h, const char *line, const char **ret_json);
 /*! \brief Let time pass and run the timers that are due. */
 void fakehost_sleep(struct fakehost *h, esp_nsec time);
 /*! \brief Times published; the sum of a metric; -1 when nothing of that name was declared. */

@@ -50,6 +50,8 @@ typedef struct { const char *ptr; size_t len; } esp_str;
 #else
 #define ESP_STR(literal) ((esp_str){ "" literal, sizeof(literal) - 1 })
 #endif
+/*! \brief The same where C wants a constant: static const esp_str name = ESP_STR_INIT("x-name"); */
+#define ESP_STR_INIT(literal) { "" literal, sizeof(literal) - 1 }
 /*! \brief An esp_str for "%.*s"; lengths above INT_MAX are cut. */
 #define ESP_FMT(s) (int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len), ((s).ptr ? (s).ptr : "")
 

@@ -37,6 +37,26 @@ static inline esp_field esp_f_int(const char *k, int64_t v)
 	f.i = v;
 	return f;
 }
+static inline esp_field esp_f_nsec(const char *k, esp_nsec v)
+{
+	esp_field f = esp_f_int(k, v);
+	f.type = ESP_F_NSEC;
+	return f;
+}
+static inline esp_field esp_f_id(const char *k, esp_id v)
+{
+	esp_field f = {};
+	f.key = k;
+	f.type = ESP_F_ID;
+	f.id = v;
+	return f;
+}
+static inline esp_field esp_f_bool(const char *k, bool v)
+{
+	esp_field f = esp_f_int(k, v);
+	f.type = ESP_F_BOOL;
+	return f;
+}
 extern "C" {
 #else
 #define ESP_FSTR(k, v)  ((esp_field){ .key = (k), .type = ESP_F_STR, .s = (v) })
@@ -64,6 +84,21 @@ typedef struct esp_log_api {
 		(api)->write((self), (level), (text), esp_log_fields_ + 1, \
 			(uint32_t)(sizeof esp_log_fields_ / sizeof esp_log_fields_[0] - 1), sizeof(esp_field)); \
 	} } while (0)
+#endif
+
+#ifdef __cplusplus
+}
+/*! \brief esp_log(api, self, ESP_LOG_INFO, "greeted", esp_f_str("peer", ip), esp_f_int("port", 25)) */
+template <class... Fields>
+inline void esp_log(const struct esp_log_api *api, const esp_module *self, int32_t level, const char *text,
+	const Fields &...rest)
+{
+	if (api->enabled(self, level)) {
+		const esp_field fields[] = { esp_field{}, rest... };
+		api->write(self, level, text, fields + 1, sizeof...(rest), sizeof(esp_field));
+	}
+}
+extern "C" {
 #endif
 
 /*! \brief A line without fields. */

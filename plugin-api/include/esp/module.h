@@ -76,7 +76,8 @@ typedef struct esp_module_ops {
 	/*! [control] ESP_SUSPENDS.  Open what is needed (database, files).  Services that this module
 	 *  needs are started before and may be called.  Deadline: the reload's (30 s by default). */
 	esp_status (*start)(esp_module *self, esp_err *err);
-	/*! [worker] Once per worker before the first call there. */
+	/*! [worker] Once per worker before the first call there.  For what belongs to one worker: a slot of ESP_SLOT_WORKER
+	 *  on `w`. */
 	esp_status (*worker_start)(esp_module *self, esp_worker *w);
 	/*! [worker] After the last call there. */
 	void (*worker_stop)(esp_module *self, esp_worker *w);
@@ -104,7 +105,9 @@ typedef struct esp_module_desc {
 	const esp_module_ops *ops;
 } esp_module_desc;
 
-/*! \brief Define the descriptor: ESP_MODULE(.name = "filter_x", .version = "1.0", .ops = &ops); */
+/*! \brief Define the descriptor: ESP_MODULE(.name = "filter_x", .version = "1.0", .ops = &ops);
+ *  In C++ it needs C++20, and members in the order of the struct; compile with -fno-gnu-unique, or templates may make the
+ *  loader keep every image of the module mapped. */
 #ifdef __cplusplus
 #define ESP_MODULE_EXTERN extern "C"
 #else
