@@ -154,7 +154,8 @@ static int copy_tree(struct making *m, const char *from, const char *to, int dep
 
 static int is_kind(const char *word, size_t len)
 {
-	static const char *const kinds[] = { "protocol", "filter", "storage", "delivery", "client", "identity", "observe", "tls" };
+	static const char *const kinds[] = { "protocol", "filter", "storage", "delivery", "client", "identity", "observe",
+		"tls" };
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (strlen(kinds[i]) == len && memcmp(kinds[i], word, len) == 0)

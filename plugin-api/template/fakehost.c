@@ -789,7 +789,7 @@ static const esp_host table = { .size = sizeof table,
 	.leave = host_leave,
 	.take = host_take };
 
-struct fakehost *fakehost_new(const char *setting_, ...)
+struct fakehost *fakehost_new_with(int none, ...)
 {
 	va_list ap;
 
@@ -800,8 +800,8 @@ struct fakehost *fakehost_new(const char *setting_, ...)
 		abort();
 	host->err.size = sizeof host->err;
 	host->now = ESP_SEC;
-	va_start(ap, setting_);
-	for (const char *s = setting_; s; s = va_arg(ap, const char *)) {
+	va_start(ap, none);
+	for (const char *s = va_arg(ap, const char *); s; s = va_arg(ap, const char *)) {
 		full(host->nsettings, "settings");
 		host->settings[host->nsettings++] = s;
 	}

@@ -24,8 +24,10 @@
 
 struct fakehost;
 
-/*! \brief Settings end with NULL.  Aborts when one is unknown or out of bounds. */
-struct fakehost *fakehost_new(const char *setting, ...) __attribute__((sentinel));
+/*! \brief fakehost_new("limit=3", NULL): settings end with NULL; (NULL) alone: none.  Aborts when one is unknown or
+ *  out of bounds. */
+#define fakehost_new(...) fakehost_new_with(0, __VA_ARGS__)
+struct fakehost *fakehost_new_with(int none, ...) __attribute__((sentinel));
 /*! \brief A double for a service the module needs ("esp.sql/1"); before start. */
 void fakehost_service(struct fakehost *h, const char *id, esp_service *table);
 /*! \brief Up to ACTIVE; the first failing step's status, its reason in *fakehost_err(). */
@@ -38,13 +40,14 @@ esp_module *fakehost_module(struct fakehost *h);
 /*! \brief Run every hook of the module at that point, by priority; FAIL becomes its failure policy.  Strings of the
  *  answer live until stop. */
 esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, esp_answer *ret);
-/*! \brief A transaction with one local recipient over a connection of its own: the hooks at mail, rcpt, data, headers and
- *  message, until one says DEFER or REJECT.  The last point's verdict and answer; slots end with the transaction.  The
+/*! \brief A transaction with one local recipient over a connection of its own: the hooks at mail, rcpt, data, headers
+ *  and message, until one says DEFER or REJECT.  The last point's verdict and answer; slots end with the transaction.  The
  *  connection answers info() (peer 192.0.2.1) and nothing else. */
 esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer *ret);
 /*! \brief What another module would contribute; before or after start. */
 void fakehost_contribute(struct fakehost *h, const char *point, const void *item);
-/*! \brief Run a command of the module: "demo show --all".  Its status, the reason in *fakehost_err(); the JSON lives until stop. */
+/*! \brief Run a command of the module: "demo show --all".  Its status, the reason in *fakehost_err(); the JSON
+ *  lives until stop. */
 esp_status fakehost_command(struct fakehost *h, const char *line, const char **ret_json);
 /*! \brief Let time pass and run the timers that are due. */
 void fakehost_sleep(struct fakehost *h, esp_nsec time);

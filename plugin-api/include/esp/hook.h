@@ -50,8 +50,8 @@ enum {
 enum { ESP_PRIO_FIRST = 100, ESP_PRIO_EARLY = 300, ESP_PRIO_NORMAL = 500, ESP_PRIO_LATE = 700, ESP_PRIO_LAST = 900 };
 enum { ESP_HOOK_MUST_RUN = 1u << 0 };
 
-/*! \brief Beside the verdict.  Zeroed by the core before the hook (but `size`); copied after the hook returned: strings and
- *  arrays live in the transaction's or connection's arena or are constants, never in the hook's own frame. */
+/*! \brief Beside the verdict.  Zeroed by the core before the hook (but `size`); copied after the hook returned: strings
+ *  and arrays live in the transaction's or connection's arena or are constants, never in the hook's own frame. */
 typedef struct esp_answer {
 	uint32_t size;
 	uint32_t smtp_code;        /* 0: the point's default */

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum { /* esp_module_desc.flags */
-	ESP_MODULE_RESIDENT  = 1u << 0, /* never unmapped: C++ with unique symbols, TLS destructors */
+	ESP_MODULE_RESIDENT  = 1u << 0, /* never unmapped; images in C++ are so without asking */
 	ESP_MODULE_EXCLUSIVE = 1u << 1, /* two generations may not run at once; calls wait for the swap */
 	ESP_MODULE_MANDATORY = 1u << 2  /* never left out after crashes (storage, protocols) */
 };
@@ -106,8 +106,7 @@ typedef struct esp_module_desc {
 } esp_module_desc;
 
 /*! \brief Define the descriptor: ESP_MODULE(.name = "filter_x", .version = "1.0", .ops = &ops);
- *  In C++ it needs C++20, and members in the order of the struct; compile with -fno-gnu-unique, or templates may make the
- *  loader keep every image of the module mapped. */
+ *  In C++ it needs C++20, and members in the order of the struct. */
 #ifdef __cplusplus
 #define ESP_MODULE_EXTERN extern "C"
 #else
