@@ -167,8 +167,9 @@ static void arm_timer(struct worker *w)
 	}
 }
 
-/* A fiber that gives way after each slice of long work is at once the next one again: the budget alone would let it have
- * 256 slices before any socket is looked at.  So the turn also ends when the lazy clock (25 ms; free to read) has moved. */
+/* A fiber that gives way after each slice of long work is at once the next one again: the budget alone would let it
+ * have 256 slices before any socket is looked at.  So the turn also ends when the lazy clock (25 ms; free to read) has
+ * moved. */
 static void run_fibers(struct worker *w)
 {
 	esp_nsec began = atomic_load_explicit(&loop_lazy_now, memory_order_relaxed);

@@ -1,9 +1,9 @@
 /* writer - a message on its way in: in memory until it is committed.
  *
  * Small messages go through the journal; larger ones get a file and an fsync of their own on the sync lane.  The
- * protocol's size limit bounds the memory of one, doubling bounds the copies, and `m->memory` bounds all together: a few
- * hundred clients that send half of a large message and wait would take the machine otherwise.  What a small message
- * needs is outside of it, so that ordinary mail goes on meanwhile.
+ * protocol's size limit bounds the memory of one, doubling bounds the copies, and `m->memory` bounds all together: a
+ * few hundred clients that send half of a large message and wait would take the machine otherwise.  What a small
+ * message needs is outside of it, so that ordinary mail goes on meanwhile.
  */
 #include "maildir.h"
 

@@ -3,8 +3,8 @@
 #include <esp/mail/imap_write.h>
 
 #define FIELDS_MAX 100u
-/* Names times fields is what a section costs.  No top header that comes by SMTP has so many fields; one inside a message
- * may have millions, and what lies behind counts as not named. */
+/* Names times fields is what a section costs.  No top header that comes by SMTP has so many fields; one inside a
+ * message may have millions, and what lies behind counts as not named. */
 #define FIELDS_LOOKED_AT (10u * ESP_HEADER_FIELDS_MAX)
 
 static esp_str take_word(esp_imap_reader *r)
