@@ -353,6 +353,17 @@ int image_open(struct image_store *s, const char *file, struct image **ret, esp_
 	return ESP_OK;
 }
 
+bool image_known(struct image_store *s, const char *file)
+{
+	bool known = false;
+
+	(void)pthread_mutex_lock(&s->lock);
+	for (const struct image *i = s->images; i && !known; i = i->next)
+		known = !strcmp(i->file, file);
+	(void)pthread_mutex_unlock(&s->lock);
+	return known;
+}
+
 /* One that was kept mapped serves again: modules have no mutable statics, so it is as good as new. */
 struct image *image_find(struct image_store *s, const char *file, const char *hash)
 {

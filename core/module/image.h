@@ -71,6 +71,8 @@ void image_store_close(struct image_store *s);
 ESP_CHECKED int image_hash(const struct image_store *s, const char *file, char ret_hash[65], esp_err *err);
 /*! \brief Open <module_dir>/<file>.so as a new mapping; one reference. */
 ESP_CHECKED int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err);
+/*! \brief [control] Is any image of that file mapped?  When not, its hash need not be asked for. */
+bool image_known(struct image_store *s, const char *file);
 /*! \brief [control] An image of that file and hash that is mapped already; one more reference.  NULL: none. */
 struct image *image_find(struct image_store *s, const char *file, const char *hash);
 struct image *image_ref(struct image *i);

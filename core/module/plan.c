@@ -91,12 +91,13 @@ static int find_image(struct reload *r, struct next *n)
 {
 	esp_err why = ESP_ERR_INIT;
 	struct image_job j = { .store = &r->m->store, .name = n->entry->name, .file = n->entry->file, .err = &why };
-	int rc = on_lane(do_hash, &j, "image", &why);
+	bool known = image_known(&r->m->store, j.file);      /* a start need not read every file once more */
+	int rc = known ? on_lane(do_hash, &j, "image", &why) : ESP_OK;
 
-	if (rc == ESP_OK) {
+	if (rc == ESP_OK && known)
 		j.image = image_find(&r->m->store, j.file, j.hash);
-		rc = j.image ? ESP_OK : on_lane(do_open, &j, "image", &why);
-	}
+	if (rc == ESP_OK && !j.image)
+		rc = on_lane(do_open, &j, "image", &why);
 	if (rc < 0)
 		return err_fail(r->err, rc, "%s: load: %.300s", n->entry->name, why.text);
 	n->image = j.image;

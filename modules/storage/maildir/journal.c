@@ -52,6 +52,7 @@ struct segment {
 	int fd;
 	uint64_t generation, at;
 	uint64_t size;             /* of the file as it was found: it may have been written under other settings */
+	int settled;               /* found clean: its header and its name are on the disk already */
 	int sealed;                /* an error: write nothing more into it */
 	atomic_int state;          /* CLEAN: free to be begun; CHECKPOINT: on the sync lane */
 };
@@ -215,6 +216,7 @@ static esp_status open_segment(struct journal *j, int dir, uint32_t i)
 		if (!h.clean)
 			st = replay(j, s, &replayed);
 	}
+	s->settled = h.magic == SEGMENT_MAGIC && h.clean && s->size == j->m->journal_bytes;
 	if (st == ESP_OK && s->size != j->m->journal_bytes) {
 		if (ftruncate(s->fd, 0) != 0 || lseek(s->fd, 0, SEEK_SET) != 0)
 			return file_status(errno);
@@ -261,10 +263,12 @@ static esp_status open_slot(struct maildir *m, uint32_t slot, struct journal **r
 		st = ESP_EBUSY;
 	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
 		st = open_segment(j, dir, i);
-	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
-		st = write_header(&j->segment[i], 1);   /* replayed files are synced each */
-	if (st == ESP_OK && (fsync(dir) != 0 || fsync(m->root) != 0))
+	/* The names are durable before a header is: who finds two clean headers need not sync again (a start in peace). */
+	if (st == ESP_OK && !(j->segment[0].settled && j->segment[1].settled) && (fsync(dir) != 0 || fsync(m->root) != 0))
 		st = file_status(errno);
+	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
+		if (!j->segment[i].settled)
+			st = write_header(&j->segment[i], 1);   /* replayed files are synced each */
 	if (dir >= 0)
 		(void)close(dir);
 	if (st == ESP_OK)
