@@ -271,11 +271,31 @@ static void read_section(const struct elf *e, const ElfW(Shdr) *s, struct elf_fa
 	}
 }
 
+/* What the loader would map must be in the file: touching a page behind its end is a SIGBUS.  The section table, at the
+ * end of the file, tells of a copy that broke off in what is not mapped. */
+static bool is_whole(const struct elf *e)
+{
+	const ElfW(Ehdr) *h = e->head;
+
+	if (h->e_phentsize != sizeof(ElfW(Phdr)) || h->e_phoff % 8 || !at(e, h->e_phoff, h->e_phnum * sizeof(ElfW(Phdr))) ||
+		!at(e, h->e_shoff, (uint64_t)h->e_shnum * h->e_shentsize))
+		return false;
+	for (unsigned i = 0; i < h->e_phnum; i++) {
+		const ElfW(Phdr) *p = at(e, h->e_phoff + i * sizeof *p, sizeof *p);
+
+		if (p->p_type == PT_LOAD && !at(e, p->p_offset, p->p_filesz))
+			return false;
+	}
+	return true;
+}
+
 static int read_elf(struct elf *e, struct elf_facts *ret)
 {
 	e->head = at(e, 0, sizeof *e->head);
 	if (!e->head || memcmp(e->head->e_ident, ELFMAG, SELFMAG) != 0 || e->head->e_type != ET_DYN ||
 	    e->head->e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32))
+		return -1;
+	if (!is_whole(e))
 		return -1;
 	for (unsigned i = 0; i < e->head->e_shnum; i++) {
 		const ElfW(Shdr) *s = section(e, i);

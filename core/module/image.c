@@ -261,7 +261,7 @@ static int map_copy(struct image_store *s, struct image *i, esp_err *err)
 	int rc;
 
 	if (image_file_facts(i->fd, &facts) < 0)
-		return err_fail(err, ESP_EABI, "%s: is no shared object for this machine", i->file);
+		return err_fail(err, ESP_EABI, "%s: is no shared object for this machine, or the file is cut off", i->file);
 	i->handle = dlopen(i->path, RTLD_NOW | RTLD_LOCAL);
 	if (!i->handle)
 		return err_fail(err, ESP_EABI, "%s: cannot be loaded: %s", i->file, dlerror());

@@ -93,6 +93,19 @@ def tls_without_a_certificate_is_refused():
 
 
 @scenario
+def a_module_file_that_was_cut_off_is_named():
+    with Server([ECHO], {"echo": {}}) as s:
+        path = os.path.join(s.module_dir, "scenario_echo.so")
+        size = os.path.getsize(path)
+        for left in (100, 5000, size // 2, size - 10):
+            s.install("scenario_echo")
+            os.truncate(path, left)
+            for command in ("check", "serve"):
+                done = s.run(command)
+                assert done.code == 1 and "echo: load:" in done.err and "cut off" in done.err, (left, done.code, done.err)
+
+
+@scenario
 def a_port_that_is_taken_is_named():
     with Server([ECHO], {"echo": {}, "other": {"role": "echo"}}) as s, socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
