@@ -77,8 +77,13 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 		s->reloads_failed++;
 		snprintf(s->last_reload_error, sizeof(s->last_reload_error), "%s",
 		         err->text[0] ? err->text : status_text(status));
-		log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed", log_cstr("reason", s->last_reload_error),
-		         log_cstr("file", err->file), ESP_FINT("line", err->line));
+		if (err->file[0])
+			log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed",
+			         log_cstr("reason", s->last_reload_error), log_cstr("file", err->file),
+			         ESP_FINT("line", err->line));
+		else
+			log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed",
+			         log_cstr("reason", s->last_reload_error));
 	} else {
 		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("instance", only ? only : "all"));
 	}

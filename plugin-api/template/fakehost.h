@@ -41,8 +41,8 @@ esp_module *fakehost_module(struct fakehost *h);
  *  answer live until stop. */
 esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, esp_answer *ret);
 /*! \brief A transaction with one local recipient over a connection of its own: the hooks at mail, rcpt, data, headers
- *  and message, until one says DEFER or REJECT.  The last point's verdict and answer; slots end with the transaction.  The
- *  connection answers info() (peer 192.0.2.1) and nothing else. */
+ *  and message, until one says DEFER or REJECT.  The last point's verdict and answer; slots end with the transaction.
+ *  The connection answers info() (peer 192.0.2.1) and nothing else. */
 esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer *ret);
 /*! \brief What another module would contribute; before or after start. */
 void fakehost_contribute(struct fakehost *h, const char *point, const void *item);

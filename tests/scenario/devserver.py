@@ -135,11 +135,37 @@ def extra_settings_are_merged_last():
             assert smtp.esmtp_features["size"] == str(1 << 20)
 
 
+def build_module(folder, *flags):
+    """docs/samples/event.c: answers `esp-cli deliveries`."""
+    subprocess.run(["gcc", "-std=gnu17", "-fPIC", "-shared", "-fvisibility=hidden", *flags,
+                    f"-I{SOURCE}/plugin-api/include", "-o", f"{folder}/observe_deliveries.so",
+                    f"{SOURCE}/docs/samples/event.c"], check=True, timeout=60 * SLOW)
+
+
+@scenario
+def a_module_of_ones_own_is_tried_and_replaced_by_the_same_command():
+    with Dev() as d:
+        own, extra = os.path.join(d.dir, "own"), os.path.join(d.dir, "extra")
+        os.mkdir(own)
+        with open(extra, "w") as f:
+            f.write('modules = ( { name = "mine"; file = "observe_deliveries"; } );\n')
+        options = ("--conf-extra", extra, "--module", f"{own}/observe_deliveries.so")
+        for key in ("bytes", "octets", "octets"):
+            build_module(own, *(["-include", f"{own}/key.h"] if key == "octets" else []))
+            with open(f"{own}/key.h", "w") as f:
+                f.write('#include <stdio.h>\n#define snprintf(b, n, f, ...) snprintf(b, n, "{\\"octets\\":%llu}", __VA_ARGS__)\n')
+            d.start(*options)
+            done = subprocess.run([os.path.join(BUILD, "esp-cli"), "--config", f"{d.dir}/esp.conf", "deliveries", "--json"],
+                                  capture_output=True, text=True, timeout=60)
+            assert json.loads(done.stdout) == {key: 0}, done
+
+
 @scenario
 def what_is_wrong_is_said_in_one_line():
     with Dev() as d:
         for options, word in ((["--user", "nocolon"], "NAME:PASSWORD"), (["--users", "a-b:x"], "u0-u109"),
-                              (["--conf-extra", "/nonexistent"], "nonexistent"), (["--build", "/nonexistent"], "esp-server")):
+                              (["--conf-extra", "/nonexistent"], "nonexistent"), (["--build", "/nonexistent"], "esp-server"),
+                              (["--module", "/nonexistent.so"], "no such module")):
             done = d.call("start", "--port-base", str(d.base), *options)
             assert done.returncode and word in done.stderr, (options, done.stderr)
             d.call("stop")
