@@ -5,7 +5,8 @@
 
 Starts a throw-away server (contrib/devserver), opens connections for 100 accounts, puts each into IDLE and reads the
 proportional set size of the server's processes; the difference to no connection, divided by their number, is the
-cost.  Then a message is delivered to one account and the time until its idle connections say EXISTS is taken.
+cost.  "cold" counts from the fresh server, so it holds what every account costs once (its mailbox's view, caches of the
+database); the other figure counts from after one connection of every account had come and gone.  Then a message is delivered to one account and the time until its idle connections say EXISTS is taken.
 One line a figure.  Only loopback; every loop is bounded.
 """
 import argparse
@@ -70,6 +71,12 @@ def wake(conns, port, account):
 
 def measure(name, info, tls, steps):
     conns, base = [], None
+    cold = pss_kb([info["pid"], info["server_pid"]])
+    for i in range(USERS):
+        conns.append(connect(info["ports"]["imaps" if tls else "imap"], tls, f"u{i}"))
+    while conns:
+        conns.pop().close()
+    time.sleep(2)
     pids = [info["pid"], info["server_pid"]]
     port = info["ports"]["imaps" if tls else "imap"]
     for want in [0] + steps:
@@ -80,7 +87,8 @@ def measure(name, info, tls, steps):
         if base is None:
             base = pss
             continue
-        print(f"idle {name}: connections={want} pss_kb={pss} pss_kb_per_connection={(pss - base) / want:.2f}", flush=True)
+        print(f"idle {name}: connections={want} pss_kb={pss} pss_kb_per_connection={(pss - base) / want:.2f} "
+              f"cold={(pss - cold) / want:.2f}", flush=True)
     if conns:
         low, high = wake(conns[0::USERS], info["ports"]["mx"], 0)
         print(f"idle {name}: wake-up of {len(conns[0::USERS])} connections after the 250: first {low:.1f} ms, "
