@@ -105,6 +105,14 @@ static const esp_service *on_service(esp_module *self, esp_binding b)
 	return e->exclusive ? exclusive_service(&modules_self->exclusive, b.v) : e->table;
 }
 
+static void on_give_back(void)
+{
+	struct fiber *f = fiber_self();
+
+	ESP_ASSERT(f);
+	exclusive_leave(f);
+}
+
 static void on_quiesce(void)
 {
 	struct fiber *f = fiber_self();
@@ -178,7 +186,8 @@ const esp_host host_table = {
 	.size = sizeof(esp_host), .abi_major = ESP_ABI_MAJOR, .abi_minor = ESP_ABI_MINOR, .version = "0.1.0",
 	.core = on_core, .bind = on_bind, .provide = on_provide, .service = on_service, .quiesce = on_quiesce,
 	.contribute = on_contribute, .contributions = on_contributions, .arena = on_arena, .hold = on_hold,
-	.release = on_release, .data_dir = on_data_dir, .hostname = on_hostname, .leave = on_leave, .take = on_take
+	.release = on_release, .data_dir = on_data_dir, .hostname = on_hostname, .leave = on_leave, .take = on_take,
+	.give_back = on_give_back
 };
 
 /* ---- esp.mem/1 -------------------------------------------------------------------------------------------- */

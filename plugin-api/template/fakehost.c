@@ -787,7 +787,7 @@ static const esp_host table = { .size = sizeof table,
 	.data_dir = host_data_dir,
 	.hostname = host_hostname,
 	.leave = host_leave,
-	.take = host_take };
+	.take = host_take, .give_back = host_quiesce };
 
 struct fakehost *fakehost_new_with(int none, ...)
 {

@@ -6,7 +6,8 @@
 Starts a throw-away server (contrib/devserver), opens connections for 100 accounts, puts each into IDLE and reads the
 proportional set size of the server's processes; the difference to no connection, divided by their number, is the
 cost.  "cold" counts from the fresh server, so it holds what every account costs once (its mailbox's view, caches of the
-database); the other figure counts from after one connection of every account had come and gone.  Then a message is delivered to one account and the time until its idle connections say EXISTS is taken.
+database); the other figure counts from after one connection of every account had come and gone.  Then a message is
+delivered to one account and the time until its idle connections say EXISTS is taken.
 One line a figure.  Only loopback; every loop is bounded.
 """
 import argparse

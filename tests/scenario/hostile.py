@@ -84,7 +84,7 @@ def header_fields_of_a_huge_inner_header_give_way():
 
 @scenario
 def half_sent_messages_do_not_take_the_memory():
-    with MailServer(users=["alice"], config={"blob": {"path": "mail", "memory": "64 MiB"}}) as s:
+    with MailServer(users=["alice"], config={"smtp": {"memory": "64 MiB"}}) as s:
         half = []
         piece = message("half").encode() + b"x" * 900 + b"\r\n"
         before = s.rss()

@@ -1,12 +1,13 @@
-/* append - APPEND (RFC 3501 6.3.11, RFC 4315): the message goes into a blob writer while it comes. */
+/* append - APPEND (RFC 3501 6.3.11, RFC 4315).  While the message comes no service is held: a slow client must not keep
+ * the store from being replaced. */
 #include "imap.h"
 
 #include <stdio.h>
 
 struct append_literal {
-	const esp_blob *blob;
-	esp_blob_writer *writer;
-	esp_id id;
+	esp_buf body;              /* grows up to max_size */
+	struct intake *intake;
+	uint64_t counted;          /* of the body, there */
 	const char *why;           /* refused: what to say; its bytes were thrown away or never sent */
 	const char *code;
 };
@@ -76,7 +77,9 @@ static esp_status receive(struct session *s, struct append_literal *a, uint64_t 
 		if (st != ESP_OK)
 			return st;
 		if (keep == ESP_OK)
-			keep = a->blob->write(a->writer, piece.ptr, piece.len);
+			keep = intake_grow(a->intake, &a->counted, a->body.len + piece.len);
+		if (keep == ESP_OK)
+			keep = esp_buf_add_str(&a->body, piece);
 		len -= piece.len;
 	}
 	if (keep != ESP_OK) {
@@ -93,14 +96,11 @@ esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int no
 
 	if (!a)
 		return ESP_ENOMEM;
-	a->blob = (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
-	a->id = s->imap->crypto->new_id();
+	a->intake = &s->imap->intake;
+	esp_buf_init(&a->body, s->imap->max_append);
 	if (len > s->imap->max_append) {
 		a->why = "the message is larger than this server takes";
 		a->code = "[TOOBIG]";
-	} else if (!a->blob || a->blob->create(a->blob, a->id, s->imap->max_append, &a->writer) != ESP_OK) {
-		a->why = "cannot store that now";
-		a->code = "[UNAVAILABLE]";
 	}
 	*ret = a;
 	if (a->why && !nonsync)
@@ -117,36 +117,51 @@ esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int no
 
 void append_drop(struct append_literal *a)
 {
-	if (a && a->writer)
-		a->blob->close(a->writer);
-	if (a)
-		a->writer = NULL;
+	if (!a)
+		return;
+	esp_buf_free(&a->body);
+	intake_end(a->intake, &a->counted);
+}
+
+/* Blob first, then its row; what no row names is discarded. */
+static esp_status commit_blob(
+	struct session *s, const esp_blob *blob, const struct append_literal *a, esp_append *item, uint64_t *ret_bytes)
+{
+	esp_blob_writer *writer;
+	esp_status st = blob->create(blob, item->id, s->imap->max_append, &writer);
+
+	if (st != ESP_OK)
+		return st;
+	st = blob->write(writer, a->body.data, a->body.len);
+	if (st == ESP_OK)
+		st = blob->commit(writer, item->id, (esp_str){ NULL, 0 }, ret_bytes);
+	blob->close(writer);
+	return st;
 }
 
 static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_uid, uint32_t *ret_validity,
 	esp_id *ret_mailbox, uint64_t *ret_modseq)
 {
 	struct session *s = c->s;
-	struct append_literal *a = c->append;
 	const esp_mailstore *ms = store_of(s);
+	const esp_blob *blob = (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
 	esp_mailbox m = { .size = sizeof m };
-	esp_append item = { .size = sizeof item, .id = a->id, .internal_date = h->date, .flags = h->flags.system,
-	                    .keywords = h->flags.keyword, .nkeywords = h->flags.nkeywords };
+	esp_append item = { .size = sizeof item, .id = s->imap->crypto->new_id(), .internal_date = h->date,
+	                    .flags = h->flags.system, .keywords = h->flags.keyword, .nkeywords = h->flags.nkeywords,
+	                    .content = esp_buf_str(&c->append->body) };
 	esp_err err = ESP_ERR_INIT;
-	esp_status st = ms ? ms->find(ms, c->arena, &s->actor, h->mailbox, &m) : ESP_EUNAVAIL;
+	esp_status st = ms && blob ? ms->find(ms, c->arena, &s->actor, h->mailbox, &m) : ESP_EUNAVAIL;
 
 	if (st == ESP_OK && m.attributes & ESP_BOX_NOSELECT)
 		st = ESP_ENOENT;
 	if (st == ESP_OK)
-		st = a->blob->content(a->writer, &item.content);
-	if (st == ESP_OK)
 		st = ms->prepare(ms, c->arena, &item);
 	if (st == ESP_OK)
-		st = a->blob->commit(a->writer, a->id, (esp_str){ NULL, 0 }, &item.bytes);
+		st = commit_blob(s, blob, c->append, &item, &item.bytes);
 	if (st == ESP_OK) {
 		st = ms->append(ms, &s->actor, m.id, &item, 1, ret_uid, ret_validity, ret_modseq, &err);
 		if (st != ESP_OK && st != ESP_EUNKNOWN)
-			a->blob->discard(a->blob, a->id);
+			blob->discard(blob, item.id);
 	}
 	*ret_mailbox = m.id;
 	return st;

@@ -12,6 +12,7 @@
 #include <esp/topic.h>
 #include <esp/mail/imap_read.h>
 #include <esp/mail/imap_write.h>
+#include "modules/common/intake.h"
 
 struct imap {
 	esp_core core;
@@ -23,6 +24,7 @@ struct imap {
 	const esp_metric_api *metric;
 	esp_binding mailstore, blob, auth;
 	uint64_t max_append;
+	struct intake intake;
 	uint32_t max_literals;     /* bytes of all literals of a command but APPEND's message */
 	uint32_t hard_errors;
 	esp_nsec idle, idle_unauth;

@@ -80,6 +80,7 @@ static esp_status exchange(struct command *c, const esp_auth *auth, esp_sasl *sa
 		(void)esp_base64_encode(out, 0, &c->out);
 		(void)esp_buf_add_z(&c->out, "\r\n");
 		out_flush(c);
+		c->s->imap->core.host->give_back();
 		if (c->io == ESP_OK)
 			c->io = c->s->conn->api->read_line(c->s->conn, &line);
 		if (c->io != ESP_OK)

@@ -38,6 +38,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->crypto = self->host->core("esp.crypto/1", 0);
 	m->metric = self->host->core("esp.metric/1", 0);
 	m->max_append = (uint64_t)c->integer(cfg, "max_size");
+	m->intake.max = (uint64_t)c->integer(cfg, "memory");
 	m->max_literals = (uint32_t)c->integer(cfg, "max_literals");
 	m->hard_errors = (uint32_t)c->integer(cfg, "hard_errors");
 	m->idle = c->integer(cfg, "idle");
@@ -79,6 +80,13 @@ static const esp_cfg_item config[] = { { .name = "max_size",
 		.min = ESP_SEC,
 		.max = 3600 * ESP_SEC,
 		.help = "Silence after which a session that did not log in ends." },
+	{ .name = "memory",
+		.type = ESP_CFG_SIZE,
+		.def_int = 512 << 20,
+		.min = 1 << 20,
+		.max = INT64_C(1) << 40,
+		.help = "What messages that are still coming may hold in memory together; more is deferred. "
+				"The first 128 KiB of each do not count." },
 	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1" }, { .id = "esp.auth/1" },
 	{ .id = NULL } };

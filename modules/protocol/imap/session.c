@@ -231,6 +231,7 @@ static esp_status run_lines(struct session *s)
 	esp_status st = ESP_OK;
 
 	while (st == ESP_OK) {
+		s->imap->core.host->give_back();   /* each command on its own, also while it is still coming */
 		st = s->conn->api->line(s->conn, &line);
 		if (st == ESP_EAGAIN)
 			return ESP_OK;

@@ -42,6 +42,7 @@ static esp_status challenge(struct session *s, esp_arena *arena, esp_str out, es
 	if (b.err != ESP_OK)
 		return b.err;
 	st = esp_conn_write(s->conn, esp_buf_str(&b));
+	s->smtp->core.host->give_back();
 	return st == ESP_OK ? s->conn->api->read_line(s->conn, ret_line) : st;
 }
 

@@ -1,8 +1,9 @@
-/* data - DATA: bytes to the blob writer as they come, the chains, delivery, the one reply.
+/* data - DATA: the bytes as they come, the chains, delivery, the one reply.
  *
  * Only CRLF.CRLF ends the message; a bare CR or LF anywhere in it is refused after its end and the connection closed,
  * so that no other server can see two messages where we saw one.  A message that is refused early is read to its end,
- * but no further than twice the limit.
+ * but no further than twice the limit.  While the client sends, no service is held: a slow one must not keep the store
+ * from being replaced.
  */
 #include "smtp.h"
 
@@ -15,12 +16,12 @@
 
 struct data {
 	struct session *s;
-	const esp_blob *blob;
-	esp_blob_writer *writer;
+	esp_buf body;              /* grows up to the size limit */
+	uint64_t counted;          /* of it, in smtp->intake */
 	esp_smtp_undot undot;
 	char *room;                /* 2 * STEP + 2 */
 	uint64_t seen;             /* bytes from the client */
-	esp_status store;          /* first failure of the writer; then the rest is thrown away */
+	esp_status store;          /* first failure to keep it; then the rest is thrown away */
 	int headers_done;
 	size_t line, scanned;      /* of the header: where its last line begins, how far there is no line end */
 	esp_outcome headers;
@@ -46,18 +47,17 @@ static size_t header_end(struct data *d, esp_str all)
 /* The HEADERS chain runs once, as soon as the blank line is there. */
 static void look_for_headers(struct data *d)
 {
-	esp_str all;
+	esp_str all = esp_buf_str(&d->body);
 	size_t len;
 
-	if (d->headers_done || d->writer == NULL || d->blob == NULL || d->store != ESP_OK)
-		return;
-	if (d->blob->content(d->writer, &all) != ESP_OK)
+	if (d->headers_done || d->store != ESP_OK || all.len == 0)
 		return;
 	len = header_end(d, all);
 	if (len == 0)
 		return;
 	d->headers_done = 1;
 	d->s->smtp->mail->headers(d->s->txn, (esp_str){ all.ptr, len }, &d->headers);
+	d->s->smtp->core.host->give_back();
 }
 
 static esp_status feed(struct data *d, esp_str in, size_t *ret_used)
@@ -70,7 +70,9 @@ static esp_status feed(struct data *d, esp_str in, size_t *ret_used)
 	if (st != ESP_OK && st != ESP_EAGAIN)
 		return ESP_EIO;
 	if (d->store == ESP_OK && out.len)
-		d->store = d->blob->write(d->writer, out.data, out.len);
+		d->store = intake_grow(&d->s->smtp->intake, &d->counted, d->body.len + out.len);
+	if (d->store == ESP_OK && out.len)
+		d->store = esp_buf_add(&d->body, out.data, out.len);
 	look_for_headers(d);
 	return st;
 }
@@ -150,16 +152,33 @@ static esp_status accepted(struct session *s)
 	return reply(s, 250, "2.0.0", text);
 }
 
+static esp_status store(struct data *d, const esp_accept *accept, const esp_blob *blob, esp_str trace, esp_err *err)
+{
+	struct session *s = d->s;
+	esp_blob_writer *writer;
+	esp_status st = blob->create(blob, s->txn->message->id, s->smtp->max_size, &writer);
+
+	if (st != ESP_OK)
+		return st;
+	st = blob->write(writer, d->body.data, d->body.len);
+	if (st == ESP_OK)
+		st = accept->deliver(accept, s->txn, writer, trace, err);
+	blob->close(writer);
+	return st;
+}
+
 static esp_status deliver(struct data *d)
 {
 	struct session *s = d->s;
-	const esp_accept *accept = (const esp_accept *)s->smtp->core.host->service(s->smtp->self, s->smtp->accept);
+	const esp_host *host = s->smtp->core.host;
+	const esp_accept *accept = (const esp_accept *)host->service(s->smtp->self, s->smtp->accept);
+	const esp_blob *blob = (const esp_blob *)host->service(s->smtp->self, s->smtp->blob);
 	esp_err err = ESP_ERR_INIT;
 	esp_str trace;
-	esp_status st = accept ? trace_received(s, &trace) : ESP_EUNAVAIL;
+	esp_status st = accept && blob ? trace_received(s, &trace) : ESP_EUNAVAIL;
 
 	if (st == ESP_OK)
-		st = accept->deliver(accept, s->txn, d->writer, trace, &err);
+		st = store(d, accept, blob, trace, &err);
 	if (st != ESP_OK) {
 		esp_log(s->smtp->core.log, s->smtp->self, ESP_LOG_WARNING, "a message was deferred",
 			ESP_FSTR("why", ((esp_str){ err.text, strlen(err.text) })), ESP_FSTR("from", s->txn->from),
@@ -177,13 +196,10 @@ static esp_status judge(struct data *d)
 	esp_outcome o;
 	esp_str content;
 	uint32_t code;
-	esp_status st;
 
 	if (d->store != ESP_OK)
 		return reply_status(s, d->store);
-	st = d->blob->content(d->writer, &content);
-	if (st != ESP_OK)
-		return reply_status(s, st);
+	content = esp_buf_str(&d->body);
 	code = judge_bytes(d, content, &enhanced, &text);
 	if (code) {
 		s->smtp->metric->add(s->smtp->rejected, 1);
@@ -227,20 +243,17 @@ static esp_status receive_and_finish(struct session *s)
 	esp_status st;
 
 	d.headers.size = sizeof d.headers;
-	d.blob = (const esp_blob *)s->smtp->core.host->service(s->smtp->self, s->smtp->blob);
 	d.room = malloc(2 * STEP + 2);
-	st = !d.blob   ? ESP_EUNAVAIL
-		 : !d.room ? ESP_ENOMEM
-				   : d.blob->create(d.blob, s->txn->message->id, s->smtp->max_size, &d.writer);
-	if (st != ESP_OK) {
-		free(d.room);
-		return reply_status(s, st);
-	}
+	if (!d.room)
+		return reply_status(s, ESP_ENOMEM);
+	esp_buf_init(&d.body, s->smtp->max_size);
 	st = reply(s, 354, NULL, "end with <CRLF>.<CRLF>");
+	s->smtp->core.host->give_back();
 	if (st == ESP_OK)
 		st = receive(&d);
 	st = finish(&d, st);
-	d.blob->close(d.writer);
+	esp_buf_free(&d.body);
+	intake_end(&s->smtp->intake, &d.counted);
 	free(d.room);
 	return st;
 }

@@ -62,6 +62,7 @@ static void read_config(struct smtp *m, const esp_cfg *cfg)
 
 	m->hostname = name.len ? name : m->core.host->hostname();
 	m->max_size = (uint64_t)c->integer(cfg, "max_size");
+	m->intake.max = (uint64_t)c->integer(cfg, "memory");
 	m->max_rcpt = (uint32_t)c->integer(cfg, "max_recipients");
 	m->max_rcpt_unauth = (uint32_t)c->integer(cfg, "max_recipients_unauthenticated");
 	m->max_hops = (uint32_t)c->integer(cfg, "max_hops");
@@ -146,6 +147,13 @@ static const esp_cfg_item config[] = { { .name = "hostname",
 		.def_str = "reject",
 		.choices = "reject|normalize",
 		.help = "What to do with a message that has a CR or LF on its own." },
+	{ .name = "memory",
+		.type = ESP_CFG_SIZE,
+		.def_int = 512 << 20,
+		.min = 1 << 20,
+		.max = INT64_C(1) << 40,
+		.help = "What messages that are still coming may hold in memory together; more is deferred. "
+				"The first 128 KiB of each do not count." },
 	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.accept/1" }, { .id = "esp.blob/1" }, { .id = "esp.directory/1" },
 	{ .id = "esp.auth/1" }, { .id = NULL } };

@@ -10,6 +10,7 @@
 #include <esp/mail.h>
 #include <esp/metric.h>
 #include <esp/mail/smtp.h>
+#include "modules/common/intake.h"
 
 struct smtp {
 	esp_core core;
@@ -21,6 +22,7 @@ struct smtp {
 	esp_binding accept, blob, directory, auth;
 	esp_str hostname;
 	uint64_t max_size;
+	struct intake intake;
 	uint32_t max_rcpt, max_rcpt_unauth, max_hops;
 	uint32_t soft_errors, hard_errors;
 	esp_nsec idle;

@@ -42,7 +42,6 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
 	m->journal_bytes = (uint64_t)m->core.cfg->integer(cfg, "journal") & ~UINT64_C(4095);
 	m->journal_limit = (uint32_t)m->core.cfg->integer(cfg, "journal_limit");
-	m->memory = (uint64_t)m->core.cfg->integer(cfg, "memory");
 	m->grace = m->core.cfg->integer(cfg, "grace");
 	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 0, .provider = self },
 		.create = writer_create,
@@ -154,13 +153,6 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.min = 4096,
 		.max = JOURNAL_ENTRY_MAX,
 		.help = "Larger messages get a file and an fsync of their own." },
-	{ .name = "memory",
-		.type = ESP_CFG_SIZE,
-		.def_int = 512 << 20,
-		.min = 64 << 20,
-		.max = INT64_C(1) << 40,
-		.help = "What messages that are still coming may hold together; more is deferred. "
-				"Small messages do not count." },
 	{ .name = "grace",
 		.type = ESP_CFG_TIME,
 		.def_int = 86400 * ESP_SEC,

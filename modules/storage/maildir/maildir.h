@@ -37,8 +37,6 @@ struct maildir {
 	uint64_t journal_bytes;    /* of one segment */
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
-	uint64_t memory;           /* most that messages on their way in may hold together */
-	_Atomic uint64_t in_memory;
 	/* folder jobs, worker 0 only (folder.c) */
 	esp_fcond kicked;
 	int pending, draining;

@@ -1,9 +1,7 @@
 /* writer - a message on its way in: in memory until it is committed.
  *
  * Small messages go through the journal; larger ones get a file and an fsync of their own on the sync lane.  The
- * protocol's size limit bounds the memory of one, doubling bounds the copies, and `m->memory` bounds all together: a
- * few hundred clients that send half of a large message and wait would take the machine otherwise.  What a small
- * message needs is outside of it, so that ordinary mail goes on meanwhile.
+ * protocol's size limit bounds the memory, doubling bounds the copies.
  */
 #include "maildir.h"
 
@@ -11,14 +9,13 @@
 
 #define WRITER_MAGIC 0x52575345u
 #define FIRST        (16u << 10)
-#define SMALL        (128u << 10)   /* bytes of each message that do not count */
 
 struct esp_blob_writer {
 	uint32_t magic;
 	struct maildir *m;
 	char *data;
 	size_t len, cap;
-	uint64_t max, counted;     /* of its bytes, in m->in_memory */
+	uint64_t max;
 };
 
 static esp_blob_writer *checked(esp_blob_writer *w)
@@ -42,28 +39,11 @@ esp_status writer_create(const esp_blob *b, esp_id id, uint64_t max, esp_blob_wr
 	return ESP_OK;
 }
 
-/* Count the bytes up to `len`: ESP_EBUSY when all messages on their way in would hold too much. */
-static esp_status count(esp_blob_writer *w, size_t len)
-{
-	uint64_t want = len > SMALL ? len - SMALL : 0, more = want - w->counted;
-
-	if (want <= w->counted)
-		return ESP_OK;
-	if (atomic_fetch_add(&w->m->in_memory, more) + more > w->m->memory) {
-		atomic_fetch_sub(&w->m->in_memory, more);
-		return ESP_EBUSY;
-	}
-	w->counted = want;
-	return ESP_OK;
-}
-
 esp_status writer_write(esp_blob_writer *w, const void *data, size_t n)
 {
 	checked(w);
 	if (n > w->max || w->len > w->max - n)
 		return ESP_E2BIG;
-	if (count(w, w->len + n) != ESP_OK)
-		return ESP_EBUSY;
 	if (w->len + n > w->cap) {
 		size_t cap = w->cap ? w->cap : FIRST;
 		char *grown;
@@ -124,7 +104,6 @@ esp_status writer_commit(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t
 void writer_close(esp_blob_writer *w)
 {
 	checked(w)->magic = 0;
-	atomic_fetch_sub(&w->m->in_memory, w->counted);
 	free(w->data);
 	free(w);
 }

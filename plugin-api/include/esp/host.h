@@ -62,6 +62,10 @@ struct esp_host {
 	 *  [control].  NULL when there is none. */
 	void (*leave)(esp_module *self, uint32_t version, const void *blob, size_t len);
 	const void *(*take)(esp_module *self, uint32_t version, size_t *ret_len);
+	/*! [in a fiber] Give back the services this call has got, before waiting for somebody slow (the body of a
+	 *  message): an EXCLUSIVE provider is not swapped while a call holds it.  Its table, and all it gave, are void
+	 *  afterwards: ask anew.  The snapshot stays, and with it the tables of other providers. */
+	void (*give_back)(void);
 };
 
 /*! \brief The core interfaces nearly every module uses; fill once in init() and keep in the module's state. */
