@@ -15,7 +15,8 @@
 /*! \brief One a module; zero but for `max`. */
 struct intake { uint64_t max; _Atomic uint64_t held; };
 
-/*! \brief [worker] A message has grown to `len` bytes; *counted (0 at first) is what it holds.  ESP_EBUSY: no room now. */
+/*! \brief [worker] A message has grown to `len` bytes; *counted (0 at first) is what it holds.
+ *  ESP_EBUSY: no room now. */
 ESP_CHECKED esp_status intake_grow(struct intake *in, uint64_t *counted, uint64_t len);
 /*! \brief [worker] It is gone. */
 void intake_end(struct intake *in, uint64_t *counted);

@@ -41,7 +41,7 @@
 #include "core/net/net.h"
 
 enum { CODES = 100, SESSIONS_MAX = 4096, WARM_UP = 50, NOISE = 256, LONG = 500,
-       JUDGE_RSS = !SANITIZE_ADDRESS && !SANITIZE_THREAD };
+	JUDGE_RSS = !SANITIZE_ADDRESS && !SANITIZE_THREAD };
 
 static struct {
 	unsigned reloads, sessions, think, seed;

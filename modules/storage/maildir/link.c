@@ -159,7 +159,7 @@ static esp_status unlink_known(
 static esp_status unlink_message(struct maildir *m, const char *folder, const esp_blob_job *job)
 {
 	char path[LINK_PATH];
-	uint64_t size;
+	uint64_t size = 0;
 	uint32_t n = 0;
 	esp_status st = blob_size(m, job->id, &size);
 
