@@ -113,6 +113,18 @@ static int lock_open(const char *file, const struct privilege *owner)
 	return fd;
 }
 
+/* A predecessor that was killed holds its lock until the kernel has taken it apart: wait for that, not for a server
+ * that lives. */
+static int lock_take(int fd)
+{
+	for (int tries = 0; tries < 60; tries++) {
+		if (!flock(fd, LOCK_EX | LOCK_NB))
+			return 0;
+		usleep(50 * 1000); /* fiber-ok: before the loops start */
+	}
+	return -1;
+}
+
 int settings_lock(const char *path, const struct privilege *owner, esp_err *err)
 {
 	char file[sizeof(((struct settings *)0)->path) + 16], pid[16] = "";
@@ -124,7 +136,7 @@ int settings_lock(const char *path, const struct privilege *owner, esp_err *err)
 		snprintf(err->text, sizeof(err->text), "cannot open %s: %s", file, strerror(errno));
 		return errno == EACCES ? ESP_EACCES : ESP_EIO;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
+	if (lock_take(fd)) {
 		n = (int)pread(fd, pid, sizeof(pid) - 1, 0);
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
 		snprintf(err->text, sizeof(err->text), "a server is running on %s (process %s): stop it first", path,
