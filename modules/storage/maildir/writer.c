@@ -44,6 +44,8 @@ esp_status writer_write(esp_blob_writer *w, const void *data, size_t n)
 	checked(w);
 	if (n > w->max || w->len > w->max - n)
 		return ESP_E2BIG;
+	if (n == 0)
+		return ESP_OK;         /* an empty message has no bytes to point at */
 	if (w->len + n > w->cap) {
 		size_t cap = w->cap ? w->cap : FIRST;
 		char *grown;
