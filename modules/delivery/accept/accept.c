@@ -2,7 +2,7 @@
  *
  * Everything that brings a message in (SMTP, LMTP, submission, API) comes through deliver(): blob durable, one
  * transaction, COMMIT acknowledged, and only then the reply may be 250.  What a crash leaves before COMMIT is a blob
- * nobody names, which the orphan sweep removes.
+ * nobody names: it costs its space and is in nobody's view.
  */
 #include "accept.h"
 
