@@ -334,14 +334,15 @@ static esp_status host_provide(esp_module *self, const char *id, const esp_servi
 static esp_status host_contribute(esp_module *self, const char *point, const void *item)
 {
 	esp_arena *a = sqlhost_arena();
+	struct migrate_db db = sqlite_migrate_db(sqlhost->writer, a);
 	esp_err err = ESP_ERR_INIT;
 
 	(void)self;
 	must(!strcmp(point, "esp.sql.migrations/1"));
 	/* up, down and up again: both directions must work on an empty database */
-	must_ok(migrate_up(sqlhost->writer, a, item, &err));
-	must_ok(migrate_down(sqlhost->writer, a, item, 0, &err));
-	must_ok(migrate_up(sqlhost->writer, a, item, &err));
+	must_ok(migrate_up(&db, item, &err));
+	must_ok(migrate_down(&db, item, 0, &err));
+	must_ok(migrate_up(&db, item, &err));
 	arena_free(a);
 	return ESP_OK;
 }

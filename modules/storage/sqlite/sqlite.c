@@ -8,7 +8,6 @@
 #include "writer.h"
 
 #include <esp/command.h>
-#include "modules/common/json.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -125,47 +124,11 @@ static esp_status transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t
 
 /* --- migrations ------------------------------------------------------------------------------------------- */
 
-enum migrate_kind { MIGRATE_UP, MIGRATE_DOWN, MIGRATE_REHEARSE };
-struct migrate_job {
-	struct sqlite *s;
-	enum migrate_kind kind;
-	const esp_sql_migrations *sets[64];
-	uint32_t n, number;
-	const char *module;        /* DOWN */
-	esp_err *err;
-};
+struct lane_job { struct sqlite *s; struct migrate_job migrate; };
 
-static int32_t collect(void *arg, esp_module *by, const void *item)
+/* On a copy of the file, with the data there is. */
+static int rehearse(struct sqlite *s, struct migrate_job *job)
 {
-	struct migrate_job *job = arg;
-
-	(void)by;
-	if (job->n == sizeof job->sets / sizeof job->sets[0])
-		return ESP_E2BIG;
-	job->sets[job->n++] = item;
-	return 0;
-}
-
-static int check_pending(struct migrate_job *job)
-{
-	uint32_t have;
-	int st = ESP_OK;
-
-	for (uint32_t i = 0; st == ESP_OK && i < job->n; i++) {
-		st = migrate_state(job->s->writer.db, job->s->writer.arena, job->sets[i]->module, &have, job->err);
-		if (st == ESP_OK && have < job->sets[i]->n) {
-			snprintf(job->err->text, sizeof job->err->text, "the tables of %s are at %u, this program needs %u: "
-			         "run `esp-server migrate`", job->sets[i]->module, have, job->sets[i]->n);
-			st = ESP_ECONFIG;
-		}
-	}
-	return st;
-}
-
-/* Everything up, all the way down, and up again, with the data there is, on a copy. */
-static int rehearse(struct migrate_job *job)
-{
-	struct sqlite *s = job->s;
 	struct db_options o = s->options;
 	struct db *db;
 	char path[1100], sql[1200];
@@ -180,12 +143,8 @@ static int rehearse(struct migrate_job *job)
 	o.path = path;
 	st = db_open(&o, &db, job->err);
 	if (st == ESP_OK) {
-		for (uint32_t i = 0; st == ESP_OK && i < job->n; i++)
-			st = migrate_up(db, s->writer.arena, job->sets[i], job->err);
-		for (uint32_t i = job->n; st == ESP_OK && i-- > 0; )
-			st = migrate_down(db, s->writer.arena, job->sets[i], 0, job->err);
-		for (uint32_t i = 0; st == ESP_OK && i < job->n; i++)
-			st = migrate_up(db, s->writer.arena, job->sets[i], job->err);
+		struct migrate_db copy = sqlite_migrate_db(db, s->writer.arena);
+		st = migrate_run(&copy, job);
 		db_close(db);
 	}
 	(void)remove(path);
@@ -198,97 +157,47 @@ static int rehearse(struct migrate_job *job)
 
 static int32_t on_migrate_lane(void *arg)
 {
-	struct migrate_job *job = arg;
+	struct lane_job *job = arg;
 	struct writer *w = &job->s->writer;
-	int st = ESP_OK;
+	struct migrate_db db = sqlite_migrate_db(w->db, w->arena);
+	int st = job->migrate.kind == MIGRATE_REHEARSE ? rehearse(job->s, &job->migrate)
+	                                               : migrate_run(&db, &job->migrate);
 
-	if (job->kind == MIGRATE_REHEARSE)
-		st = rehearse(job);
-	else if (job->kind == MIGRATE_UP && !job->s->auto_migrate)
-		st = check_pending(job);
-	for (uint32_t i = 0; st == ESP_OK && i < job->n; i++) {
-		if (job->kind == MIGRATE_UP && job->s->auto_migrate)
-			st = migrate_up(w->db, w->arena, job->sets[i], job->err);
-		else if (job->kind == MIGRATE_DOWN && strcmp(job->sets[i]->module, job->module) == 0)
-			st = migrate_down(w->db, w->arena, job->sets[i], job->number, job->err);
-	}
 	w->core->mem->arena_reset(w->arena);
 	return st;
 }
 
-static esp_status run_migrations(struct sqlite *s, struct migrate_job *job)
+static esp_status run_migrations(struct lane_job *job)
 {
+	const struct writer *w = &job->s->writer;
 	int32_t result = ESP_OK;
-	esp_status st = s->core.host->contributions("esp.sql.migrations/1", collect, job);
+	esp_status st = migrate_collect(w->core->host, &job->migrate);
 
 	if (st == ESP_OK)
-		st = s->core.pool->run(s->writer.self, s->writer.lane, on_migrate_lane, job, &result);
+		st = w->core->pool->run(w->self, w->lane, on_migrate_lane, job, &result);
 	return st == ESP_OK ? result : st;
 }
 
 static esp_status migrate(const esp_sql *sql, esp_err *err)
 {
-	struct migrate_job job = { .s = of(sql), .kind = MIGRATE_UP, .err = err };
+	struct lane_job job = { of(sql), { .kind = MIGRATE_UP, .automatic = of(sql)->auto_migrate, .err = err } };
 
-	return run_migrations(of(sql), &job);
-}
-
-static esp_status list_migrations(struct sqlite *s, struct migrate_job *job, esp_command_call *call)
-{
-	struct json j;
-	esp_sql_rows rows;
-	esp_status st = query(&s->table, 0, call->arena,
-		"SELECT module, number, title, applied FROM esp_migration ORDER BY 1, 2", NULL, 0, &rows);
-
-	if (st != ESP_OK)
-		return st;
-	json_begin(&j, call);
-	json_open(&j, NULL, '[');
-	for (uint32_t i = 0; i < rows.nrows; i++) {
-		uint32_t known = 0;
-		json_open(&j, NULL, '{');
-		json_str(&j, "module", esp_sql_at(&rows, i, 0)->s);
-		json_int(&j, "number", esp_sql_at(&rows, i, 1)->i);
-		json_str(&j, "title", esp_sql_at(&rows, i, 2)->s);
-		json_int(&j, "applied", esp_sql_at(&rows, i, 3)->i);
-		for (uint32_t k = 0; k < job->n; k++)
-			known |=
-				esp_str_eq((esp_str){ job->sets[k]->module, strlen(job->sets[k]->module) }, esp_sql_at(&rows, i, 0)->s);
-		json_bool(&j, "module_loaded", (int)known);
-		json_close(&j, '}');
-	}
-	json_close(&j, ']');
-	return json_end(&j);
+	return run_migrations(&job);
 }
 
 static esp_status on_migrate(esp_module *self, esp_command_call *call)
 {
 	struct sqlite *s = self->state;
-	struct migrate_job job = { .s = s, .kind = MIGRATE_UP, .err = call->err };
-	char module[128] = "";
-	esp_status st;
+	struct lane_job job = { s, { .kind = MIGRATE_UP, .automatic = 1, .err = call->err } };
+	esp_status st = migrate_words(call, &job.migrate);
 
-	for (uint32_t i = 0; i < call->argc; i++) {
-		char word[160];
-		snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[i]));
-		if (strcmp(word, "--check") == 0) {
-			job.kind = MIGRATE_REHEARSE;
-		} else if (sscanf(word, "--down=%127[a-z0-9_]:%u", module, &job.number) == 2) {
-			job.kind = MIGRATE_DOWN;
-			job.module = module;
-		} else {
-			snprintf(call->err->text, sizeof call->err->text,
-				"unknown word \"%.100s\"; try --check or --down=MODULE:NUMBER", word);
-			return ESP_EINVAL;
-		}
-	}
-	st = run_migrations(s, &job);
-	return st == ESP_OK ? list_migrations(s, &job, call) : st;
+	if (st == ESP_OK)
+		st = run_migrations(&job);
+	return st == ESP_OK ? migrate_list(&s->table, &job.migrate, call) : st;
 }
 
 static const esp_command migrate_command = {
-	.size = sizeof(esp_command), .words = "migrate", .usage = "[--check | --down=MODULE:NUMBER]",
-	.help = "Bring the tables up to date; --check rehearses every change down and up on a copy", .run = on_migrate,
+	.size = sizeof(esp_command), .words = "migrate", .usage = MIGRATE_USAGE, .help = MIGRATE_HELP, .run = on_migrate,
 };
 
 /* --- life ------------------------------------------------------------------------------------------------- */

@@ -171,18 +171,19 @@ static esp_sql_migrations set_of(uint32_t n)
 Test(migrate, goes_up_down_and_up_again, .init = set_up, .fini = tear_down)
 {
 	struct db *db = db_at(path, 1);
+	struct migrate_db m = sqlite_migrate_db(db, arena);
 	esp_sql_migrations set = set_of(2);
 	uint32_t at;
 
 	for (int i = 0; i < 3; i++) {
-		cr_assert_eq(migrate_up(db, arena, &set, &err), ESP_OK, "%s", err.text);
-		cr_assert_eq(migrate_up(db, arena, &set, &err), ESP_OK, "again: nothing to do");
+		cr_assert_eq(migrate_up(&m, &set, &err), ESP_OK, "%s", err.text);
+		cr_assert_eq(migrate_up(&m, &set, &err), ESP_OK, "again: nothing to do");
 		cr_assert_eq(number(db, "SELECT COUNT(v) + COUNT(*) FROM a"), 1);
-		cr_assert_eq(migrate_down(db, arena, &set, 1, &err), ESP_OK);
+		cr_assert_eq(migrate_down(&m, &set, 1, &err), ESP_OK);
 		cr_assert_eq(run(db, "SELECT v FROM a"), ESP_EINVAL);
-		cr_assert_eq(migrate_state(db, arena, "test_module", &at, &err), ESP_OK);
+		cr_assert_eq(migrate_state(&m, "test_module", &at, &err), ESP_OK);
 		cr_assert_eq(at, 1);
-		cr_assert_eq(migrate_down(db, arena, &set, 0, &err), ESP_OK);
+		cr_assert_eq(migrate_down(&m, &set, 0, &err), ESP_OK);
 		cr_assert_eq(run(db, "SELECT 1 FROM a"), ESP_EINVAL);
 	}
 	db_close(db);
@@ -191,12 +192,13 @@ Test(migrate, goes_up_down_and_up_again, .init = set_up, .fini = tear_down)
 Test(migrate, a_step_that_fails_leaves_nothing_of_itself, .init = set_up, .fini = tear_down)
 {
 	struct db *db = db_at(path, 1);
+	struct migrate_db m = sqlite_migrate_db(db, arena);
 	esp_sql_migrations set = set_of(3);
 	uint32_t at;
 
-	cr_assert_neq(migrate_up(db, arena, &set, &err), ESP_OK);
+	cr_assert_neq(migrate_up(&m, &set, &err), ESP_OK);
 	cr_assert_not_null(strstr(err.text, "test_module 3 (three) up"));
-	cr_assert_eq(migrate_state(db, arena, "test_module", &at, &err), ESP_OK);
+	cr_assert_eq(migrate_state(&m, "test_module", &at, &err), ESP_OK);
 	cr_assert_eq(at, 2);
 	cr_assert_eq(run(db, "SELECT 1 FROM b"), ESP_EINVAL);
 	db_close(db);
@@ -205,10 +207,11 @@ Test(migrate, a_step_that_fails_leaves_nothing_of_itself, .init = set_up, .fini 
 Test(migrate, a_database_newer_than_the_program_is_refused, .init = set_up, .fini = tear_down)
 {
 	struct db *db = db_at(path, 1);
+	struct migrate_db m = sqlite_migrate_db(db, arena);
 	esp_sql_migrations newer = set_of(2), older = set_of(1);
 
-	cr_assert_eq(migrate_up(db, arena, &newer, &err), ESP_OK);
-	cr_assert_eq(migrate_up(db, arena, &older, &err), ESP_ECONFIG);
+	cr_assert_eq(migrate_up(&m, &newer, &err), ESP_OK);
+	cr_assert_eq(migrate_up(&m, &older, &err), ESP_ECONFIG);
 	cr_assert_not_null(strstr(err.text, "has migration 2 of test_module, this program knows 1"));
 	db_close(db);
 }

@@ -1,0 +1,183 @@
+/* pgsql - what the files of storage/pgsql share.
+ *
+ *   pgsql.c       the module: configuration, services, life
+ *   address.c     host names, addresses, parameters of a connection
+ *   link.c        one connection in pipeline mode: opening, sending, answers in order
+ *   statement.c   prepared statements of a connection, found by their text
+ *   rows.c        results and error codes of libpq as those of esp.sql/1
+ *   hub.c         the connections of one worker, and its clock
+ *   query.c       reads
+ *   group.c       transactions, many per COMMIT
+ *   outcome.c     what became of a COMMIT whose answer was lost
+ *   tables.c      migrations
+ *
+ * Each worker has a hub with connections of its own, used on that worker only: no lock, no atomic.  Nothing lives
+ * long: a fiber connects while somebody waits, another runs batches while jobs are queued; an idle hub holds sockets.
+ */
+#ifndef ESP_STORAGE_PGSQL_H
+#define ESP_STORAGE_PGSQL_H
+
+#include <esp/command.h>
+#include <esp/metric.h>
+#include <esp/sql.h>
+#include <libpq-fe.h>
+
+#define LINKS_MAX   32u          /* connections of one worker */
+#define ROWS_MAX    100000u
+#define BYTES_MAX   (64u << 20)
+#define QUEUE_MAX   8192u        /* transactions that wait on one worker */
+#define ADDRESSES   16u
+
+struct settings {
+	char *host, *port, *user, *password, *name, *sslmode, *ca, *options;
+	esp_nsec connect_timeout, statement_timeout, wait;
+	uint32_t connections;
+	int auto_migrate;
+};
+
+struct hub;
+struct pgsql {
+	esp_sql table;               /* first: services are found by it */
+	esp_core core;
+	esp_module *self;
+	const esp_metric_api *metric;
+	struct settings set;
+	esp_lane *lane;              /* names are resolved and tables migrated there */
+	uint32_t nworkers;
+	struct hub *hub;             /* one a worker */
+	esp_metric commits, transactions, retries, lost, unknown;
+};
+
+/* --- address.c ------------------------------------------------------------------------------------------- */
+
+/*! \brief One place to connect to; ip is empty for the directory of a Unix socket. */
+struct address { char host[256], port[8], ip[64]; };
+/*! \brief [lane] Every address of every host, in the order of the configuration; at most ADDRESSES. */
+uint32_t address_resolve(const struct settings *s, struct address *ret);
+/*! \brief Begin to connect, without waiting.  NULL: no memory. */
+PGconn *address_connect(const struct settings *s, const struct address *a);
+/*! \brief [lane] Connect to the first that answers and takes writes; NULL, and the reason. */
+PGconn *address_open(const struct settings *s, esp_err *err);
+
+/* --- rows.c ---------------------------------------------------------------------------------------------- */
+
+/*! \brief The ESP status of a result; a lost connection (NULL) is ESP_EUNAVAIL. */
+esp_status result_status(const PGresult *res);
+/*! \brief Rows in arena memory.  `copy` 0: texts stay in `res`, which must live as long. */
+ESP_CHECKED esp_status result_rows(const PGresult *res, esp_arena *arena, int copy, esp_sql_rows *ret);
+/*! \brief Did it read only? */
+int result_is_read(const PGresult *res);
+/*! \brief How many rows it changed. */
+uint32_t result_changed(PGresult *res);
+
+/* --- statement.c ----------------------------------------------------------------------------------------- */
+
+#define PARAMS_MAX 40u
+/* A type of esp_sql_value beyond those of esp.sql/1: `s` is an array on the wire, `reserved` its type's OID. */
+#define SQL_ARRAY  64u
+#define OID_BYTEA_ARRAY 1001u
+#define OID_INT8_ARRAY  1016u
+#define OID_TEXT_ARRAY  1009u
+/*! \brief Arguments as libpq wants them; `ints` holds numbers in network order. */
+struct params {
+	Oid type[PARAMS_MAX];
+	const char *value[PARAMS_MAX];
+	int length[PARAMS_MAX], format[PARAMS_MAX];
+	uint64_t ints[PARAMS_MAX];
+	int n;
+};
+ESP_CHECKED esp_status params_fill(struct params *p, const esp_sql_value *args, uint32_t nargs);
+
+struct statement { uint64_t hash; char *text; uint32_t number, ready; };
+struct statements { struct statement *slot; uint32_t n; };
+/*! \brief The entry of that text, made when it is new; NULL: the table is full, or no memory. */
+struct statement *statement_find(struct statements *s, const char *text);
+void statements_forget(struct statements *s);
+
+/* --- link.c ---------------------------------------------------------------------------------------------- */
+
+/*! \brief One result that is awaited; freed by the link when it has come. */
+struct answer {
+	struct answer *next;
+	uint32_t kind;
+	struct statement *prepared;
+	void (*on)(void *arg, PGresult *res);  /* takes over res; NULL: the connection was lost.  Never suspends */
+	void *arg;
+	PGresult *res;
+};
+
+struct link {
+	struct hub *hub;
+	PGconn *conn;
+	uint32_t up, connecting, busy;   /* busy: a batch runs on it */
+	esp_watch *watch;
+	struct answer *first, **end;
+	uint32_t nanswers, flush_posted;
+	esp_nsec progress;               /* since when the first answer is waited for */
+	esp_nsec tell_at;
+	uint32_t failures;
+	struct statements statements;
+};
+
+struct job;
+struct hub {
+	struct pgsql *p;
+	uint32_t index;
+	uint32_t nlinks, nreaders;       /* link[0]: reads of a few rows; then other reads; then transactions */
+	struct link link[LINKS_MAX];
+	esp_fcond changed;               /* a link is up, or is not, or time passed */
+	uint32_t waiting;                /* fibers that wait for `changed` */
+	struct job *first, **end;        /* transactions that wait */
+	uint32_t njobs;
+	esp_timer *tick;
+};
+
+/*! \brief A fiber's wait for one answer. */
+struct call { const struct hub *hub; esp_ticket ticket; PGresult *res; int done; };
+void call_answered(void *arg, PGresult *res);   /* for link_send */
+/*! \brief ESP_SUSPENDS.  Until the answer has come; a cut (deadline, cancel) is returned only when not shielded. */
+ESP_CHECKED esp_status call_wait(struct call *c);
+
+/*! \brief Put a statement into the pipeline.  The text may vanish afterwards.  ESP_EUNAVAIL: the link was lost (and
+ *  every answer before was told so).  Nothing is sent for certain before link_sync() or link_kick(). */
+ESP_CHECKED esp_status link_send(struct link *l, const char *text, const esp_sql_value *args, uint32_t nargs,
+	void (*on)(void *arg, PGresult *res), void *arg, struct answer **ret);
+/*! \brief End of an implicit transaction, and of the silence after an error; sends. */
+ESP_CHECKED esp_status link_sync(struct link *l);
+/*! \brief Send what is there, and ask for the answers, at the end of this turn of the loop. */
+void link_kick(struct link *l);
+/*! \brief The connection is given up; every answer that is awaited becomes NULL. */
+void link_lost(struct link *l, const char *why);
+void link_close(struct link *l);
+/*! \brief Start connecting unless it is under way. */
+void link_want(struct link *l);
+
+/* --- hub.c ----------------------------------------------------------------------------------------------- */
+
+ESP_CHECKED esp_status hubs_new(struct pgsql *p);
+void hubs_free(struct pgsql *p);
+struct hub *hub_here(struct pgsql *p);
+/*! \brief Something may be done now: a link came up or became free, a job came. */
+void hub_changed(struct hub *h);
+/*! \brief Time limits are watched from now on. */
+void hub_watch_time(struct hub *h);
+void hub_stop(struct hub *h);
+
+/* --- query.c, group.c, outcome.c, tables.c --------------------------------------------------------------- */
+
+esp_status pgsql_query(const esp_sql *sql, uint32_t flags, esp_arena *arena, const char *stmt,
+	const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
+ESP_CHECKED esp_status query_here(struct hub *h, uint32_t flags, esp_arena *arena, const char *stmt,
+	const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
+esp_status pgsql_transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
+	esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
+/*! \brief Run batches on idle links while jobs wait. */
+void group_work(struct hub *h);
+/*! \brief Jobs that waited too long leave the queue. */
+void group_expire(struct hub *h, esp_nsec now);
+/*! \brief ESP_SUSPENDS.  ESP_OK: that transaction was committed; ESP_ECONFLICT: it was not; ESP_EUNKNOWN. */
+esp_status outcome_of(struct hub *h, const char *xid);
+esp_status pgsql_migrate(const esp_sql *sql, esp_err *err);
+extern const esp_command pgsql_migrate_command;
+
+#endif
