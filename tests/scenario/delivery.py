@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from lib import SLOW, run, scenario, wait_until
-from mail import MailServer, address, message
+from mail import DATABASE, MailServer, address, message
 
 
 def blobs(s):
@@ -112,6 +112,8 @@ def a_reply_of_250_comes_after_the_disk_has_it():
             if m:
                 done.append(begun.pop(m[1], ""))
         assert any("mail" in d or "journal" in d for d in done), f"no message file was synced before 250: {done}"
+        if DATABASE == "pgsql":
+            return                                         # its own processes sync what it acknowledges
         assert any(d.endswith("-wal") or ".db" in d or "sqlite" in d for d in done), f"the database was not synced before 250: {done}"
         order = [("db" if d.endswith("-wal") or ".db" in d or "sqlite" in d else "file") for d in done]
         assert order.index("file") < len(order) - 1 - order[::-1].index("db"), f"the database came before the file: {done}"

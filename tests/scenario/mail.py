@@ -7,16 +7,19 @@
             c.ehlo()
             assert c.ask("MAIL FROM:<a@b.test>").startswith("250")
 
+ESP_TEST_DATABASE=pgsql lets every server store in PostgreSQL (postgres.py), in a database of its own.
 Accounts are NAME@example.test with the password "pass-NAME".  The server runs on 127.0.0.1 with trust_loopback, so that
 tests are not slowed down; trusted=False gives the manners of the real world.
 """
 import base64
+import itertools
 import os
 import re
 import socket
 import ssl
 import subprocess
 
+import postgres
 from lib import SLOW, Server, wait_until
 
 DOMAIN = "example.test"
@@ -31,6 +34,8 @@ MODULES = [
     {"name": "smtp", "file": "protocol_smtp"},
     {"name": "imap", "file": "protocol_imap"},
 ]
+DATABASE = os.environ.get("ESP_TEST_DATABASE", "sqlite")
+_databases = itertools.count(1)
 LISTENERS = {"mx": "starttls", "submission": "starttls", "submissions": "implicit", "imap": "starttls", "imaps": "implicit"}
 
 
@@ -62,8 +67,16 @@ def client_tls():
 class MailServer(Server):
     """A server with every module of a mail service, accounts and a certificate; started when it is made."""
 
-    def __init__(self, users=("alice", "bob"), trusted=True, config=None, server=None, start=True, domain=DOMAIN):
+    def __init__(self, users=("alice", "bob"), trusted=True, config=None, server=None, start=True, domain=DOMAIN,
+                 database=None):
+        """database: where a PostgreSQL is that the scenario manages itself."""
         modules = [dict(m) for m in MODULES]
+        self.database = None
+        if DATABASE == "pgsql" and not database:
+            database = self.database = postgres.create(f"esp_{os.getpid()}_{next(_databases)}")
+        if database:
+            modules[0] = {"name": "sql", "file": "storage_pgsql", "config":
+                          {k: database[k] for k in ("host", "port", "user", "password", "name")}}
         settings = {name: dict(values) for name, values in (config or {}).items()}
         if trusted:
             settings.setdefault("auth", {})["plaintext_on_trusted"] = True
@@ -94,6 +107,8 @@ class MailServer(Server):
                     raise AssertionError(f"the server ended with {code}")
         finally:
             super().__exit__(kind, *rest)
+            if self.database:
+                postgres.drop(self.database["name"])
 
     def make_certificate(self):
         cert, key = os.path.join(self.dir, "cert.pem"), os.path.join(self.dir, "key.pem")

@@ -2,6 +2,7 @@
  *
  * The server keeps the fate of every transaction id for longer than anybody waits here.  A transaction whose server
  * process has not noticed the lost connection yet is in progress: asked again until it is decided or time is up.
+ * That time is long: senders wait minutes for the answer to their message, and one that is told 451 sends it twice.
  */
 #include "pgsql.h"
 
@@ -28,7 +29,7 @@ static esp_status ask(struct hub *h, esp_arena *arena, esp_str xid)
 esp_status outcome_of(struct hub *h, const char *xid)
 {
 	const esp_core *core = &h->p->core;
-	esp_nsec until = core->loop->clock() + h->p->set.wait;
+	esp_nsec until = core->loop->clock() + h->p->set.outcome_wait;
 	esp_arena *arena = core->mem->arena_new(h->p->self, "pgsql-outcome", 0);
 	esp_status st = ESP_EAGAIN;
 

@@ -37,6 +37,7 @@ static esp_status read_settings(struct pgsql *p, const esp_cfg *cfg)
 	s->connect_timeout = c->integer(cfg, "connect_timeout");
 	s->statement_timeout = c->integer(cfg, "statement_timeout");
 	s->wait = c->integer(cfg, "wait");
+	s->outcome_wait = c->integer(cfg, "outcome_wait");
 	s->connections = (uint32_t)c->integer(cfg, "connections");
 	s->auto_migrate = c->boolean(cfg, "auto_migrate");
 	snprintf(text, sizeof text, "%lld", (long long)c->integer(cfg, "port"));
@@ -199,6 +200,13 @@ static const esp_cfg_item config[] = { { .name = "host",
 		.min = 100 * ESP_MSEC,
 		.max = 600 * ESP_SEC,
 		.help = "How long a read or a transaction waits for a database that is away, before it fails for now (451)." },
+	{ .name = "outcome_wait",
+		.type = ESP_CFG_TIME,
+		.def_int = 60 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 600 * ESP_SEC,
+		.help = "How long to find out whether a COMMIT whose answer was lost happened; a message whose fate stays unknown "
+				"is refused for now, and may then come twice." },
 	{ .name = "auto_migrate",
 		.type = ESP_CFG_BOOL,
 		.def_int = 1,

@@ -30,7 +30,7 @@
 
 struct settings {
 	char *host, *port, *user, *password, *name, *sslmode, *ca, *options;
-	esp_nsec connect_timeout, statement_timeout, wait;
+	esp_nsec connect_timeout, statement_timeout, wait, outcome_wait;
 	uint32_t connections;
 	int auto_migrate;
 };

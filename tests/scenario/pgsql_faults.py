@@ -1,0 +1,237 @@
+"""tests/scenario/pgsql_faults.py - PostgreSQL goes away, comes back, stands still, has no room: mail is refused for now
+and accepted later, nothing that was acknowledged is lost, nothing is stored twice.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+from lib import SLOW, run, scenario, wait_until
+from mail import MailServer, address, message
+from postgres import TOOL
+
+IMPATIENT = {"wait": "1500ms", "connect_timeout": "1s", "statement_timeout": "1s"}
+
+
+class Database:
+    """A PostgreSQL of the scenario's own, to be mistreated."""
+
+    def __enter__(self):
+        self.dir = tempfile.mkdtemp(prefix="esp-postgres-")
+        os.chmod(self.dir, 0o755)
+        self.folder = os.path.join(self.dir, "pg")
+        self.where = json.loads(self.tool("start"))
+        return self
+
+    def tool(self, *words):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("ESP_TEST_DB_")}
+        done = subprocess.run([TOOL, *words, "--dir", self.folder], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def pid(self):
+        with open(os.path.join(self.folder, "data", "postmaster.pid")) as f:
+            return int(f.readline())
+
+    def processes(self):
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid())], capture_output=True, text=True).stdout
+        return [self.pid(), *map(int, found.split())]
+
+    def signal(self, number):
+        for pid in self.processes():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def kill(self):
+        """As a machine that loses power, but for the disk's cache."""
+        pid = self.pid()
+        self.signal(signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+    def ask(self, sql):
+        done = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-h", self.folder, "-p", str(self.where["port"]), "-U", "esp",
+                               "-d", "postgres", "-c", sql], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def __exit__(self, *_):
+        try:
+            self.signal(signal.SIGCONT)
+            self.tool("stop")
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Load(threading.Thread):
+    """Delivers numbered messages until it is told to stop; one that was refused for now is tried again later."""
+
+    def __init__(self, server, name, to):
+        super().__init__(daemon=True)
+        self.server, self.label, self.to = server, name, to
+        self.accepted, self.refused = [], 0
+        self.stopping = threading.Event()
+        self.failure = None
+
+    def one(self, subject):
+        """True when it was accepted."""
+        with self.server.smtp(timeout=30) as c:
+            c.ehlo()
+            reply = c.send_message("sender@elsewhere.test", [address(t) for t in self.to], message(subject))
+        assert reply[:3] in ("250", "451", "452", "421"), reply
+        self.refused += not reply.startswith("250")
+        return reply.startswith("250")
+
+    def run(self):
+        try:
+            number = 0
+            while not self.stopping.is_set():
+                subject = f"{self.label}-{number}"
+                if self.one(subject):
+                    self.accepted.append(subject)
+                    number += 1
+                else:
+                    time.sleep(0.05)
+        except BaseException as e:                       # noqa: B902  told to the scenario
+            self.failure = e
+
+    def end(self):
+        self.stopping.set()
+        self.join(60 * SLOW)
+        assert not self.is_alive() and self.failure is None, self.failure
+
+
+def subjects(server, user):
+    """Every subject in INBOX, as often as it is there."""
+    with server.imap(user) as c:
+        c.ok("SELECT INBOX")
+        lines = c.ok("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]")
+    return re.findall(r"Subject: (\S+)", "\n".join(lines))
+
+
+def check_mail(server, loads, users):
+    """What was accepted is there once; what was refused and never accepted is not there."""
+    accepted = {s for load in loads for s in load.accepted}
+    for user in users:
+        there = subjects(server, user)
+        assert len(there) == len(set(there)), f"stored twice: {sorted(s for s in there if there.count(s) > 1)}"
+        assert set(there) >= accepted, f"lost: {sorted(accepted - set(there))[:10]}"
+        assert len(set(there) - accepted) <= len(loads), "refused, and stored all the same"
+
+
+def under_load(what, config=None):
+    """what(database, server, loads) while four clients deliver to both accounts."""
+    with Database() as d, MailServer(config={"sql": config or IMPATIENT}, database=d.where) as s:
+        loads = [Load(s, f"load{i}", ["alice", "bob"] if i % 2 else ["bob"]) for i in range(4)]
+        for load in loads:
+            load.start()
+        wait_until(lambda: all(len(load.accepted) > 5 for load in loads), 30)
+        what(d, s, loads)
+        before = [len(load.accepted) for load in loads]
+        wait_until(lambda: all(len(load.accepted) > n + 3 for load, n in zip(loads, before)), 30)
+        for load in loads:
+            load.end()
+        check_mail(s, loads, ["bob"])
+        check_mail(s, [load for load in loads if "alice" in load.to], ["alice"])
+        assert s.pid(), "the server lives"
+
+
+@scenario
+def a_database_that_is_killed_under_load_loses_and_doubles_nothing():
+    def killed(d, s, loads):
+        for _ in range(2):
+            d.kill()
+            time.sleep(2)
+            d.tool("start")
+            time.sleep(1)
+        assert sum(load.refused for load in loads), "while it was away mail was refused for now"
+    under_load(killed)
+
+
+@scenario
+def a_database_that_restarts_is_waited_for():
+    def restarted(d, s, loads):
+        for _ in range(2):
+            d.tool("stop")
+            d.tool("start")
+            time.sleep(0.5)
+    under_load(restarted, {"wait": "10s"})
+
+
+@scenario
+def connections_that_are_cut_under_load_lose_and_double_nothing():
+    def cut(d, s, loads):
+        for _ in range(20):
+            d.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'esp'")
+            time.sleep(0.1)
+        text = s.cli("metrics").out
+        lost = re.search(r'esp_sql_connections_lost_total\{engine="pgsql"\} (\d+)', text)
+        assert lost and int(lost[1]) > 0, text
+    under_load(cut, {"wait": "10s"})
+
+
+@scenario
+def a_database_that_stands_still_is_given_up():
+    def stopped(d, s, loads):
+        d.signal(signal.SIGSTOP)
+        time.sleep(6)
+        began = time.monotonic()
+        with s.smtp(timeout=30) as c:
+            c.ehlo()
+            reply = c.send_message("a@b.test", [address("alice")], message("still"))
+        assert reply.startswith("4"), reply
+        assert time.monotonic() - began < 15 * SLOW
+        d.signal(signal.SIGCONT)
+        assert sum(load.refused for load in loads)
+    under_load(stopped)
+
+
+@scenario
+def a_database_without_a_free_connection_refuses_for_now():
+    with Database() as d, MailServer(config={"sql": IMPATIENT}, database=d.where) as s:
+        s.deliver(message("before"))
+        d.ask("ALTER ROLE esp NOSUPERUSER CONNECTION LIMIT 0")
+        hold = subprocess.run(["psql", "-X", "-q", "-h", d.folder, "-p", str(d.where["port"]), "-U", "esp", "-d", "postgres",
+                               "-c", "SELECT 1"], capture_output=True, text=True)
+        assert "too many connections" in hold.stderr, hold.stderr
+        for pid in d.processes()[1:]:
+            with open(f"/proc/{pid}/cmdline") as f:
+                if "127.0.0.1" in f.read():
+                    os.kill(pid, signal.SIGTERM)         # the connections that are
+        with s.smtp(timeout=30) as c:
+            c.ehlo()
+            reply = c.send_message("a@b.test", [address("alice")], message("refused"))
+            assert reply.startswith("4"), reply
+        s.logged("cannot connect to PostgreSQL.*too many connections")
+
+
+@scenario
+def a_wrong_password_is_told_and_nothing_starts():
+    with Database() as d:
+        wrong = dict(d.where, password="wrong")
+        with MailServer(database=wrong, start=False) as s:
+            s.start(wait=False)
+            assert s.wait_end(30) != 0
+            s.process = None
+            text = s.log_text()
+            assert "password authentication failed" in text, text
+            assert d.where["password"] not in text and "wrong\"" not in text
+
+
+@scenario
+def migrations_are_rehearsed_on_a_copy_with_the_data_there_is():
+    with Database() as d, MailServer(database=d.where) as s:
+        s.deliver(message("kept"))
+        rows = s.cli("migrate", "--check", "--json").json
+        assert {r["module"] for r in rows} >= {"storage_mailstore", "storage_maildir", "identity_directory"}
+        assert s.count("alice") == 1
+        assert d.ask("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'esp_rehearsal'") == "0"
+
+
+run()
