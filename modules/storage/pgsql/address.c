@@ -1,7 +1,7 @@
 /* address - where the database may be, and how to connect there.
  *
- * Names are resolved here, on a lane, and given to libpq as hostaddr: PQconnectPoll() would wait for the name service on
- * the loop.  The name itself goes along, for the certificate.
+ * Names are resolved here, on a lane, and given to libpq as hostaddr: PQconnectPoll() would wait for the name service
+ * on the loop.  The name itself goes along, for the certificate.
  */
 #include "pgsql.h"
 

@@ -181,7 +181,8 @@ static const esp_cfg_item config[] = { { .name = "host",
 		.def_int = 5,
 		.min = 3,
 		.max = LINKS_MAX,
-		.help = "Connections of each worker at most: at least one reads a few rows, one reads more, the others write." },
+		.help =
+			"Connections of each worker at most: at least one reads a few rows, one reads more, the others write." },
 	{ .name = "connect_timeout",
 		.type = ESP_CFG_TIME,
 		.def_int = 3 * ESP_SEC,
@@ -205,8 +206,9 @@ static const esp_cfg_item config[] = { { .name = "host",
 		.def_int = 60 * ESP_SEC,
 		.min = ESP_SEC,
 		.max = 600 * ESP_SEC,
-		.help = "How long to find out whether a COMMIT whose answer was lost happened; a message whose fate stays unknown "
-				"is refused for now, and may then come twice." },
+		.help =
+			"How long to find out whether a COMMIT whose answer was lost happened; a message whose fate stays unknown "
+			"is refused for now, and may then come twice." },
 	{ .name = "auto_migrate",
 		.type = ESP_CFG_BOOL,
 		.def_int = 1,

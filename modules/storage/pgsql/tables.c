@@ -51,10 +51,7 @@ static char *map_types(const char *text)
 			quoted = !quoted;
 		if (n == 0)
 			n = 1;
-		if (type)
-			p += sprintf(p, "%s", type);
-		else
-			p = (char *)memcpy(p, text, n) + n;
+		p = stpncpy(p, type ? type : text, type ? strlen(type) : n);
 		text += n;
 	}
 	if (out)
