@@ -3,8 +3,9 @@
  * Jobs queue on their worker; a batch fiber for each writing connection takes what has gathered.  One BEGIN, the locks
  * of all (accounts, then mailboxes, in id order), then each job's function runs in the fiber that called transact():
  * while one waits for an answer the next one sends, so a batch takes as many round trips as its longest function.
- * Statements without a result are not waited for: an error shows before COMMIT, which the server then skips.  Functions
- * that share a key (or have none) run one after the other, in order of their coming.
+ * Changes without a result are not waited for, and joined where they are alike (bundle.c): an error shows before
+ * COMMIT, which the server then skips.  Functions that share a key (or have none) run one after the other, in order of
+ * their coming.
  *
  * When a statement fails, the whole batch rolls back.  Whose it was runs again alone and carefully: every change in a
  * savepoint, every answer awaited, so that the function sees ESP_EEXIST where it happens; the innocent form the next
@@ -46,9 +47,11 @@ struct batch {
 	uint64_t after[BATCH_MAX];        /* which earlier jobs a job waits for */
 	uint64_t unfinished;
 	uint32_t n, left, broken;         /* broken: a statement failed, or the connection */
+	uint32_t unclear;                 /* it failed, and whose it was cannot be said */
+	struct bundles bundles;           /* changes that wait */
 	esp_ticket ticket;                /* of the batch fiber, while it waits for the functions */
 	esp_status failure;
-	char xid[24];                     /* decimal; "": not known (yet) */
+	esp_id id;                        /* of its row in esp_outcome */
 };
 
 struct job_tx { esp_tx pub; struct job *job; };
@@ -119,6 +122,35 @@ static esp_status call(struct link *l, const char *stmt, const esp_sql_value *ar
 	return result_status(c.res);
 }
 
+/* A statement of all, or of nobody: when it fails, everybody runs alone. */
+static void on_common(void *arg, PGresult *res)
+{
+	struct batch *b = arg;
+	esp_status st = result_status(res);
+
+	if (st != ESP_OK && !b->broken) {
+		b->broken = 1;
+		b->failure = st;
+		b->unclear = st == ESP_EEXIST || st == ESP_EINVAL || st == ESP_E2BIG;
+	}
+	PQclear(res);
+}
+
+static esp_status send_bundles(struct batch *b)
+{
+	return b->bundles.first ? bundles_send(&b->bundles, b->link, on_common, b) : ESP_OK;
+}
+
+static esp_status send_quietly(struct job *job, const char *stmt, const esp_sql_value *args, uint32_t nargs)
+{
+	struct batch *b = job->batch;
+
+	job->changed++;
+	if (bundle_takes(stmt, nargs))
+		return bundle_add(&b->bundles, stmt, args, nargs);
+	return link_send(b->link, stmt, args, nargs, on_quiet, job, NULL);
+}
+
 static esp_status exec_together(
 	struct job *job, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
 {
@@ -128,12 +160,10 @@ static esp_status exec_together(
 
 	if (b->broken)
 		return ESP_ECONFLICT;
-	if (!ret) {
-		job->changed++;
-		st = link_send(b->link, stmt, args, nargs, on_quiet, job, NULL);
-	} else {
-		st = call(b->link, stmt, args, nargs, 0, &res);
-	}
+	/* a function sees its own changes, and those of the one it waited for */
+	st = bundles_touch(&b->bundles, stmt) ? send_bundles(b) : ESP_OK;
+	if (st == ESP_OK)
+		st = ret ? call(b->link, stmt, args, nargs, 0, &res) : send_quietly(job, stmt, args, nargs);
 	if (st != ESP_OK) {
 		blame(job, st);
 		PQclear(res);
@@ -311,33 +341,12 @@ static void gather(struct hub *h, struct batch *b)
 	}
 }
 
-static void on_xid(void *arg, PGresult *res)
-{
-	struct batch *b = arg;
-
-	if (result_status(res) == ESP_OK && PQntuples(res) == 1)
-		snprintf(b->xid, sizeof b->xid, "%.*s", PQgetlength(res, 0, 0), PQgetvalue(res, 0, 0));
-	PQclear(res);
-}
-
-static void on_lock(void *arg, PGresult *res)
-{
-	struct batch *b = arg;
-	esp_status st = result_status(res);
-
-	if (st != ESP_OK && !b->broken) {
-		b->broken = 1;
-		b->failure = st;
-	}
-	PQclear(res);
-}
-
 static int by_id(const void *a, const void *b) { return memcmp(a, b, sizeof(esp_id)); }
 
 /* The ids of one kind as a bytea[] on the wire; *ret_n may be 0. */
 static char *key_array(const struct batch *b, uint32_t kind, uint32_t *ret_n, size_t *ret_len)
 {
-	enum { HEAD = 20, ITEM = 4 + sizeof(esp_id), OID_BYTEA = 17 };
+	enum { HEAD = 20, ITEM = 4 + sizeof(esp_id) };
 	uint32_t most = 0, n = 0;
 	esp_id *id;
 	char *text;
@@ -380,8 +389,8 @@ static esp_status lock_kind(struct batch *b, uint32_t kind, const char *stmt)
 	if (!array)
 		return ESP_ENOMEM;
 	if (n)
-		st = link_send(b->link, stmt, &(esp_sql_value){ .type = SQL_ARRAY, .reserved = OID_BYTEA_ARRAY,
-			.s = { array, len } }, 1, on_lock, b, NULL);
+		st = link_send(b->link, stmt, &(esp_sql_value){ .type = SQL_ARRAY, .reserved = array_of(OID_BYTEA),
+			.s = { array, len } }, 1, on_common, b, NULL);
 	free(array);
 	return st;
 }
@@ -403,7 +412,7 @@ static esp_status begin(struct batch *b)
 	esp_status st = link_send(l, "BEGIN", NULL, 0, NULL, NULL, NULL);
 
 	if (st == ESP_OK)
-		st = link_send(l, "SELECT CAST(pg_current_xact_id() AS TEXT)", NULL, 0, on_xid, b, NULL);
+		st = outcome_record(l, &b->id, on_common, b);
 	if (st != ESP_OK || !needs_locks(b))
 		return st;
 	st = lock_kind(b, ESP_SQL_KEY_ACCOUNT,
@@ -453,14 +462,7 @@ static esp_status commit(struct batch *b)
 	PGresult *res = NULL;
 	esp_status st;
 
-	/* without its id a COMMIT whose answer is lost could never be looked up */
-	if (!b->xid[0] && call(b->link, "SELECT 1", NULL, 0, 1, &res) != ESP_OK) {
-		PQclear(res);
-		return ESP_ECONFLICT;
-	}
-	PQclear(res);
-	res = NULL;
-	if (!b->xid[0] || b->broken || !b->link->up)
+	if (send_bundles(b) != ESP_OK || b->broken)
 		return ESP_ECONFLICT;
 	st = call(b->link, "COMMIT", NULL, 0, 1, &res);
 	if (st == ESP_OK)
@@ -469,7 +471,7 @@ static esp_status commit(struct batch *b)
 		if (b->link->up)
 			link_lost(b->link, "the server is going away");
 		p->metric->add(p->unknown, 1);
-		st = outcome_of(b->hub, b->xid);
+		st = outcome_of(b->hub, b->id);
 	}
 	PQclear(res);
 	return st;
@@ -511,7 +513,7 @@ static void run_again(struct batch *b)
 	now = b->hub->p->core.loop->clock();
 	for (uint32_t i = b->n; i-- > 0; ) {
 		struct job *job = b->job[i];
-		int own_fault = job->failure != ESP_OK || (job->status < 0 && !b->broken) || b->failure == ESP_EINVAL;
+		int own_fault = job->failure != ESP_OK || (job->status < 0 && !b->broken) || b->unclear;
 		/* a conflict with another node is nobody's fault; neither is a connection that was lost */
 		if (own_fault && job->failure != ESP_ECONFLICT)
 			job->careful = 1;
@@ -571,6 +573,7 @@ static void run_batch(struct link *l)
 {
 	struct batch b = { .hub = l->hub, .link = l };
 
+	b.bundles.end = &b.bundles.first;
 	gather(l->hub, &b);
 	if (b.n == 0)
 		return;
@@ -580,6 +583,7 @@ static void run_batch(struct link *l)
 	}
 	run_functions(&b);
 	settle(&b);
+	bundles_free(&b.bundles);
 }
 
 static void on_work(void *arg)
@@ -591,15 +595,20 @@ static void on_work(void *arg)
 	fiber->shield(1);                 /* callers wait for their answers, whatever becomes of us */
 	while (l->up && h->first)
 		run_batch(l);
+	if (l->up)
+		outcome_prune(l);
 	l->busy = 0;
 	fiber->shield(0);
 	hub_changed(h);
 }
 
+/* A second batch beside a running one only for many: a larger batch costs less than two. */
 void group_work(struct hub *h)
 {
 	for (uint32_t i = h->nreaders; h->first && i < h->nlinks; i++) {
 		struct link *l = &h->link[i];
+		if (l->busy && h->njobs < BATCH_MAX / 2)
+			return;
 		if (l->busy)
 			continue;
 		if (!l->up) {
@@ -614,6 +623,18 @@ void group_work(struct hub *h)
 }
 
 /* --- the service ----------------------------------------------------------------------------------------- */
+
+/* Transactions of one account meet on one worker: two batches would wait for each other's COMMIT. */
+static uint32_t home_of(const struct pgsql *p, const struct job *job)
+{
+	uint64_t h;
+
+	if (job->nkeys == 0)
+		return 0;
+	memcpy(&h, job->keys[0].id.b + 8, sizeof h);
+	h *= UINT64_C(0x9e3779b97f4a7c15);
+	return (uint32_t)((h >> 32) % p->nworkers);
+}
 
 static esp_status transact_here(struct hub *h, struct job *job)
 {
@@ -641,31 +662,35 @@ static esp_status transact_here(struct hub *h, struct job *job)
 	return job->status;
 }
 
-struct errand { struct pgsql *p; struct job *job; esp_ticket ticket; esp_status status; int done; };
+struct errand { struct hub *hub; struct job *job; esp_ticket ticket; esp_status status; int done; };
 
-static void on_errand(void *arg)      /* worker 0 */
+static void on_errand(void *arg)      /* the job's home */
 {
 	struct errand *e = arg;
 	esp_ticket ticket = e->ticket;
-	const esp_fiber_api *fiber = e->p->core.fiber;
+	const esp_fiber_api *fiber = e->hub->p->core.fiber;
 
 	fiber->shield(1);
-	e->status = transact_here(&e->p->hub[0], e->job);
+	e->status = transact_here(e->hub, e->job);
 	fiber->shield(0);
 	__atomic_store_n(&e->done, 1, __ATOMIC_RELEASE);
-	fiber->wake(ticket);
+	fiber->wake(ticket);              /* e is gone */
 }
 
-static esp_status transact_there(struct pgsql *p, struct job *job)
+static esp_status transact_there(struct hub *h, struct job *job)
 {
-	struct errand e = { .p = p, .job = job };
+	const esp_core *core = &h->p->core;
+	struct errand e = { .hub = h, .job = job };
 	esp_status st;
 
-	e.ticket = p->core.fiber->ticket();
-	st = p->core.loop->post_fiber(p->self, p->core.loop->worker(0), "pgsql transaction", on_errand, &e);
-	while (st == ESP_OK && !__atomic_load_n(&e.done, __ATOMIC_ACQUIRE))
-		st = p->core.fiber->suspend();
-	return st == ESP_OK ? e.status : st;
+	e.ticket = core->fiber->ticket();
+	st = core->loop->post_fiber(h->p->self, core->loop->worker(h->index), "pgsql transaction", on_errand, &e);
+	if (st != ESP_OK)
+		return st;
+	while (!__atomic_load_n(&e.done, __ATOMIC_ACQUIRE))
+		if (core->fiber->suspend() != ESP_OK)
+			abort();
+	return e.status;
 }
 
 esp_status pgsql_transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
@@ -673,11 +698,11 @@ esp_status pgsql_transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t 
 {
 	struct pgsql *p = (struct pgsql *)(uintptr_t)sql;
 	struct job job = { .keys = keys, .nkeys = nkeys, .fn = fn, .arg = arg };
-	struct hub *h = hub_here(p);
+	struct hub *home = &p->hub[home_of(p, &job)];
 	esp_status st;
 
 	p->core.fiber->shield(1);
-	st = h ? transact_here(h, &job) : transact_there(p, &job);
+	st = hub_here(p) == home ? transact_here(home, &job) : transact_there(home, &job);
 	p->core.fiber->shield(0);
 	return st;
 }

@@ -80,6 +80,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	esp_core_init(&p->core, self);
 	p->self = self;
 	p->metric = self->host->core("esp.metric/1", 0);
+	p->crypto = self->host->core("esp.crypto/1", 0);
 	p->nworkers = p->core.loop->workers();
 	self->state = p;
 	p->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 0, .provider = self },
@@ -89,6 +90,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = hubs_new(p);
 	if (st == ESP_OK)
 		st = declare_metrics(p);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.sql.migrations/1", &outcome_migrations);
 	if (st == ESP_OK)
 		st = self->host->contribute(self, "esp.command/1", &pgsql_migrate_command);
 	if (st == ESP_OK)

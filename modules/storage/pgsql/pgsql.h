@@ -8,6 +8,7 @@
  *   hub.c         the connections of one worker, and its clock
  *   query.c       reads
  *   group.c       transactions, many per COMMIT
+ *   bundle.c      the same change many times, as one statement
  *   outcome.c     what became of a COMMIT whose answer was lost
  *   tables.c      migrations
  *
@@ -18,6 +19,7 @@
 #define ESP_STORAGE_PGSQL_H
 
 #include <esp/command.h>
+#include <esp/crypto.h>
 #include <esp/metric.h>
 #include <esp/sql.h>
 #include <libpq-fe.h>
@@ -41,6 +43,7 @@ struct pgsql {
 	esp_core core;
 	esp_module *self;
 	const esp_metric_api *metric;
+	const esp_crypto_api *crypto;
 	struct settings set;
 	esp_lane *lane;              /* names are resolved and tables migrated there */
 	uint32_t nworkers;
@@ -75,9 +78,10 @@ uint32_t result_changed(PGresult *res);
 #define PARAMS_MAX 40u
 /* A type of esp_sql_value beyond those of esp.sql/1: `s` is an array on the wire, `reserved` its type's OID. */
 #define SQL_ARRAY  64u
-#define OID_BYTEA_ARRAY 1001u
-#define OID_INT8_ARRAY  1016u
-#define OID_TEXT_ARRAY  1009u
+enum { OID_BYTEA = 17, OID_INT8 = 20, OID_TEXT = 25 };   /* of PostgreSQL's pg_type.dat; constants of the protocol */
+/*! \brief The type an argument is declared with; 0 for NULL. */
+Oid type_of(const esp_sql_value *v);
+Oid array_of(Oid element);
 /*! \brief Arguments as libpq wants them; `ints` holds numbers in network order. */
 struct params {
 	Oid type[PARAMS_MAX];
@@ -130,6 +134,7 @@ struct hub {
 	struct job *first, **end;        /* transactions that wait */
 	uint32_t njobs;
 	esp_timer *tick;
+	esp_nsec prune_at;
 };
 
 /*! \brief A fiber's wait for one answer. */
@@ -163,6 +168,21 @@ void hub_changed(struct hub *h);
 void hub_watch_time(struct hub *h);
 void hub_stop(struct hub *h);
 
+/* --- bundle.c -------------------------------------------------------------------------------------------- */
+
+struct bundle;
+struct bundles { struct bundle *first, **end; };
+/*! \brief Is it a change that may wait and be joined with others of its text? */
+int bundle_takes(const char *text, uint32_t nargs);
+/*! \brief Does this statement name a table that changes wait for? */
+int bundles_touch(const struct bundles *list, const char *text);
+/*! \brief Keep it; the arguments are copied. */
+ESP_CHECKED esp_status bundle_add(struct bundles *list, const char *text, const esp_sql_value *args, uint32_t nargs);
+/*! \brief Send them all, in order; the list is empty afterwards, whatever happened. */
+ESP_CHECKED esp_status bundles_send(
+	struct bundles *list, struct link *l, void (*on)(void *arg, PGresult *res), void *arg);
+void bundles_free(struct bundles *list);
+
 /* --- query.c, group.c, outcome.c, tables.c --------------------------------------------------------------- */
 
 esp_status pgsql_query(const esp_sql *sql, uint32_t flags, esp_arena *arena, const char *stmt,
@@ -175,8 +195,14 @@ esp_status pgsql_transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t 
 void group_work(struct hub *h);
 /*! \brief Jobs that waited too long leave the queue. */
 void group_expire(struct hub *h, esp_nsec now);
-/*! \brief ESP_SUSPENDS.  ESP_OK: that transaction was committed; ESP_ECONFLICT: it was not; ESP_EUNKNOWN. */
-esp_status outcome_of(struct hub *h, const char *xid);
+/*! \brief Part of a batch: its row, by which outcome_of() knows it. */
+ESP_CHECKED esp_status outcome_record(
+	struct link *l, esp_id *ret, void (*on)(void *arg, PGresult *res), void *arg);
+/*! \brief ESP_SUSPENDS.  ESP_OK: that batch was committed; ESP_ECONFLICT: it was not and never will be. */
+esp_status outcome_of(struct hub *h, esp_id id);
+/*! \brief Now and then: rows nobody will ask for go. */
+void outcome_prune(struct link *l);
+extern const esp_sql_migrations outcome_migrations;
 esp_status pgsql_migrate(const esp_sql *sql, esp_err *err);
 extern const esp_command pgsql_migrate_command;
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 enum { /* type OIDs of PostgreSQL's pg_type.dat; constants of the protocol */
-	OID_BOOL = 16, OID_BYTEA = 17, OID_NAME = 19, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_TEXT = 25,
+	OID_BOOL = 16, OID_NAME = 19, OID_INT2 = 21, OID_INT4 = 23,
 	OID_FLOAT8 = 701, OID_UNKNOWN = 705, OID_VARCHAR = 1043, OID_NUMERIC = 1700
 };
 

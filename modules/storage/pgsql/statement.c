@@ -10,7 +10,18 @@
 
 #define SLOTS 1024u   /* a power of two; half of them are used at most */
 
-enum { OID_BYTEA = 17, OID_INT8 = 20, OID_TEXT = 25 };
+Oid type_of(const esp_sql_value *v)
+{
+	switch (v->type) {
+	case ESP_SQL_INT: return OID_INT8;
+	case ESP_SQL_TEXT: return OID_TEXT;
+	case ESP_SQL_BLOB: return OID_BYTEA;
+	case SQL_ARRAY: return v->reserved;
+	default: return 0;
+	}
+}
+
+Oid array_of(Oid element) { return element == OID_INT8 ? 1016 : element == OID_TEXT ? 1009 : 1001; }
 
 esp_status params_fill(struct params *p, const esp_sql_value *args, uint32_t nargs)
 {
@@ -20,24 +31,18 @@ esp_status params_fill(struct params *p, const esp_sql_value *args, uint32_t nar
 	for (uint32_t i = 0; i < nargs; i++) {
 		const esp_sql_value *v = &args[i];
 		p->format[i] = 1;
-		p->type[i] = 0;
+		p->type[i] = type_of(v);
 		p->value[i] = NULL;
 		p->length[i] = 0;
-		switch (v->type) {
-		case ESP_SQL_INT:
+		if (v->type == ESP_SQL_INT) {
 			p->ints[i] = htobe64((uint64_t)v->i);
-			p->type[i] = OID_INT8;
 			p->value[i] = (const char *)&p->ints[i];
 			p->length[i] = 8;
-			break;
-		case ESP_SQL_TEXT: case ESP_SQL_BLOB: case SQL_ARRAY:
+		} else if (p->type[i]) {
 			if (v->s.len > INT32_MAX / 2)
 				return ESP_E2BIG;
-			p->type[i] = v->type == SQL_ARRAY ? v->reserved : v->type == ESP_SQL_TEXT ? OID_TEXT : OID_BYTEA;
 			p->value[i] = v->s.ptr ? v->s.ptr : "";
 			p->length[i] = (int)v->s.len;
-			break;
-		default: break;
 		}
 	}
 	return ESP_OK;
