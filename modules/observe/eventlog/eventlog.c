@@ -140,27 +140,42 @@ static esp_status append_now(const esp_eventlog *l, const char *name, esp_id acc
 
 struct number_args { uint32_t numbered; };
 
+/* The counter's row is locked first: what is counted and numbered then is nobody else's. */
 static esp_status number_tx(esp_tx *tx, void *arg)
 {
 	struct number_args *a = arg;
 	esp_sql_rows rows, next;
-	esp_status st =
-		tx->exec(tx, "SELECT COUNT(*) FROM (SELECT id FROM event WHERE position IS NULL LIMIT $1) AS waiting",
-			(esp_sql_value[]){ ESP_SQL_I(NUMBER_BATCH) }, 1, &rows);
+	esp_status st = tx->exec(tx,
+		"UPDATE event_sequencer SET next_position = next_position WHERE id = 1 RETURNING next_position",
+		NULL, 0, &next);
 
 	a->numbered = 0;
-	if (st != ESP_OK || esp_sql_at(&rows, 0, 0)->i == 0)
-		return st;
-	st = tx->exec(tx,
-		"UPDATE event_sequencer SET next_position = next_position + $1 WHERE id = 1 RETURNING next_position - $1",
-		(esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 1, &next);
 	if (st != ESP_OK || next.nrows != 1)
 		return st == ESP_OK ? ESP_ECORRUPT : st;
 	st = tx->exec(tx,
 		"UPDATE event SET position = $1 + waiting.place - 1 FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place"
 		" FROM event WHERE position IS NULL ORDER BY id LIMIT $2) AS waiting WHERE event.id = waiting.id",
-		(esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&next, 0, 0)->i), ESP_SQL_I(esp_sql_at(&rows, 0, 0)->i) }, 2, NULL);
-	a->numbered = (uint32_t)esp_sql_at(&rows, 0, 0)->i;
+		(esp_sql_value[]){ ESP_SQL_I(esp_sql_at(&next, 0, 0)->i), ESP_SQL_I(NUMBER_BATCH) }, 2, &rows);
+	if (st != ESP_OK || rows.changed == 0)
+		return st;
+	a->numbered = rows.changed;
+	return tx->exec(tx, "UPDATE event_sequencer SET next_position = next_position + $1 WHERE id = 1",
+		(esp_sql_value[]){ ESP_SQL_I(rows.changed) }, 1, NULL);
+}
+
+/* A read first: an idle server writes nothing. */
+static esp_status waiting(struct eventlog *log, const esp_sql *sql, int *ret)
+{
+	esp_arena *arena = log->core.mem->arena_new(log->self, "eventlog-waiting", 0);
+	esp_sql_rows rows;
+	esp_status st = ESP_ENOMEM;
+
+	*ret = 0;
+	if (!arena)
+		return st;
+	st = sql->query(sql, ESP_SQL_BOUNDED, arena, "SELECT id FROM event WHERE position IS NULL LIMIT 1", NULL, 0, &rows);
+	*ret = st == ESP_OK && rows.nrows;
+	log->core.mem->arena_free(arena);
 	return st;
 }
 
@@ -175,9 +190,10 @@ static void number_all(struct eventlog *log)
 {
 	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
 	struct number_args args = { .numbered = NUMBER_BATCH };
-	esp_status st = ESP_OK;
+	int more = 0;
+	esp_status st = sql ? waiting(log, sql, &more) : ESP_OK;
 
-	while (sql && st == ESP_OK && args.numbered == NUMBER_BATCH)
+	while (more && st == ESP_OK && args.numbered == NUMBER_BATCH)
 		st = sql->transact(sql, NULL, 0, number_tx, &args);
 	if (st != ESP_OK && st != ESP_ECANCELED)
 		esp_log(log->core.log, log->self, ESP_LOG_WARNING, "events wait for their positions", ESP_FINT("status", st));

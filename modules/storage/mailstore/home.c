@@ -7,6 +7,7 @@
  * delivered() marks an entry dirty; one fiber refreshes all dirty ones and then publishes their topics.
  */
 #include "home.h"
+#include "nodes.h"
 #include "refresh.h"
 
 #include <stdlib.h>
@@ -398,9 +399,8 @@ static void on_hint(void *arg)
 	m->core.mem->rc_unref(hint);
 }
 
-void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq)
+void view_hint(const struct mailstore *m, esp_id mailbox, uint64_t modseq)
 {
-	const struct mailstore *m = store_of(s);
 	struct hint *hint = m->core.mem->rc_new(sizeof *hint, 0);
 
 	if (hint) {
@@ -410,6 +410,12 @@ void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq)
 		m->core.mem->rc_unref(hint);
 	}
 	m->topic->publish(mailbox);   /* the woken sessions sync by themselves */
+}
+
+void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq)
+{
+	view_hint(store_of(s), mailbox, modseq);
+	nodes_tell(store_of(s), mailbox, modseq);
 }
 
 /* --- life -------------------------------------------------------------------------------------------- */

@@ -6,7 +6,7 @@
  * delivered() anywhere.  EXCLUSIVE: a mailbox has one home on a node.
  * Errors: ESP_ENOENT what the actor may not see; ESP_EUNAVAIL no database; else what sql and blob answer.
  */
-#include "store.h"
+#include "nodes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +101,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = facts_declare(m);
 	if (st == ESP_OK)
+		st = nodes_new(m, m->core.cfg->integer(cfg, "hint_interval"));
+	if (st == ESP_OK)
 		st = host->contribute(self, "esp.sql.migrations/1", &mailstore_migrations);
 	if (st == ESP_OK)
 		st = host->provide(self, "esp.mailstore/1", &m->table.service);
@@ -119,8 +121,21 @@ static esp_status on_start(esp_module *self, esp_err *err)
 static esp_status on_worker_start(esp_module *self, esp_worker *w)
 {
 	struct mailstore *m = self->state;
+	esp_status st = home_start(m, m->core.loop->index(w));
 
-	return home_start(m, m->core.loop->index(w));
+	return st == ESP_OK && m->core.loop->index(w) == 0 ? nodes_start(m) : st;
+}
+
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	(void)deadline;
+	nodes_drain(self->state);
+}
+
+static void on_stop(esp_module *self)
+{
+	if (self->state)
+		nodes_free(self->state);
 }
 
 static void on_worker_stop(esp_module *self, esp_worker *w)
@@ -154,6 +169,12 @@ static const esp_cfg_item config[] = { { .name = "max_mailboxes",
 		.min = ESP_SEC,
 		.max = 3600 * ESP_SEC,
 		.help = "How soon a changed quota of the directory is noticed." },
+	{ .name = "hint_interval",
+		.type = ESP_CFG_TIME,
+		.def_int = 200 * ESP_MSEC,
+		.max = 10 * ESP_SEC,
+		.help = "How often servers on one database tell each other what changed; 0: never, they notice by themselves "
+				"within a minute." },
 	{ .name = NULL } };
 static const esp_need needs[] = {
 	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.eventlog/1", .optional = 1 },
@@ -166,6 +187,8 @@ static const esp_module_ops ops = {
 	.start = on_start,
 	.worker_start = on_worker_start,
 	.worker_stop = on_worker_stop,
+	.drain = on_drain,
+	.stop = on_stop,
 };
 ESP_MODULE(.name = "storage_mailstore", .version = "1.0", .summary = "Mailboxes, messages, flags, quota and search",
            .license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides,

@@ -38,6 +38,12 @@ static const esp_sql_migration items[] = {
 				"DROP TABLE mail_subscription;\n"
 				"DROP TABLE mailbox;\n"
 				"DROP TABLE mail_account" },
+	{ .number = 2,
+		.title = "servers on one database and their hints",
+		.up = "CREATE TABLE mail_node (id BLOB NOT NULL PRIMARY KEY, at BIGINT NOT NULL);\n"
+			  "CREATE TABLE mail_hint (node BLOB NOT NULL, id BLOB NOT NULL, changes BLOB NOT NULL, PRIMARY KEY (node, "
+			  "id))",
+		.down = "DROP TABLE mail_hint;\nDROP TABLE mail_node" },
 };
 
 const esp_sql_migrations mailstore_migrations = {

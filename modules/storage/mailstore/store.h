@@ -30,6 +30,7 @@ enum fact_kind {
 };
 
 struct home;
+struct nodes;
 
 struct limits { uint32_t mailboxes, page; uint64_t view_bytes; esp_nsec view_idle, account_ttl; };
 
@@ -47,6 +48,7 @@ struct mailstore {
 	struct limits limits;
 	esp_event_id fact[FACT_KINDS];
 	struct home **home;                /* by worker; each used on its worker only */
+	struct nodes *nodes;               /* other servers; NULL: none are looked for */
 };
 
 /*! \brief The mailstore behind its table; aborts when it is not one. */
