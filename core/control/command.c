@@ -186,6 +186,7 @@ static int call_start(struct command_call *call, struct server *s, struct peer *
 	call->pub.size = sizeof(call->pub);
 	call->pub.input = input;
 	call->pub.write = on_write;
+	call->pub.progress = command_progress;
 	call->pub.err = err;
 	call->pub.out = call;
 	call->pub.arena = arena_new(&mem_api, "command", COMMAND_ARENA);

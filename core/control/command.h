@@ -25,6 +25,7 @@ struct command_call {
 	struct json json;        /* writes into out */
 	struct buffer reason;    /* why it failed, when that is longer than an esp_err */
 	bool streamed;           /* the answer has been sent already */
+	struct command_pace { esp_nsec next; char step[64]; } pace;   /* command-progress.c: when to say more */
 };
 
 /*! \brief A command of ours.  Same meaning of the texts as in esp_command. */
@@ -46,6 +47,9 @@ bool command_option(const struct command_call *call, const char *name, esp_str *
 bool command_argument(const struct command_call *call, uint32_t i, esp_str *ret);
 /*! \brief Refuse arguments and options that the command does not know; `options` is "--a --b" or "". */
 ESP_CHECKED int command_expect(struct command_call *call, uint32_t max_arguments, const char *options);
+
+/*! \brief [fiber] ESP_SUSPENDS.  esp_command_call.progress. */
+ESP_CHECKED int command_progress(esp_command_call *pub, const esp_progress *p);
 
 /*! \brief docs/commands.md: ours and those of the fiber's snapshot. */
 void command_document(void (*sink)(void *arg, esp_str piece), void *arg);

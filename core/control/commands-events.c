@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/base/assert.h"
 #include "core/base/clock.h"
@@ -137,13 +136,6 @@ static struct buffer tail_take(struct tail *t, uint64_t *ret_lost)
 		t->ticket = fiber_ticket();
 	pthread_mutex_unlock(&t->lock);
 	return taken;
-}
-
-static bool peer_is_gone(const struct peer *p)
-{
-	char byte;
-
-	return recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 /* Sends at most *left lines (0: all there are). */

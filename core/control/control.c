@@ -97,6 +97,13 @@ int peer_send_all(struct peer *p, char type, esp_str text)
 	return status;
 }
 
+bool peer_is_gone(const struct peer *p)
+{
+	char byte;
+
+	return recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* --- requests ------------------------------------------------------------------------------------------------ */
 
 static int peer_next_frame(struct peer *p, struct frame *f)

@@ -45,4 +45,7 @@ ESP_CHECKED int peer_send(struct peer *p, char type, esp_str payload);
 /*! \brief [fiber] ESP_SUSPENDS.  Send a long text in frames of that type. */
 ESP_CHECKED int peer_send_all(struct peer *p, char type, esp_str text);
 
+/*! \brief [any] Has the peer closed its end? */
+bool peer_is_gone(const struct peer *p);
+
 #endif

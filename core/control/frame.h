@@ -5,6 +5,7 @@
  *   server: 'H' hello: the version, JSON, right after accepting
  *   client: 'R' request: number of words (2 bytes), each word with its length (2 bytes); the rest is the input
  *   server: 'J' the answer's JSON value, in pieces    'L' one JSON value of a stream    'T' a piece of plain text
+ *           'P' how far it is: a JSON object, now and then before the end
  *           'D' done                                  'E' refused: the reason, text
  *
  * A connection carries one request.  Anything else closes it.
@@ -24,7 +25,7 @@ enum {
 };
 enum {
 	FRAME_HELLO = 'H', FRAME_REQUEST = 'R', FRAME_JSON = 'J', FRAME_LINE = 'L', FRAME_TEXT = 'T', FRAME_DONE = 'D',
-	FRAME_ERROR = 'E'
+	FRAME_ERROR = 'E', FRAME_PROGRESS = 'P'
 };
 
 struct frame { char type; esp_str payload; };

@@ -16,6 +16,11 @@ void cli_print_value(esp_str json, FILE *out);
 void cli_print_line(esp_str json, FILE *out);
 /*! \brief A text as one JSON string. */
 void cli_print_quoted(esp_str text, FILE *out);
+/*! \brief How far the server is: a bar when standard error is a terminal, now and then a line when it is not; as it
+ *  came with `json`. */
+void cli_progress(esp_str progress, bool json);
+/*! \brief Nothing more will come: take the bar away. */
+void cli_progress_end(void);
 /*! \brief Text that somebody else chose: no control character but \n and \t reaches the terminal. */
 void cli_print_clean(esp_str text, FILE *out);
 

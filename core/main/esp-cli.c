@@ -274,6 +274,7 @@ static int receive(int fd, const struct request *r, struct buffer *in)
 	buffer_init(&text, ANSWER_MAX);      /* for --json: a text that comes in pieces is one string */
 	while ((code = next_frame(fd, in, -1, &f, &used)) == CLI_OK && f.type != FRAME_DONE) {
 		if (f.type == FRAME_ERROR) {
+			cli_progress_end();
 			print_reason(f.payload);
 			code = CLI_REFUSED;
 			break;
@@ -286,10 +287,13 @@ static int receive(int fd, const struct request *r, struct buffer *in)
 			code = complain(CLI_REFUSED, "the answer is too long");
 			break;
 		}
+		if (f.type == FRAME_PROGRESS)
+			cli_progress(f.payload, r->json);
 		if (f.type == FRAME_LINE || (f.type == FRAME_TEXT && !r->json))
 			print_item(r, &f);
 		buffer_consume(in, used);
 	}
+	cli_progress_end();
 	if (!code && text.len) {
 		cli_print_quoted(buffer_str(&text), stdout);
 		fputc('\n', stdout);

@@ -999,6 +999,15 @@ static esp_status command_write(esp_command_call *call, esp_str json)
 	return ESP_OK;
 }
 
+/* Somebody always waits for the answer. */
+static esp_status command_progress(esp_command_call *call, const esp_progress *p)
+{
+	(void)call;
+	if (!p->step.len || (p->total && p->done > p->total))
+		broken("progress without a step, or beyond its total");
+	return ESP_OK;
+}
+
 /* The arguments behind the command's own words, or NULL when it is another command. */
 static const char *command_rest(const struct fakehost *h, uint32_t i, const char *line)
 {
@@ -1018,7 +1027,7 @@ esp_status fakehost_command(struct fakehost *h, const char *line, const char **r
 	char *out = esp_alloc(&h->txn->pub, 1);
 	esp_str argv[MAX];
 	esp_command_call call = { .size = sizeof call, .argv = argv, .arena = &h->txn->pub, .out = &out,
-		.write = command_write, .err = &h->err };
+		.write = command_write, .err = &h->err, .progress = command_progress };
 	esp_status st;
 	const char *rest = NULL;
 	uint32_t i = 0;

@@ -1,5 +1,8 @@
 """The control socket and esp-cli: commands of the core and of modules, help, exit codes, garbage."""
+import contextlib
+import json
 import os
+import pty
 import random
 import signal
 import socket
@@ -64,6 +67,44 @@ def a_module_answers_its_command_and_gives_reasons():
         assert s.cli("echo", "say", "fail", check=1).err == "esp-cli: asked to fail\n"
         got = s.cli("echo", "say", "--password-stdin", "--json", input="secret\n").json
         assert got["input"] == ["yes"]
+
+
+@scenario
+def a_long_command_shows_how_far_it_is_and_ends_when_nobody_waits():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        done = s.cli("echo", "count", "60")
+        assert done.out == "counted  yes\n" and done.err.startswith("counting: 0 of 60 steps\n"), done.err
+        done = s.cli("echo", "count", "60", "--json")
+        steps = [json.loads(line) for line in done.err.splitlines()]
+        assert done.json == {"counted": True}
+        assert steps[0] == {"step": "counting", "unit": "steps", "done": 0, "total": 60} and 2 <= len(steps) <= 6, steps
+        assert [p["done"] for p in steps] == sorted(p["done"] for p in steps)
+        with pty_of(s, "echo", "count", "100") as text:
+            assert "counting [###" in text() and "counted  yes" in text(), text()
+        client = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "echo", "count", "100000"],
+                                  stderr=subprocess.DEVNULL, env=s.env)
+        time.sleep(0.3)
+        client.kill()
+        client.wait()
+        wait_until(lambda: "nobody waits for the count" in s.log_text())
+
+
+@contextlib.contextmanager
+def pty_of(s, *words):
+    """esp-cli on a terminal; yields a function that returns all it printed."""
+    ours, theirs = pty.openpty()
+    client = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, *words], stdout=theirs, stderr=theirs, env=s.env)
+    os.close(theirs)
+    text = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            text += chunk
+    except OSError:          # the terminal's other end is closed
+        pass
+    assert client.wait() == 0
+    yield lambda: text.decode()
+    os.close(ours)
 
 
 @scenario

@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 #define ESP_ABI_MAJOR 1u            /* +1: a binary break; older modules are refused      */
-#define ESP_ABI_MINOR 0u            /* +1: something was appended; older modules load     */
+#define ESP_ABI_MINOR 1u            /* +1: something was appended; older modules load     */
 #define ESP_MODULE_MAGIC 0x31505345u /* "ESP1" in memory; also proves the byte order      */
 
 #define ESP_EXPORT __attribute__((visibility("default")))

@@ -13,6 +13,14 @@
 extern "C" {
 #endif
 
+/*! \brief How far a long command is. */
+typedef struct esp_progress {
+	uint32_t size, reserved;
+	esp_str step;               /* what is being done: "copying messages" */
+	esp_str unit;               /* what is counted: "messages", "bytes" */
+	uint64_t done, total;       /* total 0: not known */
+} esp_progress;
+
 typedef struct esp_command_call {
 	uint32_t size;
 	uint32_t argc;
@@ -23,6 +31,10 @@ typedef struct esp_command_call {
 	/*! Append to the answer: one JSON value in all (an object, or an array of flat objects for a table). */
 	ESP_CHECKED esp_status (*write)(struct esp_command_call *call, esp_str json);
 	esp_err *err;               /* the reason when run() fails: shown to the administrator */
+	/*! ESP_SUSPENDS.  Show how far it is; at most some a second are shown, so call it as often as you like.
+	 *  ESP_ECLOSED: nobody waits for the answer any more; ESP_ECANCELED: the server stops.  Leave then.  Since ABI 1.1.
+	 */
+	ESP_CHECKED esp_status (*progress)(struct esp_command_call *call, const esp_progress *p);
 } esp_command_call;
 
 typedef struct esp_command {

@@ -145,6 +145,29 @@ static const esp_command say = {
 	.size = sizeof(say), .words = "echo say", .usage = "[WORD ...]", .help = "Says the words again.", .run = run_say
 };
 
+/* "echo count N" takes N steps of 10 ms, and says so in the log when nobody waits for the end. */
+static esp_status run_count(esp_module *self, esp_command_call *call)
+{
+	const struct echo *e = self->state;
+	esp_progress p = { .size = sizeof(p), .step = ESP_STR("counting"), .unit = ESP_STR("steps") };
+	esp_status st = ESP_OK;
+
+	for (size_t i = 0; call->argc && i < call->argv[0].len; i++)
+		p.total = p.total * 10 + (uint64_t)(call->argv[0].ptr[i] - '0');
+	for (; st == ESP_OK && p.done < p.total; p.done++) {
+		st = call->progress(call, &p);
+		if (st == ESP_OK)
+			st = e->core.fiber->sleep_until(e->core.loop->now() + 10 * ESP_MSEC);
+	}
+	if (st == ESP_ECLOSED)
+		esp_log_text(e->core.log, self, ESP_LOG_NOTICE, "nobody waits for the count");
+	return st == ESP_OK ? call->write(call, ESP_STR("{\"counted\":true}")) : st;
+}
+
+static const esp_command count = {
+	.size = sizeof(count), .words = "echo count", .usage = "N", .help = "Counts slowly.", .run = run_count
+};
+
 static esp_status declare(struct echo *e, esp_module *self)
 {
 	static const esp_event_field fields[] = { { .key = "text", .type = ESP_F_STR, .help = "what was said" } };
@@ -157,7 +180,9 @@ static esp_status declare(struct echo *e, esp_module *self)
 
 	if (st == ESP_OK)
 		st = listen->serve(self, "echo", &protocol);
-	return st == ESP_OK ? self->host->contribute(self, "esp.command/1", &say) : st;
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.command/1", &say);
+	return st == ESP_OK ? self->host->contribute(self, "esp.command/1", &count) : st;
 }
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
