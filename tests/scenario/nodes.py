@@ -15,6 +15,7 @@ from lib import SLOW, run, scenario, wait_until
 from mail import DOMAIN, MailServer, message
 
 NODES = 4
+LONG = bool(os.environ.get("ESP_LONG"))
 
 
 @contextlib.contextmanager
@@ -152,7 +153,7 @@ def files(server, folder):
 @scenario
 def four_nodes_change_one_account_and_agree():
     with nodes() as servers:
-        actors = [Actor(s, i, 6 * float(os.environ.get("ESP_LONG", 1))) for i, s in enumerate(servers)]
+        actors = [Actor(s, i, 60 if LONG else 6) for i, s in enumerate(servers)]
         for a in actors:
             a.start()
         for a in actors:
@@ -196,6 +197,30 @@ def a_node_that_is_killed_leaves_the_others_at_work():
         servers[1].deliver(message("after"))
         until_seen(c, r"\* 2 EXISTS", began)
         wait_until(lambda: files(servers[0], "") == [1, 2], 30)
+
+
+@scenario
+def a_node_that_stands_still_gives_up_its_work():
+    if not LONG:
+        print("      only with ESP_LONG=1: a lease takes 10 s to change hands")
+        return
+    with nodes(2) as servers:
+        servers[0].deliver(message("before"))
+        wait_until(lambda: files(servers[0], "") == [1])
+        still = servers[0].pid()                    # which did the folder jobs
+        os.kill(still, signal.SIGSTOP)
+        try:
+            servers[1].deliver(message("after"))
+            wait_until(lambda: files(servers[1], "") == [1, 2], 30)
+        finally:
+            os.kill(still, signal.SIGCONT)
+        servers[0].deliver(message("again"))
+        wait_until(lambda: files(servers[1], "") == [1, 2, 3], 30)
+        with servers[0].imap("alice") as c:
+            c.ok("SELECT INBOX")
+            c.ok("STORE 1:* +FLAGS (\\Deleted)")
+            c.ok("EXPUNGE")
+        wait_until(lambda: files(servers[1], "") == [], 30)
 
 
 run()

@@ -1,5 +1,6 @@
 /* folder - the Maildir++ folders beside the blobs: jobs are rows of the transaction that changed the mailbox.
  *
+ * One process at a time does them (modules/common/lease), in the order of each account's changes.
  * One fiber (worker 0) reads the oldest jobs after each COMMIT it hears of, does them on a lane of its own (width 1:
  * order matters) and deletes their rows.  A crash between doing and deleting does them again: each is idempotent.
  * Jobs wait for a full or read-only disk (link.c says for what); one that cannot be done (a foreign file is in the way)
@@ -9,6 +10,7 @@
 #include "maildir.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define JOBS_A_ROUND 500
@@ -24,6 +26,10 @@ static const esp_sql_migration items[] = {
 			  "CREATE TABLE blob_trash (id BLOB NOT NULL PRIMARY KEY, since BIGINT NOT NULL);\n"
 			  "CREATE INDEX blob_trash_since ON blob_trash (since)",
 		.down = "DROP TABLE blob_trash;\nDROP TABLE blob_job" },
+	{ .number = 2,
+		.title = "order of folder jobs, and who does them",
+		.up = "ALTER TABLE blob_job ADD COLUMN modseq BIGINT NOT NULL DEFAULT 0;\n" LEASE_TABLE,
+		.down = LEASE_DROP ";\nALTER TABLE blob_job DROP COLUMN modseq" },
 };
 const esp_sql_migrations maildir_migrations = {
 	.size = sizeof maildir_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],
@@ -42,12 +48,12 @@ esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
 	esp_id id = job_id(m);
 
 	return tx->exec(tx,
-		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 		(esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder),
 			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags),
-			ESP_SQL_I(job->received) },
-		10, NULL);
+			ESP_SQL_I(job->received), ESP_SQL_I(job->modseq) },
+		11, NULL);
 }
 
 esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
@@ -60,7 +66,13 @@ esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 
 /* --- on the folder lane ----------------------------------------------------------------------------------------- */
 
-struct round { struct maildir *m; const esp_sql_rows *rows; uint32_t done, failed; esp_status waits; };
+struct round {
+	struct maildir *m;
+	const esp_sql_rows *rows;
+	uint32_t *order;           /* of the rows */
+	uint32_t done, failed;     /* the first `done` of order */
+	esp_status waits;
+};
 
 static esp_str text(const esp_sql_rows *r, uint32_t row, uint32_t col) { return esp_sql_at(r, row, col)->s; }
 
@@ -80,8 +92,8 @@ static int32_t on_round(void *arg)
 {
 	struct round *r = arg;
 
-	while (r->done < r->rows->nrows) {
-		esp_blob_job job = job_of(r->rows, r->done);
+	while (r->done < r->rows->nrows && lease_sure(&r->m->lease)) {
+		esp_blob_job job = job_of(r->rows, r->order[r->done]);
 		esp_status st = link_job(r->m, &job);
 		if (link_waits(st)) {
 			r->waits = st;
@@ -100,13 +112,37 @@ static int32_t on_round(void *arg)
 static esp_status forget_tx(esp_tx *tx, void *arg)
 {
 	const struct round *r = arg;
+	esp_status st = lease_check(&r->m->lease, tx);
 
-	for (uint32_t i = 0; i < r->done; i++) {
-		esp_status st = tx->exec(tx, "DELETE FROM blob_job WHERE id = $1", esp_sql_at(r->rows, i, 0), 1, NULL);
-		if (st != ESP_OK)
-			return st;
-	}
-	return ESP_OK;
+	for (uint32_t i = 0; st == ESP_OK && i < r->done; i++)
+		st = tx->exec(tx, "DELETE FROM blob_job WHERE id = $1", esp_sql_at(r->rows, r->order[i], 0), 1, NULL);
+	return st;
+}
+
+static int by_account(const void *a, const void *b, void *arg)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	esp_str p = text(arg, x, 2), q = text(arg, y, 2);
+	int64_t m = esp_sql_at(arg, x, 8)->i, n = esp_sql_at(arg, y, 8)->i;
+	int c = memcmp(p.ptr, q.ptr, p.len < q.len ? p.len : q.len);
+
+	if (c == 0 && p.len != q.len)
+		c = p.len < q.len ? -1 : 1;
+	if (c == 0 && m != n)
+		c = m < n ? -1 : 1;
+	return c ? c : (x > y) - (x < y);
+}
+
+/* Ids are times of several machines; within an account only the order of its changes counts. */
+static uint32_t *order_of(const esp_sql_rows *rows, esp_arena *arena)
+{
+	uint32_t *order = esp_alloc_array(arena, rows->nrows, sizeof *order);
+
+	for (uint32_t i = 0; order && i < rows->nrows; i++)
+		order[i] = i;
+	if (order)
+		qsort_r(order, rows->nrows, sizeof *order, by_account, (void *)(uintptr_t)rows);
+	return order;
 }
 
 static void tell_failures(struct maildir *m, const struct round *r)
@@ -126,13 +162,16 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	esp_sql_rows rows = { .nrows = 0 };
 	struct round round = { .m = m, .rows = &rows };
 	esp_status st = sql->query(sql, 0, arena,
-		"SELECT id, kind, account, folder, target, blob_id, uid, flags FROM blob_job"
+		"SELECT id, kind, account, folder, target, blob_id, uid, flags, modseq FROM blob_job"
 		" ORDER BY id LIMIT $1",
 		(esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
 
-	if (st != ESP_OK || rows.nrows == 0)
+	if (st != ESP_OK || rows.nrows == 0 || !lease_hold(&m->lease, sql, arena))
 		return 0;
-	st = m->core.pool->run(m->self, m->folder_lane, on_round, &round, NULL);
+	round.order = order_of(&rows, arena);
+	st = round.order ? ESP_OK : ESP_ENOMEM;
+	if (st == ESP_OK)
+		st = m->core.pool->run(m->self, m->folder_lane, on_round, &round, NULL);
 	if (st == ESP_OK && round.done)
 		st = sql->transact(sql, NULL, 0, forget_tx, &round);
 	tell_failures(m, &round);
@@ -231,8 +270,11 @@ void folder_fiber(void *arg)
 		}
 		m->core.mem->arena_reset(arena);
 		m->core.host->quiesce();
-		if (m->draining)
-			break;             /* what was committed before the stop has been done */
+		if (m->draining) {     /* what was committed before the stop has been done */
+			if ((sql = (const esp_sql *)m->core.host->service(m->self, m->sql)) != NULL)
+				lease_release(&m->lease, sql);
+			break;
+		}
 		if (!m->pending) {
 			(void)m->core.fiber->set_deadline(m->core.loop->now() + ESP_SEC);
 			if (m->core.fiber->wait(&m->kicked) == ESP_ECANCELED)

@@ -36,6 +36,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->root = m->blobs = m->tmp = -1;
 	m->metric = self->host->core("esp.metric/1", 0);
 	m->hostname = self->host->hostname();
+	lease_init(&m->lease, &m->core, "folder jobs");
 	path = m->core.cfg->string(cfg, "path");
 	m->path = esp_alloc(arena, strlen(dir) + path.len + 2);
 	snprintf(m->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir,

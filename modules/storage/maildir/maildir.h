@@ -12,6 +12,8 @@
 #include <esp/crypto.h>
 #include <esp/metric.h>
 
+#include "modules/common/lease.h"
+
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -37,6 +39,7 @@ struct maildir {
 	uint64_t journal_bytes;    /* of one segment */
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
+	struct lease lease;        /* of the folder jobs */
 	/* folder jobs, worker 0 only (folder.c) */
 	esp_fcond kicked;
 	int pending, draining;

@@ -131,6 +131,7 @@ esp_status op_job(struct op *op, esp_tx *tx, esp_blob_job *job)
 		return ESP_OK;
 	job->size = sizeof *job;
 	job->account = op->address;
+	job->modseq = op->modseq;
 	op->jobs++;
 	return op->blob->job(op->blob, tx, job);
 }
