@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "core/base/clock.h"
+#include "core/base/memory.h"
 #include "core/base/status.h"
 #include "core/bus/bus.h"
 #include "core/config/config.h"
@@ -240,6 +241,8 @@ static int prepare(struct server *s)
 		status = crash_install(cfg_string(server, "path").ptr, &err);
 	if (!status)
 		status = loop_init(&lc, &err);
+	if (!status)
+		memory_settle(loop_workers() + 2);
 	if (!status)
 		status = server_link_first(s, FIRST_SOCKETS_S * ESP_SEC);
 	if (status)

@@ -6,9 +6,11 @@
 
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/memory.h"
 #include "core/bus/event.h"
 #include "core/bus/log.h"
 #include "core/loop/loop.h"
+#include "core/loop/pool.h"
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
@@ -100,6 +102,21 @@ static void force(struct generation *g)
 	}
 }
 
+static void on_trim(void *arg)
+{
+	(void)arg;
+	memory_trim();
+}
+
+/* What the last of the old generations held goes back to the system, and not into what the next ones leave unused. */
+static void give_back(const struct modules *m)
+{
+	if (m->stopping || !list_empty(&m->draining))
+		return;
+	if (lane_submit(pool_shared("misc"), NULL, on_trim, NULL) != ESP_OK)
+		log_line(ESP_LOG_DEBUG, "core/module", "memory is given back after the next reload: the lane is full");
+}
+
 static void on_retire(void *arg)
 {
 	struct generation *g = arg;
@@ -119,6 +136,7 @@ static void on_retire(void *arg)
 	list_remove(&g->link);
 	generation_free(g);
 	modules_count(m);
+	give_back(m);
 }
 
 void generation_retire(struct generation *g)
