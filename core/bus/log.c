@@ -307,6 +307,37 @@ static int32_t levels_max(const struct levels *l)
 	return max;
 }
 
+static void levels_free(struct levels *l)
+{
+	for (uint32_t i = 0; l && i < l->n; i++)
+		free(l->of[i].module);
+	free(l);
+}
+
+static bool levels_equal(const struct levels *a, const struct levels *b)
+{
+	if (!a || a->level != b->level || a->n != b->n)
+		return false;
+	for (uint32_t i = 0; i < a->n; i++)
+		if (a->of[i].level != b->of[i].level || strcmp(a->of[i].module, b->of[i].module) != 0)
+			return false;
+	return true;
+}
+
+/* Under the lock.  A reload that changes no level leaves nothing behind. */
+static void levels_set(struct levels *l)
+{
+	struct levels *now = atomic_load(&logger.levels);
+
+	if (levels_equal(now, l)) {
+		levels_free(l);
+		return;
+	}
+	l->older = now;
+	atomic_store_explicit(&logger.levels, l, memory_order_release);
+	atomic_store(&log_level_max, levels_max(l));
+}
+
 esp_status log_open(const struct log_config *c, esp_err *err)
 {
 	struct log_sink *fresh = malloc(sizeof *fresh);
@@ -318,9 +349,7 @@ esp_status log_open(const struct log_config *c, esp_err *err)
 		st = ESP_ENOMEM;
 	}
 	if (st != ESP_OK) {
-		for (uint32_t i = 0; l && i < l->n; i++)
-			free(l->of[i].module);
-		free(l);
+		levels_free(l);
 		free(fresh);
 		return st;
 	}
@@ -330,9 +359,7 @@ esp_status log_open(const struct log_config *c, esp_err *err)
 	log_sink_close(&logger.sink);
 	logger.sink = *fresh;
 	atomic_store(&logger.json, c->json);
-	l->older = atomic_load(&logger.levels);
-	atomic_store_explicit(&logger.levels, l, memory_order_release);
-	atomic_store(&log_level_max, levels_max(l));
+	levels_set(l);
 	pthread_mutex_unlock(&logger.lock);
 	free(fresh);
 	return ESP_OK;
@@ -409,9 +436,7 @@ void log_close(void)
 	while (l) {
 		struct levels *older = l->older;
 
-		for (uint32_t i = 0; i < l->n; i++)
-			free(l->of[i].module);
-		free(l);
+		levels_free(l);
 		l = older;
 	}
 	ring_free(logger.queue);

@@ -3,6 +3,7 @@
 #include "core/bus/log-sink.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -382,4 +383,20 @@ LOG_TEST(names_a_hook_that_blocks_its_worker)
 	metric_render(text_sink, &t);
 	cr_expect(strstr(t.p, "esp_loop_stalls_total{module=\"spinner\",point=\"helo\"}"), "%s", t.p);
 	free(t.p);
+}
+
+/* Each reload of the server opens the log again. */
+LOG_TEST(keeps_nothing_when_it_is_opened_again_unchanged)
+{
+	const struct log_level levels[] = { { "core/net", ESP_LOG_DEBUG } };
+	size_t before;
+
+	open_file(true, 0, levels, 1);
+	before = mallinfo2().uordblks;
+	for (int i = 0; i < 1000; i++)
+		open_file(true, 0, levels, 1);
+	cr_assert_lt(mallinfo2().uordblks, before + 16384);
+	cr_assert(log_enabled_for(ESP_LOG_DEBUG, "core/net"));
+	open_file(true, 0, NULL, 0);
+	cr_assert_not(log_enabled_for(ESP_LOG_DEBUG, "core/net"), "new levels are taken");
 }
