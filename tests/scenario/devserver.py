@@ -4,38 +4,20 @@ import json
 import os
 import shutil
 import smtplib
-import socket
 import ssl
 import subprocess
 import tempfile
 
 from lib import BUILD, SLOW, SOURCE, run, scenario
+from ports import free_base
 
 OFFSETS = {"mx": 25, "submission": 587, "submissions": 465, "imap": 143, "imaps": 993}
-
-
-def free_base():
-    """A base whose ports are all free now."""
-    for base in range(20000 + os.getpid() % 5000 * 2, 64000, 7):
-        held = []
-        try:
-            for offset in OFFSETS.values():
-                s = socket.socket()
-                held.append(s)
-                s.bind(("127.0.0.1", base + offset))
-            return base
-        except OSError:
-            continue
-        finally:
-            for s in held:
-                s.close()
-    raise AssertionError("no free ports")
 
 
 class Dev:
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="esp-devserver-")
-        self.base = free_base()
+        self.base = free_base(OFFSETS.values())
         return self
 
     def __exit__(self, *_):

@@ -10,7 +10,7 @@
 
     run()
 
-A server has a directory of its own under /tmp, free ports on 127.0.0.1 and the freshly built binaries (ESP_BUILD, else
+A server has a directory of its own under /tmp, ports of its own (ports.py) on 127.0.0.1 and the freshly built binaries (ESP_BUILD, else
 the current folder).  Leaving the `with` block stops it, kills what is left of it and removes the directory; when a
 scenario fails, its log is printed.  Nothing outside the directory is touched.
 """
@@ -26,6 +26,8 @@ import tempfile
 import time
 import traceback
 
+from ports import free_port
+
 BUILD = os.path.abspath(os.environ.get("ESP_BUILD", os.getcwd()))
 SOURCE = os.path.abspath(os.environ.get("ESP_SRC", os.path.join(os.path.dirname(__file__), "..", "..")))
 SLOW = float(os.environ.get("ESP_SLOW", "1"))        # sanitizers and valgrind: larger time limits
@@ -34,13 +36,6 @@ SLOW = float(os.environ.get("ESP_SLOW", "1"))        # sanitizers and valgrind: 
 FAULT = re.compile(r"ERROR: \w+Sanitizer.*|WARNING: \w+Sanitizer.*|runtime error: .*|assertion failed.*|left behind, .*")
 MODULE_FOLDERS = (".", "tests/scenario", "tests/abi")
 ECHO = {"name": "echo", "file": "scenario_echo"}
-
-
-def free_port():
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_until(what, timeout=10.0, step=0.01):

@@ -2,6 +2,7 @@
 #define TEST_HELPER
 #include "tests/support/mailserver.h"
 
+#include "tests/support/ports.h"
 #include "tests/support/test.h"
 
 #include <arpa/inet.h>
@@ -27,18 +28,6 @@ static const char *build(void)
 	const char *dir = getenv("ESP_BUILD");
 
 	return dir ? dir : BUILD_DIR;
-}
-
-static int free_port(void)
-{
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	socklen_t len = sizeof a;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0);
-	cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-	close(fd);
-	return ntohs(a.sin_port);
 }
 
 static void write_conf(struct mailserver *s)
