@@ -6,10 +6,12 @@
 SMTP sessions park, stop in the middle of a transaction and in the middle of DATA; IMAP sessions select, fetch, store,
 append with a pause inside the literal, and most sit in IDLE.  `esp-cli reload` replaces one module after the other:
 every second time its file has changed (the same code with another note in it), else its settings.  No connection may
-drop, no reply may be wrong, every IDLE session must hear of every delivery, and memory must not grow.
+drop, no reply may be wrong, every IDLE session must hear of every delivery, and memory must not grow: keepers expunge
+what the mailboxes have too much of, so that what the server holds stays the same, and after every 50 reloads the load
+rests, every session stays, and the memory is read.  The growth is that of the line through the readings of the last half.
 
 One line a figure; exit code 1 when one of the must-be-zero figures is not zero or memory grew by one per cent over the
-last half.
+last half of 200 reloads or more.
 """
 import argparse
 import asyncio
@@ -29,6 +31,8 @@ from storm import DOMAIN, PASSWORD, check_disk, database, mail_server, message, 
 import lib                                                                                # noqa: E402
 
 ACCOUNTS = 8
+READ_EVERY = 50              # reloads
+MAILBOX_FULL, MAILBOX_KEPT, MAILBOX_SMALL = 100, 50, 10
 IDLE_PATIENCE = 20 * lib.SLOW
 # instance, file, a setting that changes nothing anybody sees
 TARGETS = (("smtp", "protocol_smtp", ("max_hops", (100, 101))), ("imap", "protocol_imap", ("idle", ("1800s", "1801s"))),
@@ -44,6 +48,8 @@ class Storm:
         self.count = collections.Counter()
         self.wrong = []
         self.ending = False
+        self.running = asyncio.Event()              # cleared: the load rests
+        self.resting = 0                            # sessions that do
         self.delivered = collections.Counter()      # account number: acknowledged deliveries to its INBOX
         self.done = 0                               # reloads
 
@@ -68,6 +74,14 @@ class Session:
         if not line.endswith(b"\n"):
             raise ConnectionResetError("the server closed")
         return line.rstrip(b"\r\n")
+
+    async def rest(self):
+        """Between two rounds: wait while the load rests."""
+        if not self.storm.running.is_set():
+            self.where = "at rest"
+            self.storm.resting += 1
+            await self.storm.running.wait()
+            self.storm.resting -= 1
 
     async def think(self, seconds=2.0):
         await asyncio.sleep(self.rng.random() * seconds)
@@ -104,6 +118,7 @@ class SmtpSession(Session):
         await self.reply(b"220")
         await self.ask("EHLO client.test", b"250")
         while not self.storm.ending:
+            await self.rest()
             if self.rng.random() < 0.5:
                 await self.ask("NOOP", b"250")
                 await self.think(4)
@@ -173,7 +188,8 @@ class Worker(ImapSession):
         await self.ask(f"SELECT {box}")
         have = {}
         while not self.storm.ending:
-            kind = self.rng.randrange(4)
+            await self.rest()
+            kind = self.rng.randrange(4) if len(have) < MAILBOX_SMALL else 3
             if kind == 0 or not have:
                 await self.append(box, have)
             elif kind == 1:
@@ -215,19 +231,48 @@ class Worker(ImapSession):
             assert content in shown[uid], f"uid {uid} shows another text"
 
 
+class Keeper(ImapSession):
+    """Expunges the oldest messages of an INBOX."""
+
+    async def life(self):
+        await self.open_as(self.number)
+        await self.ask("SELECT INBOX")
+        exists = 0
+        while not self.storm.ending:
+            await self.rest()
+            for line in (await self.ask("NOOP"))[0]:
+                if m := re.match(rb"\* (\d+) EXISTS", line):
+                    exists = int(m[1])
+            if exists > (MAILBOX_FULL if self.storm.running.is_set() else MAILBOX_KEPT):
+                await self.ask(f"STORE 1:{exists - MAILBOX_KEPT} +FLAGS.SILENT (\\Deleted)")
+                exists = self.left(exists, (await self.ask("EXPUNGE"))[0])
+            await self.think()
+        self.writer.write(b"z LOGOUT\r\n")
+
+    @staticmethod
+    def left(exists, lines):
+        for line in lines:
+            if m := re.match(rb"\* (\d+) EXISTS", line):
+                exists = int(m[1])
+            elif line.endswith(b" EXPUNGE"):
+                exists -= 1
+        return exists
+
+
 class Idler(ImapSession):
-    """Sits in IDLE on an INBOX and hears of every delivery."""
+    """Sits in IDLE on an INBOX and hears of every delivery; `heard`: of how many."""
 
     async def life(self):
         n = self.number % ACCOUNTS
-        self.exists = 0
+        self.exists = self.heard = 0
         await self.open_as(n)
         lines, _ = await self.ask("SELECT INBOX")
         self.hear(lines)
         tag = self.send("IDLE")
         assert (await self.line()).startswith(b"+")
+        await self.rest()
         self.where, behind = "in IDLE", None
-        while not self.storm.ending or self.exists < self.storm.delivered[n]:
+        while not self.storm.ending or self.heard < self.storm.delivered[n]:
             try:
                 line = await asyncio.wait_for(asyncio.shield(self.next()), 1)
                 self.pending = None
@@ -235,14 +280,14 @@ class Idler(ImapSession):
                 self.hear([line])
             except asyncio.TimeoutError:
                 pass
-            if self.exists >= self.storm.delivered[n]:
+            if self.heard >= self.storm.delivered[n]:
                 behind = None
             elif behind is None:
                 behind = (time.monotonic(), self.storm.delivered[n])
-            elif self.exists >= behind[1]:
+            elif self.heard >= behind[1]:
                 behind = None
             elif time.monotonic() > behind[0] + IDLE_PATIENCE:
-                raise AssertionError(f"hears of {self.exists} messages, {behind[1]} were delivered")
+                raise AssertionError(f"hears of {self.heard} messages, {behind[1]} were delivered")
         self.writer.write(b"DONE\r\n")
         if getattr(self, "pending", None):
             line = await self.pending
@@ -263,7 +308,10 @@ class Idler(ImapSession):
             assert not line.startswith(b"* BYE"), line
             if m := re.match(rb"\* (\d+) EXISTS", line):
                 assert int(m[1]) >= self.exists, f"EXISTS {self.exists} became {int(m[1])}"
+                self.heard += int(m[1]) - self.exists
                 self.exists = int(m[1])
+            elif line.endswith(b" EXPUNGE"):
+                self.exists -= 1
 
 
 # --- reloads ------------------------------------------------------------------------------------------------
@@ -311,9 +359,9 @@ async def reload(storm, turn):
     storm.count["reload, all ms"] += int(1000 * (time.monotonic() - began))
 
 
-def memory(server):
+def memory(pid):
     """(private bytes, bytes of module images mapped) of the server process."""
-    pid, private, images, name = server.pid(), 0, 0, ""
+    private, images, name = 0, 0, ""
     with open(f"/proc/{pid}/smaps") as f:
         for line in f:
             if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
@@ -327,25 +375,53 @@ def memory(server):
     return private, images
 
 
-async def storm_on(storm, args):
-    sessions = [SmtpSession(storm, n) for n in range(args.sessions * 3 // 10)]
-    sessions += [Worker(storm, n) for n in range(args.sessions // 10)]
-    sessions += [Idler(storm, n) for n in range(args.sessions - len(sessions))]
+def growth(readings):
+    """Per cent by which the line of least squares through the readings rises from end to end."""
+    if len(readings) < 2:
+        return 0.0
+    middle, mean = (len(readings) - 1) / 2, sum(readings) / len(readings)
+    slope = (sum((i - middle) * (y - mean) for i, y in enumerate(readings)) /
+             sum((i - middle) ** 2 for i in range(len(readings))))
+    return 100 * 2 * slope * middle / (mean - slope * middle)
+
+
+async def rested(storm, sessions):
+    """The load rests: so many sessions wait."""
+    while storm.resting < sessions and not storm.wrong:
+        await asyncio.sleep(0.05)
+
+
+async def reading(storm, pid, loaders):
+    """The server's memory with every session there, nothing in flight and no old generation left."""
+    storm.running.clear()
+    await rested(storm, loaders)
+    await asyncio.to_thread(lib.wait_until, lambda: "draining" not in storm.server.cli("modules").out, 20)
+    await asyncio.sleep(0.5)
+    now = await asyncio.to_thread(memory, pid)
+    storm.running.set()
+    return now
+
+
+async def storm_on(storm, args, pid):
+    load = [SmtpSession(storm, n) for n in range(args.sessions * 3 // 10)]
+    load += [Worker(storm, n) for n in range(args.sessions // 10)]
+    load += [Keeper(storm, n) for n in range(ACCOUNTS)]
+    sessions = load + [Idler(storm, n) for n in range(args.sessions - len(load))]
     tasks = [asyncio.create_task(s.run()) for s in sessions]
-    await asyncio.sleep(3)
-    marks = []
-    for turn in range(args.reloads):
+    await rested(storm, len(sessions))          # before the first delivery, so that everybody hears of every one
+    storm.running.set()
+    readings = []
+    for turn in range(1, args.reloads + 1):
         await reload(storm, turn)
-        if turn in (args.reloads // 2, args.reloads - 1):
-            await asyncio.sleep(1)
-            marks.append(await asyncio.to_thread(memory, storm.server))
         await asyncio.sleep(args.pause)
+        if turn % READ_EVERY == 0:
+            readings.append(await reading(storm, pid, len(load)))
         if len(storm.wrong) >= 20:
             break
     alive = sum(not t.done() for t in tasks)
     storm.ending = True
     await asyncio.wait(tasks, timeout=90 * lib.SLOW)
-    return len(sessions), alive, marks
+    return len(sessions), alive, readings
 
 
 def main():
@@ -362,7 +438,7 @@ def main():
     with mail_server(users=[f"u{n}" for n in range(ACCOUNTS)], settings=small) as server:
         storm = Storm(server, random.Random(args.seed))
         pid = server.pid()
-        nsessions, alive, marks = asyncio.run(storm_on(storm, args))
+        nsessions, alive, readings = asyncio.run(storm_on(storm, args, pid))
         if server.pid() != pid:
             storm.fault("the server process is another one: it crashed")
         lib.wait_until(lambda: settled(server), 30)
@@ -372,21 +448,23 @@ def main():
         assert server.stop(30) == 0
         if storm.wrong:
             print(server.log_text()[-4000:], file=sys.stderr)
-    growth = 100 * (marks[1][0] - marks[0][0]) / marks[0][0] if len(marks) == 2 else 0
+    half = [private for private, _ in readings[len(readings) // 2 - 1:]]
+    grown = growth(half)
     figures = {"sessions": nsessions, "sessions alive at the end": alive, "reloads": storm.done,
                "reload, mean ms": storm.count["reload, all ms"] // max(1, storm.done), **{k: storm.count[k] for k in sorted(storm.count)},
-               "private memory at half, KiB": marks[0][0] >> 10 if marks else 0,
-               "private memory at the end, KiB": marks[-1][0] >> 10 if marks else 0,
-               "images, KiB": marks[-1][1] >> 10 if marks else 0,
+               "private memory at half, KiB": half[0] >> 10 if half else 0,
+               "private memory at the end, KiB": half[-1] >> 10 if half else 0,
+               "images at the end, KiB": readings[-1][1] >> 10 if readings else 0,
                "connections dropped": storm.count["connections dropped"], "wrong replies": storm.count["wrong replies"],
                "wrong": len(storm.wrong)}
     for name, value in figures.items():
         print(f"{name:48s}{value:10d}")
-    print(f"{'growth over the last half, per cent':48s}{growth:10.2f}")
+    print("private memory at each rest, KiB:", *(private >> 10 for private, _ in readings))
+    print(f"{'growth over the last half, per cent':48s}{grown:10.2f}")
     for line in metrics.splitlines():
         if re.match(r"esp_(modules?|image)\w*(mapped|kept|leak|linger)", line):
             print(line)
-    sys.exit(1 if storm.wrong or (growth >= 1 and args.reloads >= 200) else 0)
+    sys.exit(1 if storm.wrong or (grown >= 1 and args.reloads >= 200) else 0)
 
 
 if __name__ == "__main__":
