@@ -26,8 +26,13 @@ def nodes(n=NODES, users=("alice", "bob")):
     mail = tempfile.mkdtemp(prefix="esp-nodes-")
     try:
         with contextlib.ExitStack() as stack:
-            servers = [stack.enter_context(MailServer(database=where, config={"blob": {"path": mail}}, start=False))
-                       for _ in range(n)]
+            servers = []
+            while len(servers) < n:
+                s = MailServer(database=where, config={"blob": {"path": mail}}, start=False)
+                if {*s.ports.values()} & {p for other in servers for p in other.ports.values()}:
+                    s.cleanup()                     # free, but promised to another one of ours
+                else:
+                    servers.append(stack.enter_context(s))
             for s in servers:                       # all at once: they meet at the migrations
                 s.start(wait=False)
             for s in servers:

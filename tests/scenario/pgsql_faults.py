@@ -15,6 +15,7 @@ from lib import SLOW, run, scenario, wait_until
 from mail import MailServer, address, message
 from postgres import TOOL
 
+LONG = bool(os.environ.get("ESP_LONG"))
 IMPATIENT = {"wait": "1500ms", "connect_timeout": "1s", "statement_timeout": "1s"}
 
 
@@ -145,7 +146,7 @@ def under_load(what, config=None):
 @scenario
 def a_database_that_is_killed_under_load_loses_and_doubles_nothing():
     def killed(d, s, loads):
-        for _ in range(2):
+        for _ in range(10 if LONG else 1):
             d.kill()
             time.sleep(2)
             d.tool("start")
@@ -157,7 +158,7 @@ def a_database_that_is_killed_under_load_loses_and_doubles_nothing():
 @scenario
 def a_database_that_restarts_is_waited_for():
     def restarted(d, s, loads):
-        for _ in range(2):
+        for _ in range(5 if LONG else 1):
             d.tool("stop")
             d.tool("start")
             time.sleep(0.5)
@@ -167,7 +168,7 @@ def a_database_that_restarts_is_waited_for():
 @scenario
 def connections_that_are_cut_under_load_lose_and_double_nothing():
     def cut(d, s, loads):
-        for _ in range(20):
+        for _ in range(100 if LONG else 10):
             d.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'esp'")
             time.sleep(0.1)
         text = s.cli("metrics").out
@@ -222,6 +223,71 @@ def a_wrong_password_is_told_and_nothing_starts():
             text = s.log_text()
             assert "password authentication failed" in text, text
             assert d.where["password"] not in text and "wrong\"" not in text
+
+
+@scenario
+def the_first_host_that_takes_writes_is_used():
+    with Database() as standby, Database() as primary:
+        standby.ask(f"ALTER ROLE esp PASSWORD '{primary.where['password']}'")
+        standby.ask("ALTER SYSTEM SET default_transaction_read_only = on")
+        standby.ask("SELECT pg_reload_conf()")
+        # a port where nobody listens, one that only reads, the one that takes writes
+        hosts = f"127.0.0.1:9,127.0.0.1:{standby.where['port']},127.0.0.1:{primary.where['port']}"
+        with MailServer(database=dict(primary.where, host=hosts), config={"sql": IMPATIENT}) as s:
+            s.deliver(message("where it belongs"))
+            assert primary.ask("SELECT count(*) FROM message") == "1"
+            # the roles change under load: the server follows
+            primary.ask("ALTER SYSTEM SET default_transaction_read_only = on")
+            primary.ask("SELECT pg_reload_conf()")
+            primary.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'esp'")
+            with s.smtp(timeout=30) as c:
+                c.ehlo()
+                assert c.send_message("a@b.test", [address("alice")], message("nobody takes it")).startswith("4")
+            primary.ask("ALTER SYSTEM RESET default_transaction_read_only")
+            primary.ask("SELECT pg_reload_conf()")
+            time.sleep(3)                                # each worker finds out by itself
+            s.deliver(message("again"))
+            assert s.count("alice") == 2
+
+
+@scenario
+def the_database_is_verified_by_its_certificate_and_the_environment_overrides():
+    with Database() as d:
+        def certificate(name, issuer=()):
+            key, cert = os.path.join(d.dir, name + ".key"), os.path.join(d.dir, name + ".pem")
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                            "-days", "30", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost", "-keyout", key,
+                            "-out", cert, *issuer], check=True, capture_output=True)
+            return cert, key
+        ca, ca_key = certificate("ca")
+        cert, key = certificate("server", ("-CA", ca, "-CAkey", ca_key))
+        owner = os.stat(os.path.join(d.folder, "data"))
+        for file in (cert, key):
+            os.chown(file, owner.st_uid, owner.st_gid)
+            os.chmod(file, 0o600)
+        for name, value in (("ssl_cert_file", cert), ("ssl_key_file", key), ("ssl", "on")):
+            d.ask(f"ALTER SYSTEM SET {name} = '{value}'")
+        d.ask("SELECT pg_reload_conf()")
+        time.sleep(0.5)
+        with MailServer(database=dict(d.where, host="db.invalid", password="wrong"), start=False,
+                        config={"sql": {"sslmode": "verify-full", "ca": ca}}) as s:
+            s.env.update(ESP_STORAGE_DATABASE_HOST="localhost", ESP_STORAGE_DATABASE_PASSWORD=d.where["password"])
+            s.start()
+            s.cli("domain", "add", "example.test")
+            s.add_user("alice")
+            s.deliver(message("over TLS"))
+            plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'esp' AND NOT ssl"
+            assert d.ask(plain) == "0"
+            assert d.ask(plain.replace("NOT ssl", "ssl")) != "0"
+            assert d.where["password"] not in s.log_text()
+        other, _ = certificate("other")
+        for wrong in ({"ca": other}, {"ca": ca, "host": "127.0.0.1"}):     # another issuer; a name the certificate lacks
+            where = dict(d.where, host=wrong.pop("host", "localhost"))
+            with MailServer(database=where, start=False, config={"sql": dict(wrong, sslmode="verify-full")}) as s:
+                s.start(wait=False)
+                assert s.wait_end(30) != 0
+                s.process = None
+                assert re.search("certificate verify failed|does not match host name", s.log_text()), s.log_text()
 
 
 @scenario

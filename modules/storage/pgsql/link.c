@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #define BACKOFF_FIRST (50 * ESP_MSEC)
-#define BACKOFF_MOST  (5 * ESP_SEC)
+#define BACKOFF_MOST  (2 * ESP_SEC)
 #define TELL_EVERY    (60 * ESP_SEC)
 
 enum { ANSWER_PREPARE = 1, ANSWER_ROWS, ANSWER_SYNC };
@@ -360,6 +360,29 @@ static void link_up(struct link *l, PGconn *c)
 		link_close(l);
 }
 
+static int any_up(const struct hub *h)
+{
+	for (uint32_t i = 0; i < h->nlinks; i++)
+		if (h->link[i].up)
+			return 1;
+	return 0;
+}
+
+/* Until it is time to try again, or another connection of this worker shows that the database is back. */
+static esp_status rest(struct link *l)
+{
+	const esp_core *core = &l->hub->p->core;
+	esp_nsec until = core->loop->clock() + backoff(l);
+	int up = any_up(l->hub);
+	esp_status st = ESP_OK;
+
+	(void)core->fiber->set_deadline(until);
+	while (st == ESP_OK && core->loop->clock() < until && (up || !any_up(l->hub)))
+		st = core->fiber->wait(&l->hub->changed);
+	(void)core->fiber->set_deadline(0);
+	return st == ESP_ETIMEDOUT ? ESP_OK : st;
+}
+
 static int wanted(const struct hub *h) { return h->njobs || h->waiting; }
 
 static void connecting(void *arg)
@@ -371,7 +394,7 @@ static void connecting(void *arg)
 
 	while (!l->up && wanted(h) && !core->fiber->canceled()) {
 		PGconn *c;
-		if (l->failures && core->fiber->sleep_until(core->loop->clock() + backoff(l)) != ESP_OK)
+		if (l->failures && rest(l) != ESP_OK)
 			break;
 		c = connect_any(h, why, sizeof why);
 		if (c) {

@@ -205,5 +205,7 @@ void outcome_prune(struct link *l);
 extern const esp_sql_migrations outcome_migrations;
 esp_status pgsql_migrate(const esp_sql *sql, esp_err *err);
 extern const esp_command pgsql_migrate_command;
+/*! \brief A migration's text with PostgreSQL's names of types; what stands in quotes stays.  The caller frees it. */
+char *tables_map_types(const char *text);
 
 #endif

@@ -35,8 +35,7 @@ static const char *mapped(const char *word, size_t len)
 	return NULL;
 }
 
-/* The text with PostgreSQL's names of types; what stands in quotes stays.  The caller frees it. */
-static char *map_types(const char *text)
+char *tables_map_types(const char *text)
 {
 	char *out = malloc(strlen(text) * 4 + 1), *p = out;
 	int quoted = 0;
@@ -61,7 +60,7 @@ static char *map_types(const char *text)
 
 static int script(void *arg, const char *text, esp_err *err)
 {
-	char *mine = map_types(text);
+	char *mine = tables_map_types(text);
 	PGresult *res = mine ? PQexec(arg, mine) : NULL;
 	esp_status st = mine ? result_status(res) : ESP_ENOMEM;
 
