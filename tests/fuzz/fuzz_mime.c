@@ -67,7 +67,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	(void)!esp_imap_section_resolve(&m, &section, &b, &got);
 	esp_buf_reset(&b);
 	esp_mime_preview(&m, 200, &b);
-	(void)esp_text_contains(&m, ESP_STR("XYZ"), false);
+	esp_buf_reset(&b);
+	if (esp_text_collect(&m, ESP_TEXT_OWN_HEADER | ESP_TEXT_BODY, '\1', &b) == ESP_OK &&
+		(b.len && memmem(b.data, b.len, "XYZ", 3) != NULL) != (esp_text_contains(&m, ESP_STR("XYZ"), false) == 1))
+		abort();
 	esp_buf_free(&b);
 	esp_mime_free(&m);
 	return 0;

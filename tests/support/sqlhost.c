@@ -9,6 +9,7 @@
 #include "modules/storage/sqlite/migrate.h"
 
 #include <esp/crypto.h>
+#include <esp/metric.h>
 #include <esp/topic.h>
 #include <dirent.h>
 #include <stdarg.h>
@@ -105,6 +106,34 @@ static esp_status crypto_digest(uint32_t algorithm, const void *data, size_t n, 
 	return ESP_OK;
 }
 static const esp_crypto_api crypto_api = { .size = sizeof crypto_api, .digest = crypto_digest, .new_id = id_new };
+
+/* Gauge 2 and counter 1 are the search index's. */
+enum { METRIC_INDEXED = 1, METRIC_WAITING, METRIC_OTHER };
+static atomic_llong index_waiting;
+static esp_status metric_declare(esp_module *self, uint32_t type, const char *name, const char *labels,
+	const char *help, const double *bounds, uint32_t nbounds, esp_metric *ret)
+{
+	(void)self, (void)type, (void)labels, (void)bounds, (void)nbounds;
+	must(help && *help);
+	ret->v = !strcmp(name, "esp_search_indexed_total") ? METRIC_INDEXED
+		: !strcmp(name, "esp_search_waiting") ? METRIC_WAITING : METRIC_OTHER;
+	return ESP_OK;
+}
+static void metric_add(esp_metric m, int64_t n)
+{
+	if (m.v == METRIC_INDEXED)
+		atomic_fetch_add(&sqlhost->indexed, n);
+	else if (m.v == METRIC_WAITING)
+		atomic_fetch_add(&index_waiting, n);
+}
+static void metric_observe(esp_metric m, double v)
+{
+	(void)m;
+	must(v >= 0);
+}
+static const esp_metric_api metric_api = {
+	.size = sizeof metric_api, .declare = metric_declare, .add = metric_add, .observe = metric_observe
+};
 
 /* --- sql --------------------------------------------------------------------------------------------- */
 
@@ -302,7 +331,7 @@ static const void *host_core(const char *id, uint32_t min_minor)
 	static const struct { const char *id; const void *api; } known[] = {
 		{ "esp.mem/1", &mem_api }, { "esp.config/1", &config_api }, { "esp.fiber/1", &loop_fiber_api },
 		{ "esp.loop/1", &loop_loop_api }, { "esp.pool/1", &loop_pool_api }, { "esp.topic/1", &topic_api },
-		{ "esp.event/1", &event_api }, { "esp.crypto/1", &crypto_api },
+		{ "esp.event/1", &event_api }, { "esp.crypto/1", &crypto_api }, { "esp.metric/1", &metric_api },
 	};
 
 	(void)min_minor;
@@ -311,12 +340,12 @@ static const void *host_core(const char *id, uint32_t min_minor)
 			return known[i].api;
 	return NULL;
 }
-enum { BIND_SQL = 1, BIND_BLOB, BIND_DIRECTORY, BIND_NOTHING };
+enum { BIND_SQL = 1, BIND_BLOB, BIND_DIRECTORY, BIND_TEXTS, BIND_NOTHING };
 static esp_status host_bind(esp_module *self, const char *id, esp_binding *ret)
 {
 	(void)self;
 	ret->v = !strcmp(id, "esp.sql/1") ? BIND_SQL : !strcmp(id, "esp.blob/1") ? BIND_BLOB
-		: !strcmp(id, "esp.directory/1") ? BIND_DIRECTORY : BIND_NOTHING;
+		: !strcmp(id, "esp.directory/1") ? BIND_DIRECTORY : !strcmp(id, "esp.textindex/1") ? BIND_TEXTS : BIND_NOTHING;
 	return ESP_OK;
 }
 static const esp_service *host_service(esp_module *self, esp_binding b)
@@ -324,7 +353,8 @@ static const esp_service *host_service(esp_module *self, esp_binding b)
 	(void)self;
 	must(fiber_self());
 	return b.v == BIND_SQL ? &sqlhost->sql.service : b.v == BIND_BLOB ? &sqlhost->blob.service
-		: b.v == BIND_DIRECTORY && sqlhost->with_directory ? &directory.service : NULL;
+		: b.v == BIND_DIRECTORY && sqlhost->with_directory ? &directory.service
+		: b.v == BIND_TEXTS && sqlhost->texts ? textindex_service(sqlhost->texts) : NULL;
 }
 static esp_status host_provide(esp_module *self, const char *id, const esp_service *table)
 {
@@ -391,6 +421,34 @@ void sqlhost_on(uint32_t worker, void (*fn)(void *arg), void *arg)
 		must_ok(fiber_suspend());
 }
 
+/* The module tells of what waits; what it has not seen yet is a post or a timer still under way. */
+void sqlhost_indexed(void)
+{
+	int quiet = 0;
+
+	for (int i = 0; quiet < 3 && i < 20000; i++) {
+		quiet = atomic_load(&index_waiting) == 0 && !owner_count(&sqlhost->core->owner, OWNER_POST) &&
+			owner_count(&sqlhost->core->owner, OWNER_FIBER) == 0 ? quiet + 1 : 0;
+		must_ok(fiber_sleep_until(clock_monotonic() + ESP_MSEC));
+	}
+	must(quiet == 3);
+}
+
+static esp_core index_core;
+static void open_index(struct sqlhost *h)
+{
+	char path[128];
+	esp_err err = ESP_ERR_INIT;
+
+	if (h->without_texts)
+		return;
+	esp_core_init(&index_core, h->self);
+	snprintf(path, sizeof path, "%s/search.db", h->dir);
+	h->texts = textindex_new(&index_core, h->self, path);
+	must(h->texts);
+	must_ok(textindex_open(h->texts, &err));
+}
+
 static void open_databases(struct sqlhost *h)
 {
 	char path[128];
@@ -427,15 +485,19 @@ static void on_life(void *arg)
 	struct life *life = arg;
 	esp_err err = ESP_ERR_INIT;
 
+	open_index(sqlhost);
 	must_ok(esp_module_descriptor.ops->start(sqlhost->self, &err));
 	for (uint32_t i = 0; i < sqlhost->workers; i++)
 		sqlhost_on(i, worker_up, NULL);
 	life->body(life->arg);
+	esp_module_descriptor.ops->drain(sqlhost->self, 0);
 	/* hints under way must have arrived before the homes go */
 	while (owner_count(&sqlhost->core->owner, OWNER_POST) || owner_count(&sqlhost->core->owner, OWNER_FIBER))
 		must_ok(fiber_sleep_until(clock_monotonic() + ESP_MSEC));
 	for (uint32_t i = 0; i < sqlhost->workers; i++)
 		sqlhost_on(i, worker_down, NULL);
+	if (sqlhost->texts)
+		textindex_close(sqlhost->texts);
 	loop_quit();
 }
 

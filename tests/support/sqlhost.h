@@ -12,6 +12,7 @@
 
 #include "core/loop/loop.h"
 #include "modules/storage/sqlite/db.h"
+#include "modules/storage/sqlite/textindex.h"
 
 #include <esp/blob.h>
 #include <esp/directory.h>
@@ -47,6 +48,10 @@ struct sqlhost {
 	pthread_mutex_t read_lock;
 	atomic_int rerun;                  /* run every transaction twice */
 	atomic_uint transactions, statements;
+	/* textindex: SQLite's */
+	struct textindex *texts;
+	int without_texts;
+	atomic_llong indexed;              /* messages the module says it indexed */
 	/* blob */
 	esp_blob blob;
 	pthread_mutex_t blob_lock;
@@ -74,6 +79,8 @@ static inline void sqlhost_run(uint32_t workers, void (*body)(void *arg), void *
 }
 /*! \brief [fiber] Run fn(arg) in a fiber of that worker and wait for its end. */
 void sqlhost_on(uint32_t worker, void (*fn)(void *arg), void *arg);
+/*! \brief [fiber] Wait until the search index knows all that was committed. */
+void sqlhost_indexed(void);
 /*! \brief [any] */
 uint32_t sqlhost_events(const char *name);
 esp_arena *sqlhost_arena(void);

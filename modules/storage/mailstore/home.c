@@ -7,6 +7,7 @@
  * delivered() marks an entry dirty; one fiber refreshes all dirty ones and then publishes their topics.
  */
 #include "home.h"
+#include "index.h"
 #include "nodes.h"
 #include "refresh.h"
 
@@ -68,7 +69,7 @@ static struct home *home_here(const struct mailstore *m)
 	return h;
 }
 
-static uint32_t home_index(const struct mailstore *m, esp_id mailbox)
+uint32_t home_index(const struct mailstore *m, esp_id mailbox)
 {
 	return (uint32_t)(id_hash(mailbox) % m->nworkers);
 }
@@ -378,6 +379,7 @@ static void on_hint(void *arg)
 	struct home *h = home_here(m);
 	struct entry *e = h ? entry_find(h, hint->mailbox) : NULL;
 
+	index_note(m, hint->mailbox);
 	if (!e) {
 		m->topic->publish(hint->mailbox);
 	} else {

@@ -2,10 +2,12 @@
  *
  * This file is the module: its table, its life, its configuration.  Tables are in migrations.c; writes in deliver.c,
  * message.c, copy.c, mailbox.c, rename.c and account.c over op.c and rows.c; reads in fetch.c and search.c; views in
- * view.c, refresh.c and home.c.  All calls run in fibers of workers, deliver() in the caller's transaction,
- * delivered() anywhere.  EXCLUSIVE: a mailbox has one home on a node.
+ * view.c, refresh.c and home.c; index.c fills the search index; nodes.c talks to other servers.  All calls run in
+ * fibers of workers, deliver() in the caller's transaction, delivered() anywhere.  EXCLUSIVE: a mailbox has one home on
+ * a node.
  * Errors: ESP_ENOENT what the actor may not see; ESP_EUNAVAIL no database; else what sql and blob answer.
  */
+#include "index.h"
 #include "nodes.h"
 
 #include <stdio.h>
@@ -64,6 +66,8 @@ static esp_status bind_all(struct mailstore *m)
 		st = host->bind(m->self, "esp.eventlog/1", &m->eventlog);
 	if (st == ESP_OK)
 		st = host->bind(m->self, "esp.directory/1", &m->directory);
+	if (st == ESP_OK)
+		st = host->bind(m->self, "esp.textindex/1", &m->textindex);
 	return st;
 }
 
@@ -92,16 +96,20 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->topic = host->core("esp.topic/1", 0);
 	m->event = host->core("esp.event/1", 0);
 	m->crypto = host->core("esp.crypto/1", 0);
+	m->metric = host->core("esp.metric/1", 0);
 	m->lane = m->core.pool->lane("misc");
 	read_limits(m, cfg);
 	m->nworkers = m->core.loop->workers();
 	m->home = esp_alloc_array(host->arena(self), m->nworkers, sizeof *m->home);
+	m->indexer = esp_alloc_array(host->arena(self), m->nworkers, sizeof *m->indexer);
 	self->state = m;
-	st = m->home ? bind_all(m) : ESP_ENOMEM;
+	st = m->home && m->indexer ? bind_all(m) : ESP_ENOMEM;
 	if (st == ESP_OK)
 		st = facts_declare(m);
 	if (st == ESP_OK)
 		st = nodes_new(m, m->core.cfg->integer(cfg, "hint_interval"));
+	if (st == ESP_OK)
+		st = index_declare(m);
 	if (st == ESP_OK)
 		st = host->contribute(self, "esp.sql.migrations/1", &mailstore_migrations);
 	if (st == ESP_OK)
@@ -121,15 +129,12 @@ static esp_status on_start(esp_module *self, esp_err *err)
 static esp_status on_worker_start(esp_module *self, esp_worker *w)
 {
 	struct mailstore *m = self->state;
-	esp_status st = home_start(m, m->core.loop->index(w));
+	uint32_t index = m->core.loop->index(w);
+	esp_status st = home_start(m, index);
 
-	return st == ESP_OK && m->core.loop->index(w) == 0 ? nodes_start(m) : st;
-}
-
-static void on_drain(esp_module *self, esp_nsec deadline)
-{
-	(void)deadline;
-	nodes_drain(self->state);
+	if (st == ESP_OK)
+		st = index_start(m, index);
+	return st == ESP_OK && index == 0 ? nodes_start(m) : st;
 }
 
 static void on_stop(esp_module *self)
@@ -142,7 +147,17 @@ static void on_worker_stop(esp_module *self, esp_worker *w)
 {
 	struct mailstore *m = self->state;
 
+	index_stop(m, m->core.loop->index(w));
 	home_stop(m, m->core.loop->index(w));
+}
+
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	struct mailstore *m = self->state;
+
+	(void)deadline;
+	atomic_store(&m->draining, 1);
+	nodes_drain(m);
 }
 
 static const esp_cfg_item config[] = { { .name = "max_mailboxes",
@@ -178,7 +193,7 @@ static const esp_cfg_item config[] = { { .name = "max_mailboxes",
 	{ .name = NULL } };
 static const esp_need needs[] = {
 	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.eventlog/1", .optional = 1 },
-	{ .id = "esp.directory/1", .optional = 1 }, { .id = NULL }
+	{ .id = "esp.directory/1", .optional = 1 }, { .id = "esp.textindex/1", .optional = 1 }, { .id = NULL }
 };
 static const esp_offer provides[] = { { .id = "esp.mailstore/1", .minor = 0 }, { .id = NULL } };
 static const esp_module_ops ops = {

@@ -1,11 +1,15 @@
 /* search - SEARCH: cheap questions first.
  *
  * Every message is asked in steps that cost more each: what the view knows, what its row knows, its header, its body.
- * A step answers the whole program in three values (no, yes, not known yet); only what is still unknown goes on.  Runs
+ * A step answers the whole program in three values (no, yes, not known yet); only what is still unknown goes on.  The
+ * search index answers keys about text for what it knows; what it does not know is read.  Runs
  * in the caller's fiber and yields every 64 messages or 1 ms.  The program comes from a client: nodes and depth are
  * bounded, and a node reached twice is refused.
  */
+#include "index.h"
 #include "match.h"
+
+#include <esp/mail/text.h>
 
 #define NODES_MAX   1000u
 #define DEPTH_MAX   32u
@@ -16,8 +20,11 @@
 enum answer { NO, YES, UNKNOWN };
 enum step { STEP_VIEW, STEP_ROW, STEP_HEADER, STEP_BODY };
 
-/* What is worked out once for a node. */
-struct hint { uint64_t keyword; esp_str needle; };
+#define INDEX_WORTH 8u     /* fewer messages are read sooner than the index is asked */
+#define INDEX_KEYS  16u    /* keys about text that the index is asked */
+
+/* What is worked out once for a node.  Up to UID `indexed`, what is not in `hit` does not match. */
+struct hint { uint64_t keyword; esp_str needle; uint32_t indexed, nhits; const esp_text_hit *hit; };
 
 struct search {
 	const struct mailstore *m;
@@ -138,12 +145,33 @@ static esp_status pause_sometimes(struct search *s)
 	return s->m->core.fiber->yield();
 }
 
+static enum answer index_answer(const struct hint *h, uint32_t uid)
+{
+	uint32_t lo = 0, hi = h->nhits;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (h->hit[mid].number < uid)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo == h->nhits || h->hit[lo].number != uid)
+		return NO;
+	return h->hit[lo].sure ? YES : UNKNOWN;
+}
+
 static enum answer text_answer(struct search *s, uint32_t i, const struct subject *m)
 {
 	const esp_search_node *n = &s->node[i];
 	int found = 0;
 	esp_status st;
 
+	if (m->uid <= s->hint[i].indexed) {
+		enum answer a = index_answer(&s->hint[i], m->uid);
+		if (a != UNKNOWN)
+			return a;
+	}
 	if (m->step < (n->kind == ESP_SEARCH_HEADER ? STEP_HEADER : STEP_BODY))
 		return UNKNOWN;
 	if (s->status != ESP_OK)
@@ -220,7 +248,7 @@ static enum answer ask(struct search *s, uint32_t i, const struct subject *m)
 
 /* --- the steps --------------------------------------------------------------------------------------- */
 
-/* Ask the view; *left: candidates that need their row. */
+/* Ask the view those that are not answered; *left: candidates that need their row. */
 static esp_status step_view(struct search *s, struct uid_ranges *left)
 {
 	uint32_t index = 0, last = UINT32_MAX;
@@ -229,6 +257,8 @@ static esp_status step_view(struct search *s, struct uid_ranges *left)
 	for (uint32_t c = 0; st == ESP_OK && c < s->view->nchunks; c++) {
 		const esp_view_chunk *chunk = s->view->chunk[c];
 		for (uint32_t i = 0; st == ESP_OK && i < chunk->count; i++, index++) {
+			if (s->answer[index] != UNKNOWN)
+				continue;
 			struct subject m = {
 				.step = STEP_VIEW, .uid = chunk->uid[i], .modseq = chunk->modseq[i], .flags = chunk->flags[i]
 			};
@@ -244,6 +274,77 @@ static esp_status step_view(struct search *s, struct uid_ranges *left)
 	}
 	return st;
 }
+
+/* --- the index --------------------------------------------------------------------------------------- */
+
+/* A name that a field may have, as the index has it. */
+static int field_name(esp_arena *a, esp_str name, esp_str *ret)
+{
+	for (size_t i = 0; i < name.len; i++)
+		if (name.ptr[i] <= ' ' || name.ptr[i] >= 0x7f || name.ptr[i] == ':')
+			return 0;
+	return name.len && match_fold(a, name, ret) == ESP_OK;
+}
+
+static int is_text(const esp_search_node *n)
+{
+	return n->kind == ESP_SEARCH_HEADER || n->kind == ESP_SEARCH_BODY || n->kind == ESP_SEARCH_TEXT;
+}
+
+/* A key the index cannot answer stays as it is; 0. */
+static int make_query(struct search *s, uint32_t i, esp_text_query *q)
+{
+	const esp_search_node *n = &s->node[i];
+	esp_str needle = s->hint[i].needle;
+
+	if (!is_text(n) || needle.len == 0 || memchr(needle.ptr, ESP_TEXT_END, needle.len) ||
+		memchr(needle.ptr, 0, needle.len))
+		return 0;
+	*q = (esp_text_query){ .size = sizeof *q, .scope = s->view->mailbox, .needle = needle,
+		.where = n->kind == ESP_SEARCH_BODY ? ESP_TEXT_IN_BODY : ESP_TEXT_IN_HEADER };
+	if (n->kind == ESP_SEARCH_TEXT)
+		q->where |= ESP_TEXT_IN_BODY;
+	return n->kind != ESP_SEARCH_HEADER || field_name(s->arena, n->header, &q->field);
+}
+
+/* The index may lag and may fail: then messages are read. */
+static void ask_index(struct search *s, const struct uid_ranges *left)
+{
+	const esp_textindex *ti = store_textindex(s->m);
+
+	for (uint32_t i = 0, asked = 0; ti && i < s->nodes && asked < INDEX_KEYS; i++) {
+		struct hint *h = &s->hint[i];
+		esp_text_mark mark;
+		esp_text_query q;
+		if (!make_query(s, i, &q))
+			continue;
+		asked++;
+		q.first = left->range[0].first;
+		q.last = left->range[left->n - 1].last;
+		if (ti->find(ti, s->arena, &q, &mark, &h->hit, &h->nhits) != ESP_OK)
+			return;
+		h->indexed = mark.epoch == s->view->uidvalidity ? mark.upto : 0;
+	}
+}
+
+static uint64_t ranges_size(const struct uid_ranges *r)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < r->n; i++)
+		n += (uint64_t)r->range[i].last - r->range[i].first + 1;
+	return n;
+}
+
+static int asks_text(const struct search *s)
+{
+	for (uint32_t i = 0; i < s->nodes; i++)
+		if (is_text(&s->node[i]))
+			return 1;
+	return 0;
+}
+
+/* --- rows and contents ------------------------------------------------------------------------------- */
 
 static const char ROWS[] =
 	"SELECT m.uid, m.blob_id, m.bytes, m.internal_date, i.sent_day FROM message m"
@@ -340,10 +441,16 @@ static esp_status run(struct search *s)
 	if (st == ESP_OK)
 		st = work_out(s);
 	s->answer = esp_alloc(s->arena, s->view->exists + 1);
-	if (st == ESP_OK && !s->answer)
-		st = ESP_ENOMEM;
+	if (!s->answer)
+		return ESP_ENOMEM;
+	memset(s->answer, UNKNOWN, s->view->exists + 1);
 	if (st == ESP_OK)
 		st = step_view(s, &left);
+	if (st == ESP_OK && asks_text(s) && ranges_size(&left) > INDEX_WORTH) {
+		ask_index(s, &left);
+		left.n = 0;
+		st = step_view(s, &left);
+	}
 	return st == ESP_OK && left.n ? step_rows(s, &left) : st;
 }
 

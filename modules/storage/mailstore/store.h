@@ -14,6 +14,7 @@
 #include <esp/mailstore.h>
 #include <esp/metric.h>
 #include <esp/topic.h>
+#include <stdatomic.h>
 
 #define STORE_MAGIC     0x4d535031u
 #define NAME_MAX_BYTES  1000u
@@ -31,6 +32,7 @@ enum fact_kind {
 
 struct home;
 struct nodes;
+struct indexer;
 
 struct limits { uint32_t mailboxes, page; uint64_t view_bytes; esp_nsec view_idle, account_ttl; };
 
@@ -43,12 +45,17 @@ struct mailstore {
 	const esp_topic_api *topic;
 	const esp_event_api *event;
 	const esp_crypto_api *crypto;
+	const esp_metric_api *metric;
 	esp_lane *lane;                    /* long messages are read there */
-	esp_binding sql, blob, eventlog, directory;
+	esp_lane *index_lane;              /* texts for the search index are read there */
+	esp_binding sql, blob, eventlog, directory, textindex;
 	struct limits limits;
 	esp_event_id fact[FACT_KINDS];
+	esp_metric index_texts, index_waiting, index_lag;
+	atomic_int draining;               /* begin nothing new behind the callers' backs */
 	struct home **home;                /* by worker; each used on its worker only */
 	struct nodes *nodes;               /* other servers; NULL: none are looked for */
+	struct indexer **indexer;          /* the same */
 };
 
 /*! \brief The mailstore behind its table; aborts when it is not one. */

@@ -2,9 +2,10 @@
  *
  * One private lane writes (writer.c).  Reads of a few rows by key run on the worker itself, on a connection of its own;
  * all others on the read lane.  WAL: readers never wait for the writer.  EXCLUSIVE: two generations would be two
- * writers.
+ * writers.  "esp.textindex/1" stands beside it, in a file of its own (textindex.c).
  */
 #include "migrate.h"
+#include "textindex.h"
 #include "writer.h"
 
 #include <esp/command.h>
@@ -22,6 +23,7 @@ struct sqlite {
 	struct writer writer;
 	struct db_options options;
 	char *path;
+	struct textindex *texts;
 	int auto_migrate;
 	uint32_t nworkers, nreaders;
 	struct db **worker;        /* one connection a worker, used there only */
@@ -217,19 +219,32 @@ static esp_status declare_metrics(struct writer *w)
 	return st;
 }
 
+/* A path of the configuration, relative to the data directory. */
+static char *file_path(esp_module *self, esp_str name)
+{
+	const char *dir = self->host->data_dir();
+	size_t size = strlen(dir) + name.len + 2;
+	int absolute = name.ptr[0] == '/';
+	char *path = esp_alloc(self->host->arena(self), size);
+
+	if (path)
+		snprintf(path, size, "%s%s%.*s", absolute ? "" : dir, absolute ? "" : "/", ESP_FMT(name));
+	return path;
+}
+
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	esp_arena *arena = self->host->arena(self);
 	struct sqlite *s = esp_alloc(arena, sizeof *s);
-	const char *dir = self->host->data_dir();
-	esp_str path;
+	char *texts;
 
 	esp_core_init(&s->core, self);
 	self->state = s;
-	path = s->core.cfg->string(cfg, "path");
-	s->path = esp_alloc(arena, strlen(dir) + path.len + 2);
-	snprintf(s->path, strlen(dir) + path.len + 2, "%s%s%.*s", path.ptr[0] == '/' ? "" : dir,
-		path.ptr[0] == '/' ? "" : "/", ESP_FMT(path));
+	s->path = file_path(self, s->core.cfg->string(cfg, "path"));
+	texts = file_path(self, s->core.cfg->string(cfg, "index_path"));
+	s->texts = s->path && texts ? textindex_new(&s->core, self, texts) : NULL;
+	if (!s->texts)
+		return ESP_ENOMEM;
 	s->options = (struct db_options){ .path = s->path,
 		.cache_bytes = s->core.cfg->integer(cfg, "cache"),
 		.mmap_bytes = s->core.cfg->integer(cfg, "mmap"),
@@ -249,6 +264,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	}
 	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 0, .provider = self },
 	                      .query = query, .transact = transact, .migrate = migrate };
+	if (self->host->provide(self, "esp.textindex/1", textindex_service(s->texts)) != ESP_OK)
+		return ESP_ENOMEM;
 	return self->host->provide(self, "esp.sql/1", &s->table.service);
 }
 
@@ -288,6 +305,8 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
+	if (st == ESP_OK)
+		st = textindex_open(s->texts, err);
 	return st == ESP_OK ? migrate(&s->table, err) : st;
 }
 
@@ -326,6 +345,8 @@ static void on_stop(esp_module *self)
 
 	if (!s)
 		return;
+	if (s->texts)
+		textindex_close(s->texts);
 	if (s->writer.lane && s->core.pool->run(self, s->writer.lane, on_close, s, NULL) != ESP_OK)
 		on_close(s);
 	if (s->writer.arena)
@@ -338,6 +359,13 @@ static const esp_cfg_item config[] = { { .name = "path",
 										   .min = 1,
 										   .max = 900,
 										   .help = "Database file; relative to server.path." },
+	{ .name = "index_path",
+		.type = ESP_CFG_STRING,
+		.def_str = "search.db",
+		.min = 1,
+		.max = 900,
+		.help = "File of the search index; relative to server.path. It can be deleted while the server is stopped and "
+				"is then made anew." },
 	{ .name = "cache",
 		.type = ESP_CFG_SIZE,
 		.def_int = 64 << 20,
@@ -365,7 +393,8 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.def_int = 1,
 		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
 	{ .name = NULL } };
-static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 0 }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 0 }, { .id = "esp.textindex/1", .minor = 0 },
+	{ .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
 	.worker_stop = on_worker_stop, .stop = on_stop,

@@ -312,6 +312,17 @@ static int body_contains(const esp_mime_part *part, esp_str key, esp_buf *window
 	return st != ESP_OK ? st : found;
 }
 
+/* "name: value", folded. */
+static esp_status field_fold(const esp_header_field *f, esp_buf *out)
+{
+	esp_fold_unicode(f->name, out);
+	if (f->name.len)
+		esp_buf_add_z(out, ": ");
+	if (esp_text_fold_header(f->value, out) != ESP_OK)
+		return out->err ? out->err : ESP_ENOMEM;
+	return out->err;
+}
+
 static int header_contains(esp_str header, esp_str key, esp_buf *window)
 {
 	esp_header h = esp_header_of(header);
@@ -319,10 +330,7 @@ static int header_contains(esp_str header, esp_str key, esp_buf *window)
 
 	while (esp_header_next(&h, &f) == ESP_OK) {
 		esp_buf_reset(window);
-		esp_fold_unicode(f.name, window);
-		if (f.name.len)
-			esp_buf_add_z(window, ": ");
-		if (esp_text_fold_header(f.value, window) != ESP_OK)
+		if (field_fold(&f, window) != ESP_OK)
 			return window->err ? window->err : ESP_ENOMEM;
 		if (window->len >= key.len && memmem(window->data, window->len, key.ptr, key.len))
 			return 1;
@@ -351,3 +359,52 @@ int esp_text_contains(const esp_mime *m, esp_str key, bool body_only)
 	return rc;
 }
 
+/* --- everything at once ------------------------------------------------------------------------------ */
+
+static esp_status header_collect(esp_str header, char end, esp_buf *out)
+{
+	esp_header h = esp_header_of(header);
+	esp_header_field f;
+	esp_status st = ESP_OK;
+
+	while (st == ESP_OK && esp_header_next(&h, &f) == ESP_OK) {
+		st = field_fold(&f, out);
+		if (st == ESP_OK)
+			st = esp_buf_add_char(out, end);
+	}
+	return st;
+}
+
+static esp_status body_collect(const esp_mime_part *part, char end, esp_buf *out)
+{
+	esp_str body = part->body;
+	esp_text t;
+	esp_status st = esp_text_open_part(&t, part, ESP_TEXT_FOLD);
+
+	while (st == ESP_OK && body.len) {
+		size_t n = body.len < 16384 ? body.len : 16384;
+
+		st = esp_text_feed(&t, esp_str_of(body.ptr, n), out);
+		body.ptr += n;
+		body.len -= n;
+	}
+	if (st == ESP_OK)
+		st = esp_text_end(&t, out);
+	esp_text_close(&t);
+	return st == ESP_OK ? esp_buf_add_char(out, end) : st;
+}
+
+esp_status esp_text_collect(const esp_mime *m, uint32_t which, char end, esp_buf *out)
+{
+	esp_status st = out->err;
+
+	for (uint32_t i = 0; i < m->n && st == ESP_OK; i++) {
+		const esp_mime_part *part = &m->part[i];
+
+		if (which & (i ? ESP_TEXT_BODY : ESP_TEXT_OWN_HEADER))
+			st = header_collect(part->header, end, out);
+		if (st == ESP_OK && (which & ESP_TEXT_BODY) && (part->flags & ESP_MIME_TEXT))
+			st = body_collect(part, end, out);
+	}
+	return st;
+}

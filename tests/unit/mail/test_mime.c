@@ -182,6 +182,11 @@ Test(mime, previews_readable_text)
 	esp_buf_free(&b);
 }
 
+static int buf_has(const esp_buf *b, const char *text)
+{
+	return memmem(b->data, b->len, text, strlen(text)) != NULL;
+}
+
 Test(text, finds_folded_keys_in_headers_and_bodies_however_they_are_encoded)
 {
 	static const char message[] =
@@ -205,6 +210,21 @@ Test(text, finds_folded_keys_in_headers_and_bodies_however_they_are_encoded)
 		cr_expect_eq(esp_text_contains(&m, esp_buf_str(&b), false), keys[i].text, "%s", keys[i].key);
 		cr_expect_eq(esp_text_contains(&m, esp_buf_str(&b), true), keys[i].body, "%s", keys[i].key);
 	}
+	esp_buf_reset(&b);
+	cr_expect_eq(esp_text_collect(&m, ESP_TEXT_OWN_HEADER, '|', &b), ESP_OK);
+	cr_expect(buf_has(&b, "SUBJECT: GRU\xcc\x88\xc3\x9f" "E|CONTENT-TYPE: MULTIPART/MIXED; BOUNDARY=A|"), "%.*s",
+		(int)b.len, b.data);
+	esp_buf_reset(&b);
+	cr_expect_eq(esp_text_collect(&m, ESP_TEXT_BODY, '|', &b), ESP_OK);
+	cr_expect(buf_has(&b, "MU\xcc\x88NCHEN|CONTENT-TYPE: APPLICATION/X; NAME=\"SECRET\"|"), "%.*s", (int)b.len, b.data);
+	cr_expect_not(buf_has(&b, "SUBJECT"));
+	cr_expect_not(buf_has(&b, "UNSEEN"));
+	esp_mime_free(&m);
+	esp_buf_free(&b);
+	esp_buf_init(&b, 20);
+	cr_assert_eq(esp_mime_parse(esp_str_z(message), &m), ESP_OK);
+	cr_expect_eq(esp_text_collect(&m, ESP_TEXT_OWN_HEADER, '|', &b), ESP_E2BIG);
+	cr_expect_eq(memcmp(b.data, "SUBJECT: ", 9), 0);
 	esp_mime_free(&m);
 	esp_buf_free(&b);
 }

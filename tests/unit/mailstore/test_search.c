@@ -54,6 +54,8 @@ static void fill(struct world *w)
 		m->bytes = strlen(text);
 		if (i == COUNT / 2)
 			must_ok(S->claim_recent(S, &w->who, w->box, &w->first_recent));
+		if (i == COUNT * 2 / 3 && sqlhost->texts)
+			sqlhost_indexed();
 	}
 	w->n = COUNT;
 }
@@ -205,6 +207,9 @@ static void programs(void *arg)
 	free(w);
 }
 Test(search, random_programs_find_what_reading_everything_finds) { sqlhost_run(2, programs, NULL); }
+
+static void no_index(struct sqlhost *h) { h->without_texts = 1; }
+Test(search, finds_the_same_without_an_index) { sqlhost_run_tuned(2, no_index, programs, NULL); }
 
 /* --- texts ------------------------------------------------------------------------------------------- */
 

@@ -51,6 +51,13 @@ ESP_EXPORT esp_status esp_text_fold_key(esp_str utf8, esp_buf *out);
 /*! \brief Does the whole text of the message - all headers, all text parts - contain the folded key?  `body_only`:
  *  without the message's own header (IMAP BODY instead of TEXT).  1, 0 or a negative error. */
 ESP_EXPORT int esp_text_contains(const esp_mime *m, esp_str folded_key, bool body_only);
+enum { /* which */
+	ESP_TEXT_OWN_HEADER = 1u << 0, /* the message's own header */
+	ESP_TEXT_BODY = 1u << 1        /* headers of parts and all text parts: what IMAP BODY searches */
+};
+/*! \brief Appends what esp_text_contains() looks in, for an index: fields as "name: value", then the text of parts, all
+ *  folded, each ended by `end`.  ESP_E2BIG: out->max was reached, the start was written. */
+ESP_EXPORT esp_status esp_text_collect(const esp_mime *m, uint32_t which, char end, esp_buf *out);
 
 /*! \brief Appends an id as text, "0190163d-8694-739b-aea5-966c26f8ad91" (RFC 9562 4). */
 ESP_EXPORT esp_status esp_uuid_write(esp_id id, esp_buf *out);
