@@ -18,6 +18,7 @@ import sys
 import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "scenario"))
+import postgres                # noqa: E402
 from lib import SLOW, Server   # noqa: E402
 
 DOMAIN = "example.test"
@@ -40,10 +41,28 @@ class Refused(Exception):
     """The server answered, and not as hoped."""
 
 
+class MailServer(Server):
+    """On PostgreSQL with ESP_TEST_DATABASE=pgsql, in a database of its own."""
+
+    database = None
+
+    def __exit__(self, kind, *rest):
+        try:
+            super().__exit__(kind, *rest)
+        finally:
+            if self.database:
+                postgres.drop(self.database["name"])
+
+
 def mail_server(users=(), settings=None, **options):
     """A server of every module, started, with these users.  settings: {instance: {key: value}} on top."""
     modules = [{**m, "config": {**m.get("config", {}), **(settings or {}).get(m["name"], {})}} for m in MODULES]
-    s = Server(modules, {"mx": {}, "imap": {}}, **options)
+    where = postgres.create(f"esp_storm_{os.getpid()}") if os.environ.get("ESP_TEST_DATABASE") == "pgsql" else None
+    if where:
+        modules[0] = {"name": "pgsql", "file": "storage_pgsql",
+                      "config": {k: where[k] for k in ("host", "port", "user", "password", "name")}}
+    s = MailServer(modules, {"mx": {}, "imap": {}}, **options)
+    s.database = where
     try:
         s.start()
         s.cli("domain", "add", DOMAIN)
@@ -222,6 +241,8 @@ class Imap(Peer):
 # --- what is on the disk ------------------------------------------------------------------------------------
 
 def database(s):
+    if s.database:
+        return postgres.Reader(s.database)
     db = sqlite3.connect(f"file:{s.dir}/data/esp.db?mode=ro", uri=True, timeout=20)
     db.isolation_level = None
     return db
