@@ -19,7 +19,7 @@
 #define ENV_FILE_MAX   ((size_t)64 << 10)
 
 /* Read by other parts of ESP, or by its tests: never called unknown. */
-static const char *const reserved[] = { "ESP_TEST_", "ESP_KEEP_MODULES", "ESP_STORAGE_DATABASE_", NULL };
+static const char *const reserved[] = { "ESP_TEST_", "ESP_KEEP_MODULES", "ESP_MIGRATE", "ESP_STORAGE_DATABASE_", NULL };
 
 static bool is_reserved(const char *name)
 {

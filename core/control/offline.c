@@ -253,6 +253,8 @@ int offline_migrate(const char *config_path, int argc, char **argv)
 	o->argc = argc;
 	o->argv = argv;
 	o->run = run_migrate;
+	/* what the provider of the database does at its start: all, whatever the configuration says, or nothing yet */
+	(void)setenv("ESP_MIGRATE", argc > 0 && strcmp(argv[0], "--check") == 0 ? "check" : "apply", 1);
 	if (offline_prepare(o, &lock) == ESP_OK)
 		code = offline_loops(o);
 	config_errors_print(&o->errs, stderr);

@@ -3,6 +3,7 @@
 #include "modules/common/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -152,9 +153,20 @@ static int rehearse(const struct migrate_db *db, const struct migrate_job *job)
 	return st == ESP_OK ? all_up(db, job) : st;
 }
 
+enum migrate_kind migrate_at_start(int automatic, int *ret_automatic)
+{
+	const char *asked = getenv("ESP_MIGRATE");   /* set by `esp-server migrate` for itself */
+
+	*ret_automatic = automatic || (asked && strcmp(asked, "apply") == 0);
+	return asked && strcmp(asked, "check") == 0 ? MIGRATE_NOTHING : MIGRATE_UP;
+}
+
 int migrate_run(const struct migrate_db *db, const struct migrate_job *job)
 {
 	int st = ESP_OK;
+
+	if (job->kind == MIGRATE_NOTHING)
+		return ESP_OK;
 
 	if (job->kind == MIGRATE_REHEARSE)
 		return rehearse(db, job);
@@ -206,11 +218,13 @@ static void list_row(struct json *j, const struct migrate_job *job, const esp_sq
 esp_status migrate_list(const esp_sql *sql, const struct migrate_job *job, esp_command_call *call)
 {
 	struct json j;
-	esp_sql_rows rows;
+	esp_sql_rows rows = { .nrows = 0 };
 	esp_status st = sql->query(sql, 0, call->arena,
 		"SELECT module, number, title, applied FROM esp_migration ORDER BY module, number", NULL, 0, &rows);
 
-	if (st != ESP_OK)
+	if (st == ESP_EINVAL && job->kind == MIGRATE_REHEARSE)
+		rows.nrows = 0;            /* no table yet: nothing is applied */
+	else if (st != ESP_OK)
 		return st;
 	json_begin(&j, call);
 	json_open(&j, NULL, '[');

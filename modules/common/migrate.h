@@ -30,7 +30,7 @@ int migrate_state(const struct migrate_db *db, const char *module, uint32_t *ret
 
 /* --- the work of migrate() and of `esp-cli migrate` ------------------------------------------------------ */
 
-enum migrate_kind { MIGRATE_UP = 1, MIGRATE_DOWN, MIGRATE_REHEARSE };
+enum migrate_kind { MIGRATE_NOTHING = 0, MIGRATE_UP, MIGRATE_DOWN, MIGRATE_REHEARSE };
 struct migrate_job {
 	enum migrate_kind kind;
 	const esp_sql_migrations *sets[64];
@@ -39,6 +39,8 @@ struct migrate_job {
 	int automatic;             /* UP: else it only checks that nothing is missing */
 	esp_err *err;
 };
+/*! \brief What migrate() does: nothing before a rehearsal, everything for `esp-server migrate`, else as configured. */
+enum migrate_kind migrate_at_start(int automatic, int *ret_automatic);
 /*! \brief Every "esp.sql.migrations/1" of the snapshot; in a fiber. */
 esp_status migrate_collect(const esp_host *host, struct migrate_job *job);
 /*! \brief [lane] Do it; REHEARSE: everything up, all the way down, and up again, on `db`, which is a copy. */

@@ -1,6 +1,7 @@
 """esp-server without serving: version, help, check, migrate, docs; esp-cli module new."""
 import json
 import os
+import sqlite3
 import subprocess
 
 from lib import BUILD, ECHO, SOURCE, Server, run, scenario
@@ -56,6 +57,22 @@ def a_migration_needs_the_directory_for_itself():
         s.start()
         done = s.run("migrate", "--check")
         assert done.code == 1 and "stop it first" in done.err, done.err
+
+
+@scenario
+def migrations_are_applied_when_asked_for_and_rehearsed_without_a_trace():
+    with Server([{"name": "sql", "file": "storage_sqlite", "config": {"auto_migrate": False}},
+                 {"name": "directory", "file": "identity_directory"}]) as s:
+        def tables():
+            with sqlite3.connect(os.path.join(s.dir, "data", "esp.db")) as db:
+                return {name for name, in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        s.run("migrate", "--check", check=0)
+        assert "domain" not in tables()
+        s.start(wait=False)
+        assert s.wait_end() != 0 and "run `esp-server migrate`" in s.log_text()
+        s.run("migrate", check=0)
+        assert "domain" in tables()
+        s.start()
 
 
 @scenario

@@ -198,8 +198,9 @@ static esp_status run_migrations(struct lane_job *job)
 esp_status pgsql_migrate(const esp_sql *sql, esp_err *err)
 {
 	struct pgsql *p = (struct pgsql *)(uintptr_t)sql;
-	struct lane_job job = { .p = p, .migrate = { .kind = MIGRATE_UP, .automatic = p->set.auto_migrate, .err = err } };
+	struct lane_job job = { .p = p, .migrate = { .err = err } };
 
+	job.migrate.kind = migrate_at_start(p->set.auto_migrate, &job.migrate.automatic);
 	return run_migrations(&job);
 }
 

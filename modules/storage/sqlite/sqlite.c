@@ -182,8 +182,9 @@ static esp_status run_migrations(struct lane_job *job)
 
 static esp_status migrate(const esp_sql *sql, esp_err *err)
 {
-	struct lane_job job = { of(sql), { .kind = MIGRATE_UP, .automatic = of(sql)->auto_migrate, .err = err } };
+	struct lane_job job = { of(sql), { .err = err } };
 
+	job.migrate.kind = migrate_at_start(of(sql)->auto_migrate, &job.migrate.automatic);
 	return run_migrations(&job);
 }
 
