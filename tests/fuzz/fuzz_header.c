@@ -37,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	esp_header h = esp_header_of(s);
 	esp_header_field f;
 	esp_buf b, wire;
+	uint32_t reply;
 
 	esp_buf_init(&b, 16u << 20);
 	esp_buf_init(&wire, 16u << 20);
@@ -51,6 +52,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	esp_buf_reset(&b);
 	if (esp_header_decode(s, &b) == ESP_OK && !esp_utf8_valid(esp_buf_str(&b)))
 		abort();
+	esp_buf_reset(&b);
+	if (esp_subject_base(s, &b, &reply) == ESP_OK) {   /* of a base subject it is the base, and no answer */
+		esp_buf_reset(&wire);
+		if (!memmem(b.data ? b.data : "", b.len, "=?", 2) &&
+			(esp_subject_base(esp_buf_str(&b), &wire, &reply) != ESP_OK || reply || wire.len != b.len))
+			abort();
+	}
+	esp_buf_reset(&wire);
 	if (esp_header_write(&wire, "Subject", s) == ESP_OK) {
 		h = esp_header_of(esp_buf_str(&wire));
 		if (esp_header_next(&h, &f) != ESP_OK || h.offset != wire.len)

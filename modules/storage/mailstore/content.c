@@ -65,21 +65,6 @@ static int64_t sent_day(esp_str header)
 	return t >= 0 ? t / 86400 : -((-t + 86399) / 86400);
 }
 
-/* Copies an id and makes it something every engine takes as TEXT. */
-static esp_status ascii_copy(esp_arena *a, esp_str s, esp_str *ret)
-{
-	char *p;
-
-	*ret = esp_strdup_in(a, s);
-	if (!ret->ptr)
-		return ESP_ENOMEM;
-	p = (char *)(uintptr_t)ret->ptr;
-	for (size_t i = 0; i < ret->len; i++)
-		if ((unsigned char)p[i] < 0x20 || (unsigned char)p[i] >= 0x7f)
-			p[i] = '?';
-	return ESP_OK;
-}
-
 /* Takes what a writer wrote; beyond its bound the message is described as `instead`. */
 static esp_status keep(esp_arena *a, esp_status written, esp_buf *b, esp_str instead, esp_str *ret)
 {
@@ -140,7 +125,9 @@ esp_status content_info(const struct mailstore *m, esp_arena *a, const esp_appen
 		return ESP_E2BIG;
 	ret->header_len = (uint32_t)(header.len + message->prefix_len);
 	ret->sent_day = sent_day(header);
-	st = ascii_copy(a, first_id(header, "Message-ID"), &ret->message_id);
+	st = threading_id(a, header, "Message-ID", &ret->message_id);
+	if (st == ESP_OK)
+		st = threading_read(a, header, &ret->threading);
 	if (st == ESP_OK)
 		st = thread_id(m, header, ret, message->id, &ret->thread);
 	if (st == ESP_OK && content.len <= LONG_MESSAGE)

@@ -53,6 +53,7 @@ static const esp_mailstore table = {
 	.target = message_target,
 	.deliver = message_deliver,
 	.delivered = view_delivered,
+	.thread = message_thread,
 };
 
 static esp_status bind_all(struct mailstore *m)

@@ -44,6 +44,12 @@ static const esp_sql_migration items[] = {
 			  "CREATE TABLE mail_hint (node BLOB NOT NULL, id BLOB NOT NULL, changes BLOB NOT NULL, PRIMARY KEY (node, "
 			  "id))",
 		.down = "DROP TABLE mail_hint;\nDROP TABLE mail_node" },
+	{ .number = 3,
+		.title = "what THREAD needs; NULL in older rows, whose messages are read",
+		.up = "ALTER TABLE message_info ADD COLUMN sent BIGINT;\nALTER TABLE message_info ADD COLUMN reply BIGINT;\n"
+			  "ALTER TABLE message_info ADD COLUMN subject TEXT;\nALTER TABLE message_info ADD COLUMN parents TEXT",
+		.down = "ALTER TABLE message_info DROP COLUMN parents;\nALTER TABLE message_info DROP COLUMN subject;\n"
+				"ALTER TABLE message_info DROP COLUMN reply;\nALTER TABLE message_info DROP COLUMN sent" },
 };
 
 const esp_sql_migrations mailstore_migrations = {

@@ -224,6 +224,16 @@ ESP_CHECKED esp_status log_write(
 	struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d);
 ESP_CHECKED esp_status log_prune(esp_tx *tx, esp_id box, int64_t rows);
 
+/* --- threading.c: what THREAD needs of a message ----------------------------------------------------- */
+
+#define NO_TIME INT64_MIN
+/*! \brief `subject`: base subject, folded.  `parents`: ids of References, else the first of In-Reply-To, oldest first,
+ *  separated by a space. */
+struct threading { esp_time sent; uint32_t reply; esp_str subject, parents; };
+ESP_CHECKED esp_status threading_read(esp_arena *a, esp_str header, struct threading *ret);
+/*! \brief The first id of that field, in arena memory as every SQL engine takes it; empty when there is none. */
+ESP_CHECKED esp_status threading_id(esp_arena *a, esp_str header, const char *field, esp_str *ret);
+
 /* --- content.c: what is computed from a message once ------------------------------------------------- */
 
 struct info {
@@ -231,6 +241,7 @@ struct info {
 	int64_t sent_day;                  /* days since 1970 in the zone of its Date field */
 	esp_id thread;
 	esp_str message_id, envelope, bodystructure, body, preview;
+	struct threading threading;
 };
 #define PREPARED_MAGIC 0x50524550u
 struct prepared { uint32_t magic; const esp_blob *blob; const esp_eventlog *log; esp_time now; struct info info; };
@@ -256,6 +267,8 @@ esp_status message_fetch(const esp_mailstore *s, esp_arena *a, const esp_actor *
                          uint32_t what, const esp_message_row **ret, uint32_t *ret_n, uint32_t *ret_next);
 esp_status message_search(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
                           const esp_search_node *nodes, uint32_t n, const uint32_t **ret, uint32_t *ret_n);
+esp_status message_thread(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
+	uint32_t algorithm, const uint32_t *uids, uint32_t n, const esp_thread_node **ret, uint32_t *ret_n);
 /*! \brief Remove up to BATCH_MESSAGES messages of a mailbox, deleted or not; *ret_left: there are more. */
 ESP_CHECKED esp_status message_clear(const struct mailstore *m, const esp_actor *actor, esp_id mailbox, int *ret_left);
 

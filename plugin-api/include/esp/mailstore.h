@@ -147,6 +147,14 @@ typedef struct esp_search_node {
 	esp_uid_set set;
 } esp_search_node;
 
+/*! \brief THREAD (RFC 5256): trees of messages.  Node 0 is no message: its children are the threads. */
+enum { ESP_THREAD_REFERENCES = 1, ESP_THREAD_ORDEREDSUBJECT };
+typedef struct esp_thread_node {
+	uint32_t uid;              /* 0: a message that is not there */
+	uint32_t child, next;      /* first child and next sibling; 0: none */
+	uint32_t reserved;
+} esp_thread_node;
+
 typedef struct esp_mailstore esp_mailstore;
 struct esp_mailstore {
 	esp_service service;
@@ -209,6 +217,11 @@ struct esp_mailstore {
 		const esp_append *m, uint32_t *ret_uid, uint64_t *ret_modseq);
 	/*! [any] It was committed: publish a new view soon and wake who watches. */
 	void (*delivered)(const esp_mailstore *s, esp_id mailbox, uint64_t modseq);
+
+	/*! [worker] ESP_SUSPENDS.  Threads of these messages of the view (ascending; as search() gave them), in the order
+	 *  of RFC 5256.  Trees are up to as deep as there are messages: walk them without recursion.  ESP_EINVAL. */
+	ESP_CHECKED esp_status (*thread)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
+		uint32_t algorithm, const uint32_t *uids, uint32_t n, const esp_thread_node **ret, uint32_t *ret_n);
 };
 
 /*! \brief 0-based index of a UID in a view, or -1. */

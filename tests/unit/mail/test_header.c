@@ -384,3 +384,33 @@ Test(charset, opens_every_name_of_its_table)
 		esp_charset_close(&cs);
 	}
 }
+
+Test(header, base_subjects_lose_what_mailers_add)
+{
+	static const struct {
+		const char *subject, *base;
+		uint32_t reply;
+	} known[] = {
+		{ "hello", "hello", 0 }, { "Re: hello", "hello", 1 }, { "RE : re:hello  world ", "hello world", 1 },
+		{ "Fw: Fwd: FWD[x]: hello", "hello", 1 }, { "[list] hello", "hello", 0 },
+		{ "[list] Re: [list] hello", "hello", 1 },
+		{ "[a][b] re[2]: c", "c", 1 }, { "[list]", "[list]", 0 }, { "[a] [b]", "[b]", 0 },
+		{ "hello (fwd)", "hello", 1 },
+		{ "hello (FWD) (fwd) ", "hello", 1 }, { "[Fwd: Re: hello]", "hello", 1 }, { "[fwd: [fwd: x (fwd)]]", "x", 1 },
+		{ "re", "re", 0 }, { "Re:", "", 1 }, { "regarding: x", "regarding: x", 0 }, { "re[x: y", "re[x: y", 0 },
+		{ "=?utf-8?q?Re=3A_Gr=C3=BC=C3=9Fe?=", "Gr\xc3\xbc\xc3\x9f" "e", 1 }, { "", "", 0 }, { " \t ", "", 0 },
+		{ "Re: \r\n a\tb", "a b", 1 },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		uint32_t reply = 7;
+		esp_buf b;
+
+		esp_buf_init(&b, 1000);
+		cr_expect_eq(esp_subject_base(esp_str_z(known[i].subject), &b, &reply), ESP_OK);
+		cr_expect(
+			esp_str_eq(esp_buf_str(&b), esp_str_z(known[i].base)), "%s: %.*s", known[i].subject, (int)b.len, b.data);
+		cr_expect_eq(reply, known[i].reply, "%s", known[i].subject);
+		esp_buf_free(&b);
+	}
+}

@@ -53,6 +53,9 @@ ESP_EXPORT esp_status esp_header_unfold(esp_str value, esp_buf *out);
 /*! \brief Appends the value as UTF-8 for people: unfolded, encoded words decoded (adjacent ones joined before
  *  their bytes are converted), raw 8-bit kept when it is UTF-8, U+FFFD for what is invalid, controls as a space. */
 ESP_EXPORT esp_status esp_header_decode(esp_str value, esp_buf *out);
+/*! \brief Appends the base subject of a Subject value, decoded (RFC 5256 2.1): without "Re:", "[list]", "(fwd)".
+ *  *ret_reply: it said that the message is a reply or was forwarded. */
+ESP_EXPORT esp_status esp_subject_base(esp_str value, esp_buf *out, uint32_t *ret_reply);
 /*! \brief Appends UTF-8 text as an unstructured value, with encoded words where needed, folded at 76 columns when it
  *  starts in `column`.  ESP_EINVAL for CR, LF, NUL or bad UTF-8. */
 ESP_EXPORT ESP_CHECKED esp_status esp_header_encode(esp_str text, size_t column, esp_buf *out);
