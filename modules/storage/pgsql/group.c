@@ -114,7 +114,7 @@ static esp_status call(struct link *l, const char *stmt, const esp_sql_value *ar
 	if (st != ESP_OK)
 		return st;
 	if (!sync)
-		link_kick(l);
+		link_kick(l, 0);
 	else if (link_sync(l) != ESP_OK)
 		return ESP_EUNAVAIL;
 	await(&c);

@@ -14,6 +14,7 @@
 #define BACKOFF_MOST  (2 * ESP_SEC)
 #define TELL_EVERY    (60 * ESP_SEC)
 
+enum { FLUSH_ASK = 1, FLUSH_SYNC };   /* flush_posted: for answers inside a transaction; at the end of one */
 enum { ANSWER_PREPARE = 1, ANSWER_ROWS, ANSWER_SYNC };
 
 /* --- a fiber that waits ---------------------------------------------------------------------------------- */
@@ -159,23 +160,28 @@ static void on_socket(void *arg, uint32_t events)
 static void on_flush(void *arg)
 {
 	struct link *l = arg;
+	uint32_t sync = l->flush_posted == FLUSH_SYNC;
 
 	l->flush_posted = 0;
-	if (!l->up)
+	if (!l->up || !l->first)
 		return;
-	if (l->first && !PQsendFlushRequest(l->conn))
+	if (sync)
+		(void)!link_sync(l);           /* lost: every answer was told */
+	else if (!PQsendFlushRequest(l->conn))
 		link_lost(l, PQerrorMessage(l->conn));
 	else
 		flush(l);
 }
 
-void link_kick(struct link *l)
+void link_kick(struct link *l, int sync)
 {
 	const esp_loop_api *loop = l->hub->p->core.loop;
 
-	if (l->flush_posted)
+	if (l->flush_posted) {
+		l->flush_posted = sync ? FLUSH_SYNC : l->flush_posted;
 		return;
-	l->flush_posted = 1;
+	}
+	l->flush_posted = sync ? FLUSH_SYNC : FLUSH_ASK;
 	if (loop->post(l->hub->p->self, loop->here(), on_flush, l) != ESP_OK)
 		on_flush(l);
 }

@@ -41,10 +41,11 @@ static esp_status ask(struct hub *h, esp_arena *arena, esp_id id)
 {
 	esp_sql_value args[] = { ESP_SQL_ID(id), ESP_SQL_I(h->p->core.loop->wall(NULL)) };
 	esp_sql_rows rows;
-	esp_status st = query_here(h, ESP_SQL_BOUNDED, arena, REFUSE, args, 2, NULL);
+	/* it may have to wait: not on the connection of short reads */
+	esp_status st = query_here(h, 0, arena, REFUSE, args, 2, NULL);
 
 	if (st == ESP_OK)
-		st = query_here(h, ESP_SQL_BOUNDED, arena, READ, args, 1, &rows);
+		st = query_here(h, 0, arena, READ, args, 1, &rows);
 	if (st != ESP_OK || rows.nrows != 1)
 		return ESP_EAGAIN;
 	return esp_sql_at(&rows, 0, 0)->i ? ESP_OK : ESP_ECONFLICT;

@@ -149,8 +149,8 @@ ESP_CHECKED esp_status link_send(struct link *l, const char *text, const esp_sql
 	void (*on)(void *arg, PGresult *res), void *arg, struct answer **ret);
 /*! \brief End of an implicit transaction, and of the silence after an error; sends. */
 ESP_CHECKED esp_status link_sync(struct link *l);
-/*! \brief Send what is there, and ask for the answers, at the end of this turn of the loop. */
-void link_kick(struct link *l);
+/*! \brief Send what is there, and ask for the answers (or end the transaction), at the end of this turn of the loop. */
+void link_kick(struct link *l, int sync);
 /*! \brief The connection is given up; every answer that is awaited becomes NULL. */
 void link_lost(struct link *l, const char *why);
 void link_close(struct link *l);

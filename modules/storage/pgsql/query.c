@@ -1,8 +1,8 @@
 /* query - reads: one statement each, on the worker's reading connections, many under way at once.
  *
- * A statement is its own transaction: what was committed before it began is seen.  A read whose connection was lost is
- * asked again on a new one, until the fiber's deadline or the configured wait.  Calls from the control thread are made
- * by worker 0.
+ * Those of one turn of the loop go together, as one transaction in which each sees what was committed before it began;
+ * one that another's failure cut off is asked again.  A read whose connection was lost is asked again on a new one,
+ * until the fiber's deadline or the configured wait.  Calls from the control thread are made by worker 0.
  */
 #include "pgsql.h"
 
@@ -49,12 +49,9 @@ static esp_status ask(struct link *l, esp_arena *arena, const char *stmt, const 
 
 	call.ticket = l->hub->p->core.fiber->ticket();
 	st = link_send(l, stmt, args, nargs, call_answered, &call, &a);
-	if (st == ESP_OK)
-		st = link_sync(l);
-	if (st != ESP_OK) {
-		PQclear(call.res);
+	if (st != ESP_OK)
 		return st;
-	}
+	link_kick(l, 1);
 	st = call_wait(&call);
 	if (st != ESP_OK) {          /* cut short: nobody wants the answer */
 		a->on = nobody;
@@ -84,7 +81,7 @@ esp_status query_here(struct hub *h, uint32_t flags, esp_arena *arena, const cha
 		st = wait_up(l);
 		if (st == ESP_OK)
 			st = ask(l, arena, stmt, args, nargs, ret);
-	} while (st == ESP_EUNAVAIL && core->loop->clock() < until);
+	} while ((st == ESP_EUNAVAIL || st == ESP_ECONFLICT) && core->loop->clock() < until);
 	(void)core->fiber->set_deadline(before);
 	if (st == ESP_ETIMEDOUT && (!before || core->loop->clock() < before))
 		st = ESP_EUNAVAIL;       /* ours, not the caller's */
