@@ -2,7 +2,7 @@
 # delivery.sh - durable delivery of 4 KiB messages over 50 reused connections: ESP and the Debian peers, one after the
 # other, round by round, on the same disk; rate and CPU time of the server per message; fsyncs of ESP per message.
 #
-#   tests/perf/delivery.sh [ROUNDS]        BENCH=DIR of the mail server benchmark (peers/, smtp_load.py, count.sh)
+#   tests/perf/delivery.sh [ROUNDS]        DATABASE=sqlite|pgsql; BENCH=DIR of the mail server benchmark (peers/, smtp_load.py, count.sh)
 #
 # Compare the figures of one run only: disks of virtual machines change by the hour.
 set -u
@@ -53,7 +53,7 @@ for r in $(seq "$rounds"); do
 	echo "round $r"
 	rm -rf "$work/esp"
 	"$top"/contrib/devserver start --dir "$work/esp" --port-base "$base" --domain bench.test --users u0-u9:secret --trust-loopback yes \
-		${ESP_BUILD:+--build "$ESP_BUILD"} >"$work/esp.json" || exit 1
+		--database "${DATABASE:-sqlite}" ${ESP_BUILD:+--build "$ESP_BUILD"} >"$work/esp.json" || exit 1
 	pid=$(python3 -c 'import json,sys; print(json.loads(sys.stdin.read().splitlines()[-1])["pid"])' <"$work/esp.json")
 	one esp $((base + 25)) "$pid" --rcpt 'u%d@bench.test'
 	"$top"/contrib/devserver stop --dir "$work/esp" >/dev/null

@@ -213,6 +213,38 @@ def a_database_without_a_free_connection_refuses_for_now():
 
 
 @scenario
+def the_module_is_replaced_under_load():
+    def reloaded(d, s, loads):
+        sql = next(m for m in s.modules if m["name"] == "sql")
+        for i in range(20 if LONG else 5):
+            sql["config"]["connections"] = 4 + i % 3
+            s.write()
+            s.cli("reload", timeout=60)
+            time.sleep(0.2)
+        assert not any(load.refused for load in loads), "a reload refuses no mail"
+        wait_until(lambda: int(d.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'esp'")) <= 12)
+    under_load(reloaded, {"wait": "10s"})
+
+
+@scenario
+def an_idle_session_outlives_the_database():
+    with Database() as d, MailServer(config={"sql": IMPATIENT}, database=d.where) as s, s.imap("alice") as c:
+        c.ok("SELECT INBOX")
+        c.send("i IDLE\r\n")
+        assert c.response().startswith(b"+")
+        d.kill()
+        time.sleep(1)
+        d.tool("start")
+        wait_until(lambda: s.cli("user", "list", check=None).code == 0)
+        s.deliver(message("after the restart"))
+        while not c.response().endswith(b"1 EXISTS"):
+            pass
+        c.send("DONE\r\n")
+        c.until("i")
+        assert "after the restart" in "".join(c.ok("FETCH 1 ENVELOPE"))
+
+
+@scenario
 def a_wrong_password_is_told_and_nothing_starts():
     with Database() as d:
         wrong = dict(d.where, password="wrong")
