@@ -227,6 +227,30 @@ def the_module_is_replaced_under_load():
 
 
 @scenario
+def transactions_that_fail_harm_no_other():
+    def failing(d, s, loads):
+        made, refused = [], []
+
+        def create():
+            with s.imap("alice", timeout=30) as c:
+                for i in range(15):
+                    (made if c.ask(f"CREATE box{i}")[1].startswith("OK") else refused).append(i)
+        threads = [threading.Thread(target=create) for _ in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert sorted(made) == list(range(15)) and len(refused) == 7 * 15, (made, len(refused))
+        assert not any(load.refused for load in loads), "nobody else was refused"
+        with s.imap("alice") as c:
+            names = [re.search(r"(box\d+)", line)[1] for line in c.ok('LIST "" box*')]
+        assert sorted(names) == sorted(f"box{i}" for i in range(15))
+        text = s.cli("metrics").out
+        assert int(re.search(r'esp_sql_retries_total\{engine="pgsql"\} (\d+)', text)[1]) > 0, "no batch was run again"
+    under_load(failing, {"wait": "10s"})
+
+
+@scenario
 def an_idle_session_outlives_the_database():
     with Database() as d, MailServer(config={"sql": IMPATIENT}, database=d.where) as s, s.imap("alice") as c:
         c.ok("SELECT INBOX")

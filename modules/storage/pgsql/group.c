@@ -19,7 +19,8 @@
 #include <stdlib.h>
 
 #define BATCH_MAX    64u          /* one bit each in a conflict mask */
-#define ATTEMPTS_MAX 8u
+#define ATTEMPTS_MAX 12u
+#define ATTEMPTS_TOGETHER 4u      /* then alone: others' failures must not use up its time */
 
 enum job_state { JOB_QUEUED = 1, JOB_HELD, JOB_RUNS, JOB_LEFT, JOB_ENDED };
 
@@ -131,7 +132,7 @@ static void on_common(void *arg, PGresult *res)
 	if (st != ESP_OK && !b->broken) {
 		b->broken = 1;
 		b->failure = st;
-		b->unclear = st == ESP_EEXIST || st == ESP_EINVAL || st == ESP_E2BIG;
+		b->unclear = st != ESP_EUNAVAIL && st != ESP_ECONFLICT && st != ESP_ENOSPC;
 	}
 	PQclear(res);
 }
@@ -515,7 +516,7 @@ static void run_again(struct batch *b)
 		struct job *job = b->job[i];
 		int own_fault = job->failure != ESP_OK || (job->status < 0 && !b->broken) || b->unclear;
 		/* a conflict with another node is nobody's fault; neither is a connection that was lost */
-		if (own_fault && job->failure != ESP_ECONFLICT)
+		if ((own_fault && job->failure != ESP_ECONFLICT) || job->attempts >= ATTEMPTS_TOGETHER)
 			job->careful = 1;
 		if (++job->attempts > ATTEMPTS_MAX || now >= job->until)
 			job_end(b, job, give_up_status(b, job));
