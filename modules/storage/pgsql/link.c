@@ -378,7 +378,7 @@ static int any_up(const struct hub *h)
 static esp_status rest(struct link *l)
 {
 	const esp_core *core = &l->hub->p->core;
-	esp_nsec until = core->loop->clock() + backoff(l);
+	esp_nsec until = l->retry_at;   /* counted from the failure: who comes long after need not wait */
 	int up = any_up(l->hub);
 	esp_status st = ESP_OK;
 
@@ -408,6 +408,7 @@ static void connecting(void *arg)
 			continue;
 		}
 		l->failures++;
+		l->retry_at = core->loop->clock() + backoff(l);
 		if (core->loop->clock() >= l->tell_at) {
 			tell(l, "cannot connect to PostgreSQL", why);
 			l->tell_at = core->loop->clock() + TELL_EVERY;

@@ -118,7 +118,7 @@ struct link {
 	struct answer *first, **end;
 	uint32_t nanswers, flush_posted;
 	esp_nsec progress;               /* since when the first answer is waited for */
-	esp_nsec tell_at;
+	esp_nsec tell_at, retry_at;
 	uint32_t failures;
 	struct statements statements;
 };
