@@ -1,9 +1,10 @@
 """IMAP, command by command: what a mail client says and what it is answered (RFC 3501, 2177, 2342, 2971, 3691, 4315, 6851)."""
 import base64
+import os
 import re
 import time
 
-from lib import SLOW, run, scenario
+from lib import SLOW, run, scenario, wait_until
 from mail import DOMAIN, MailServer, address, message, password, plain
 
 MULTIPART = ("From: =?utf-8?q?Ren=C3=A9?= <rene@elsewhere.test>\r\nSender: <desk@elsewhere.test>\r\nReply-To: <reply@elsewhere.test>\r\n"
@@ -515,6 +516,21 @@ def idle_hears_of_flags_and_expunges_of_others_and_ends_with_done_only():
             assert plain_idle.response().startswith(b"+ ") and plain_idle.quiet()
             plain_idle.send("done\r\n")
             assert plain_idle.until("l")[1].startswith("OK")
+
+
+@scenario
+def a_mailbox_whose_directory_name_would_be_too_long_is_refused():
+    with MailServer(users=["alice"]) as s:
+        with s.imap("alice") as c:
+            longest = "x" * 254                                  # a dot in front makes 255 bytes, the most there may be
+            c.ok(f"CREATE {longest}")
+            assert "too long" in c.no(f"CREATE {longest}x")
+            c.ok(f"CREATE {'p' * 100}/{'c' * 150}")
+            assert "too long" in c.no(f"RENAME {'p' * 100} {'q' * 120}")
+            c.ok(f"RENAME {'p' * 100} {'q' * 103}")              # ".": 1, "q": 103, ".": 1, "c": 150
+            names = str(c.ok('LIST "" *'))
+            assert longest in names and longest + "x" not in names and "p" * 100 not in names
+        wait_until(lambda: os.path.isdir(os.path.join(s.dir, "data", "mail", "example.test", "alice", "." + longest, "cur")))
 
 
 run()

@@ -46,7 +46,14 @@ esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
 {
 	struct maildir *m = maildir_of(b);
 	esp_id id = job_id(m);
+	char path[MAILDIR_PATH];
+	esp_status st = ESP_OK;
 
+	/* a mailbox whose directory cannot be made is not made */
+	if (job->kind == ESP_BLOB_MKFOLDER || job->kind == ESP_BLOB_MVFOLDER)
+		st = name_folder(job->account, job->kind == ESP_BLOB_MVFOLDER ? job->to : job->folder, path);
+	if (st == ESP_E2BIG)
+		return st;
 	return tx->exec(tx,
 		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",

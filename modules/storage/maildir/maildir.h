@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #define MAILDIR_PATH 512u          /* longest path below the root */
+#define FOLDER_NAME  255u           /* longest name of a directory */
 #define MAILDIR_HEX  33u           /* id in hex and a NUL */
 #define JOURNAL_ENTRY_MAX (2u << 20)   /* most that journal_limit may be */
 

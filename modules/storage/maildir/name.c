@@ -2,7 +2,7 @@
  *
  * A mailbox name becomes ".A.B" with "/" as "."; what a path or Maildir++ cannot hold (".", "/", control bytes, a
  * leading "~") is written as "&" modified UTF-7 does: readers that know IMAP names show it right.  ASCII stays as it
- * is.
+ * is.  A name whose directory would be longer than file systems allow is refused: CREATE and RENAME say so.
  */
 #include "maildir.h"
 
@@ -123,7 +123,7 @@ esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH])
 			return ESP_E2BIG;
 		start = i + 1;
 	}
-	return ESP_OK;
+	return strlen(strrchr(out, '/') + 1) <= FOLDER_NAME ? ESP_OK : ESP_E2BIG;
 }
 
 /* Suffix letters in ASCII order, as Maildir readers want them. */

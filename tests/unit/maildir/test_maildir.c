@@ -372,6 +372,10 @@ Test(name, what_is_too_long_is_refused)
 	memset(folder, 'x', sizeof folder);
 	folder[999] = '\0';
 	cr_assert_str_eq(folder_of("user@example.test", folder), "too big");
+	folder[255] = '\0';                       /* with its dot one byte longer than a directory's name may be */
+	cr_assert_str_eq(folder_of("user@example.test", folder), "too big");
+	folder[254] = '\0';
+	cr_assert_eq(strlen(folder_of("user@example.test", folder)), strlen("example.test/user/.") + 254);
 	cr_assert_str_eq(folder_of("user", "INBOX"), "invalid");
 	cr_assert_str_eq(folder_of("@example.test", "INBOX"), "invalid");
 	cr_assert_str_eq(folder_of("user@", "INBOX"), "invalid");
