@@ -93,7 +93,12 @@ static void due_push(struct indexer *x, struct due *d)
 	d->next_in_bucket = *bucket_of(x, d->mailbox);
 	*bucket_of(x, d->mailbox) = d;
 	x->ndue++;
-	x->m->metric->add(x->m->index_waiting, d->changes);
+}
+
+static void due_free(struct indexer *x, struct due *d)
+{
+	x->m->metric->add(x->m->index_waiting, -(int64_t)d->changes);
+	free(d);
 }
 
 /* Takes it out of the tables; the caller frees it or pushes it again. */
@@ -110,7 +115,6 @@ static struct due *due_pop(struct indexer *x)
 		;
 	*p = d->next_in_bucket;
 	x->ndue--;
-	x->m->metric->add(x->m->index_waiting, -(int64_t)d->changes);
 	return d;
 }
 
@@ -118,13 +122,14 @@ static void due_add(struct indexer *x, esp_id mailbox, esp_nsec since, uint32_t 
 {
 	struct due *d = due_find(x, mailbox);
 
+	x->m->metric->add(x->m->index_waiting, changes);
 	if (d) {
 		d->changes += changes;
-		x->m->metric->add(x->m->index_waiting, changes);
 		return;
 	}
 	d = x->ndue < DUE_MAX ? calloc(1, sizeof *d) : NULL;
 	if (!d) {
+		x->m->metric->add(x->m->index_waiting, -(int64_t)changes);
 		x->scan = SCAN_MAILBOXES;
 		x->scan_at = (esp_id){ { 0 } };
 		return;
@@ -136,8 +141,10 @@ static void due_add(struct indexer *x, esp_id mailbox, esp_nsec since, uint32_t 
 /* Not done: again, in its turn.  It may have become due once more meanwhile. */
 static void due_again(struct indexer *x, struct due *d)
 {
-	if (due_find(x, d->mailbox)) {
-		due_add(x, d->mailbox, d->since, d->changes);
+	struct due *other = due_find(x, d->mailbox);
+
+	if (other) {
+		other->changes += d->changes;
 		free(d);
 	} else {
 		due_push(x, d);
@@ -364,7 +371,7 @@ static esp_status fill(struct batch *b)
 			continue;
 		}
 		if (st == ESP_OK)
-			free(d);
+			due_free(b->x, d);
 		else
 			due_again(b->x, d);
 	}
@@ -384,7 +391,7 @@ static void settle(struct batch *b, esp_status st)
 			m->metric->observe(m->index_lag, (double)(now - d->since) / (double)ESP_SEC);
 		}
 		if (done && !b->task[i].busy && !(b->update[i].gone.n && b->update[i].after.epoch == 0))
-			free(d);
+			due_free(b->x, d);
 		else
 			due_again(b->x, d);
 	}
@@ -474,7 +481,7 @@ static void forget_all(struct indexer *x)
 	struct due *d;
 
 	while ((d = due_pop(x)) != NULL)
-		free(d);
+		due_free(x, d);
 }
 
 static esp_status work(struct indexer *x)

@@ -10,6 +10,7 @@ static const char UPDATE_RANGE[] =
 
 #define SYSTEM_FLAGS 0x1fu
 #define UIDS_IN_FACT 1000u
+#define RANGES_ALIKE 16u
 
 static esp_status fact_about(
 	struct op *op, esp_tx *tx, enum fact_kind kind, const struct box *b, const struct uid_ranges *r, uint32_t n)
@@ -96,6 +97,59 @@ static esp_status update_range(struct store_op *o, esp_tx *tx, const esp_uid_ran
 	return tx->exec(tx, UPDATE_RANGE, args, 6, NULL);
 }
 
+/* How many rows of a range there are, and how many would change. */
+static const char WOULD[] =
+	"SELECT COUNT(*), SUM(CASE WHEN ((flags & $4) | $5) <> flags THEN 1 ELSE 0 END) FROM message"
+	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3";
+
+/* Keywords over a few ranges that are not too long: no file is renamed, nothing is counted. */
+static int may_be_alike(const struct store_op *o)
+{
+	uint64_t span = 0;
+
+	for (uint32_t i = 0; i < o->start.set.n && i < RANGES_ALIKE; i++) {
+		const esp_uid_range *r = &o->start.set.range[i];
+		if (r->first < o->box.uidnext)
+			span += (uint64_t)(r->last < o->box.uidnext ? r->last : o->box.uidnext) - r->first + 1;
+	}
+	return o->start.from == 1 && o->start.set.n <= RANGES_ALIKE && span <= 4 * BATCH_MESSAGES &&
+		!o->args->has_unchangedsince && ((~o->keep | o->set) & 0xffff) == 0;
+}
+
+/* When all messages of each range change, or none, no row needs to be looked at.  *ret_done 0: they must be. */
+static esp_status store_alike(struct store_op *o, esp_tx *tx, int *ret_done)
+{
+	esp_sql_rows rows;
+	uint32_t n = 0;
+	esp_status st = ESP_OK;
+
+	*ret_done = 0;
+	for (uint32_t i = 0; st == ESP_OK && i < o->start.set.n; i++) {
+		const esp_uid_range *r = &o->start.set.range[i];
+		esp_sql_value args[] = { ESP_SQL_ID(o->mailbox), ESP_SQL_I(r->first), ESP_SQL_I(r->last), ESP_SQL_I(o->keep),
+			ESP_SQL_I(o->set) };
+		int64_t all, changed;
+		st = tx->exec(tx, WOULD, args, 5, &rows);
+		if (st != ESP_OK)
+			return st;
+		all = int_of(esp_sql_at(&rows, 0, 0));
+		changed = int_of(esp_sql_at(&rows, 0, 1));
+		if (changed && changed != all) {
+			o->changed.n = 0;
+			return ESP_OK;
+		}
+		n += (uint32_t)changed;
+		if (changed)
+			st = ranges_add(&o->changed, r->first, r->last < o->box.uidnext ? r->last : o->box.uidnext - 1);
+	}
+	for (uint32_t i = 0; st == ESP_OK && i < o->changed.n; i++)
+		st = update_range(o, tx, &o->changed.range[i]);
+	o->nchanged = n;
+	o->walk.from = 0;
+	*ret_done = st == ESP_OK;
+	return st;
+}
+
 static esp_status store_batch(struct store_op *o, esp_tx *tx)
 {
 	uint32_t seen = 0, n = 0;
@@ -119,6 +173,7 @@ static esp_status store_batch(struct store_op *o, esp_tx *tx)
 static esp_status on_store(esp_tx *tx, void *arg)
 {
 	struct store_op *o = arg;
+	int alike = 0;
 	esp_status st;
 
 	op_restart(&o->op);
@@ -131,7 +186,9 @@ static esp_status on_store(esp_tx *tx, void *arg)
 		st = box_read(&o->op, tx, o->mailbox, &o->box);
 	if (st == ESP_OK)
 		st = store_masks(o);
-	if (st == ESP_OK)
+	if (st == ESP_OK && may_be_alike(o))
+		st = store_alike(o, tx, &alike);
+	if (st == ESP_OK && !alike)
 		st = store_batch(o, tx);
 	if (st != ESP_OK || o->nchanged == 0)
 		return st;

@@ -346,10 +346,24 @@ static int asks_text(const struct search *s)
 
 /* --- rows and contents ------------------------------------------------------------------------------- */
 
+#define SEARCH_PAGE 5000u
+
 static const char ROWS[] =
+	"SELECT uid, blob_id, bytes, internal_date FROM message"
+	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 ORDER BY uid LIMIT 5000";
+/* Only where a day of sending is asked: message_info is another table, in another order. */
+static const char ROWS_SENT[] =
 	"SELECT m.uid, m.blob_id, m.bytes, m.internal_date, i.sent_day FROM message m"
 	" LEFT JOIN message_info i ON i.blob_id = m.blob_id"
-	" WHERE m.mailbox_id = $1 AND m.uid >= $2 AND m.uid <= $3 ORDER BY m.uid LIMIT 500";
+	" WHERE m.mailbox_id = $1 AND m.uid >= $2 AND m.uid <= $3 ORDER BY m.uid LIMIT 5000";
+
+static int asks_sent(const struct search *s)
+{
+	for (uint32_t i = 0; i < s->nodes; i++)
+		if (s->node[i].kind >= ESP_SEARCH_SENTBEFORE && s->node[i].kind <= ESP_SEARCH_SENTSINCE)
+			return 1;
+	return 0;
+}
 
 static enum answer ask_content(struct search *s, esp_id blob, struct subject *m)
 {
@@ -376,7 +390,7 @@ static esp_status step_row(struct search *s, const esp_sql_rows *rows, uint32_t 
 {
 	uint32_t uid = (uint32_t)int_of(esp_sql_at(rows, i, 0)), place;
 	int64_t index = esp_view_index(s->view, uid);
-	const esp_sql_value *day = esp_sql_at(rows, i, 4);
+	const esp_sql_value *day = rows->ncols > 4 ? esp_sql_at(rows, i, 4) : NULL;
 	const esp_view_chunk *c;
 	struct subject m;
 	enum answer a;
@@ -386,7 +400,7 @@ static esp_status step_row(struct search *s, const esp_sql_rows *rows, uint32_t 
 	c = esp_view_at(s->view, (uint32_t)index, &place);
 	m = (struct subject){ .step = STEP_ROW, .uid = uid, .modseq = c->modseq[place], .flags = c->flags[place],
 		.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 2)), .internal_date = int_of(esp_sql_at(rows, i, 3)),
-		.sent_day = day->type == ESP_SQL_INT ? day->i : NO_DAY };
+		.sent_day = day && day->type == ESP_SQL_INT ? day->i : NO_DAY };
 	a = ask(s, 0, &m);
 	if (a == UNKNOWN)
 		a = ask_content(s, id_of(esp_sql_at(rows, i, 1)), &m);
@@ -396,6 +410,7 @@ static esp_status step_row(struct search *s, const esp_sql_rows *rows, uint32_t 
 
 static esp_status step_rows(struct search *s, const struct uid_ranges *left)
 {
+	const char *stmt = asks_sent(s) ? ROWS_SENT : ROWS;
 	esp_uid_set set = { left->range, left->n };
 	uint32_t place = 0, from = 1, first = 0, last = 0;
 	esp_sql_rows rows;
@@ -403,8 +418,8 @@ static esp_status step_rows(struct search *s, const struct uid_ranges *left)
 
 	while (st == ESP_OK && from && uid_set_span(set, &place, from, &first, &last)) {
 		esp_sql_value args[] = { ESP_SQL_ID(s->view->mailbox), ESP_SQL_I(first), ESP_SQL_I(last) };
-		st = store_query(s->m, last - first < 50 ? ESP_SQL_BOUNDED : 0, s->page, ROWS, args, 3, &rows);
-		if (st == ESP_OK && rows.nrows == PAGE_ROWS)
+		st = store_query(s->m, last - first < 50 ? ESP_SQL_BOUNDED : 0, s->page, stmt, args, 3, &rows);
+		if (st == ESP_OK && rows.nrows == SEARCH_PAGE)
 			last = (uint32_t)int_of(esp_sql_at(&rows, rows.nrows - 1, 0));
 		for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++)
 			st = step_row(s, &rows, i);

@@ -21,7 +21,7 @@
 #define NAME_DEPTH      32u
 #define KEYWORD_BYTES   100u
 #define PAGE_ROWS       500u           /* rows one SELECT of a walk reads */
-#define BATCH_MESSAGES  4000u          /* messages one transaction of STORE, MOVE and EXPUNGE changes */
+#define BATCH_MESSAGES  10000u         /* messages one transaction of STORE, MOVE and EXPUNGE changes */
 #define COPY_MESSAGES   100000u        /* COPY is all or nothing: one transaction */
 #define UID_LAST        UINT32_C(4294967294)
 #define LOG_ROWS        2000u          /* of one mailbox; then the older half is pruned */

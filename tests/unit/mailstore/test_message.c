@@ -359,3 +359,49 @@ static void too_many_keywords(void *arg)
 	sqlhost_arena_free(a);
 }
 Test(message, a_mailbox_has_48_keywords) { sqlhost_run(1, too_many_keywords, NULL); }
+
+/* --- keywords of a whole mailbox --------------------------------------------------------------------- */
+
+static uint64_t store_keyword(const esp_actor *who, esp_id box, uint32_t first, uint32_t last, uint32_t op)
+{
+	esp_str name = z("$Bench");
+	esp_store_args args = { .size = sizeof args, .op = op, .keywords = &name, .nkeywords = 1 };
+	esp_arena *a = sqlhost_arena();
+	esp_uid_range r;
+	esp_uid_set failed;
+	uint64_t modseq;
+
+	must_ok(S->store(S, a, who, box, uids(&r, first, last), &args, &modseq, &failed));
+	must(failed.n == 0);
+	sqlhost_arena_free(a);
+	return modseq;
+}
+
+static void whole_mailbox(void *arg)
+{
+	esp_actor who = actor_new("a@example.test");
+	esp_id box = box_id(&who, "INBOX");
+	uint32_t statements;
+	const esp_view *v;
+
+	(void)arg;
+	for (int i = 0; i < 1200; i++)
+		put(&who, box, MESSAGE, i % 3 ? ESP_FLAG_SEEN : 0);
+	statements = atomic_load(&sqlhost->statements);
+	must(store_keyword(&who, box, 1, UINT32_MAX, ESP_STORE_ADD) > 0);
+	must(atomic_load(&sqlhost->statements) - statements <= 12);       /* no row was looked at */
+	must(store_keyword(&who, box, 1, UINT32_MAX, ESP_STORE_ADD) == 0);
+	must(store_keyword(&who, box, 100, 200, ESP_STORE_REMOVE) > 0);
+	must(store_keyword(&who, box, 150, 250, ESP_STORE_REMOVE) > 0);   /* half of them */
+	must(store_keyword(&who, box, 5000, 6000, ESP_STORE_REMOVE) == 0);
+	v = view_of(&who, box);
+	view_is_true(v);
+	for (uint32_t i = 0; i < v->exists; i++) {
+		uint32_t place;
+		const esp_view_chunk *c = esp_view_at(v, i, &place);
+		must(!(c->flags[place] & ESP_FLAG_KEYWORD(0)) == (i + 1 >= 100 && i + 1 <= 250));
+	}
+	sqlhost_unref(v);
+	store_is_sound();
+}
+Test(message, keywords_of_a_whole_mailbox_change_at_once) { sqlhost_run(2, whole_mailbox, NULL); }

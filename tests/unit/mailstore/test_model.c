@@ -4,13 +4,26 @@
 #define S sqlhost->store
 #define BOXES 3u
 #define MESSAGES 3000u
+#define NO_RENAMES UINT32_MAX
 
 static const esp_str keyword[] = { { "$Forwarded", 10 }, { "$Junk", 5 }, { "later", 5 }, { "work", 4 }, { "home", 4 } };
 #define KEYWORDS (sizeof keyword / sizeof keyword[0])
 
-struct msg { uint32_t uid, system, keywords; uint64_t modseq, bytes; esp_id blob; };
+/* What bodies hold; some of them hold another. */
+static const char *const word[] = { "apple", "pineapple", "banana", "fig" };
+#define WORDS (sizeof word / sizeof word[0])
+
+struct msg { uint32_t uid, system, keywords, word; uint64_t modseq, bytes; esp_id blob; };
 struct box { esp_id id; uint32_t uidnext, n; uint64_t modseq; struct msg *msg; };
-struct model { esp_actor who; struct rnd r; struct box box[BOXES]; };
+struct model { esp_actor who; struct rnd r; struct box box[BOXES]; uint32_t renamed; };
+
+static esp_append letter_of(uint32_t w)
+{
+	char text[512];
+
+	snprintf(text, sizeof text, "%swith %s in it\r\n", MESSAGE, word[w]);
+	return message_of(text);
+}
 
 /* --- one random call --------------------------------------------------------------------------------- */
 
@@ -66,14 +79,15 @@ static void grow(struct box *b, struct msg msg)
 static void do_append(struct model *m)
 {
 	struct box *b = &m->box[rnd_below(&m->r, BOXES)];
-	uint32_t n = 1 + rnd_below(&m->r, 4), bits[4], uid, validity;
+	uint32_t n = 1 + rnd_below(&m->r, 4), bits[4], words[4], uid, validity;
 	esp_append add[4];
 	esp_str names[4][KEYWORDS];
 	esp_err err = ESP_ERR_INIT;
 	uint64_t modseq;
 
 	for (uint32_t i = 0; i < n; i++) {
-		add[i] = message_of(MESSAGE);
+		words[i] = rnd_below(&m->r, WORDS);
+		add[i] = letter_of(words[i]);
 		add[i].bytes += rnd_below(&m->r, 1000);
 		add[i].flags = rnd_below(&m->r, 32);
 		bits[i] = rnd_below(&m->r, 4) ? 0 : rnd_below(&m->r, 1u << KEYWORDS);
@@ -85,6 +99,7 @@ static void do_append(struct model *m)
 	for (uint32_t i = 0; i < n; i++)
 		grow(b, (struct msg){ .system = (uint32_t)add[i].flags,
 					.keywords = bits[i],
+					.word = words[i],
 					.modseq = modseq,
 					.bytes = add[i].bytes,
 					.blob = add[i].id });
@@ -101,7 +116,8 @@ static esp_status deliver_tx(esp_tx *tx, void *arg)
 static void do_deliver(struct model *m)
 {
 	struct box *b = &m->box[rnd_below(&m->r, BOXES)];
-	struct delivery d = { .account = m->who.account, .box = b->id, .m = message_of(MESSAGE) };
+	uint32_t w = rnd_below(&m->r, WORDS);
+	struct delivery d = { .account = m->who.account, .box = b->id, .m = letter_of(w) };
 	esp_sql_key key[] = { { .kind = ESP_SQL_KEY_ACCOUNT, .id = d.account },
 		{ .kind = ESP_SQL_KEY_MAILBOX, .id = d.box } };
 	esp_arena *a = sqlhost_arena();
@@ -110,7 +126,7 @@ static void do_deliver(struct model *m)
 	must_ok(sqlhost->sql.transact(&sqlhost->sql, key, 2, deliver_tx, &d));
 	S->delivered(S, d.box, d.modseq);
 	must(d.uid == b->uidnext);
-	grow(b, (struct msg){ .modseq = d.modseq, .bytes = d.m.bytes, .blob = d.m.id });
+	grow(b, (struct msg){ .modseq = d.modseq, .word = w, .bytes = d.m.bytes, .blob = d.m.id });
 	b->modseq = d.modseq;
 	sqlhost_arena_free(a);
 }
@@ -124,7 +140,7 @@ static void do_store(struct model *m)
 	esp_str names[KEYWORDS];
 	esp_store_args args = { .size = sizeof args,
 		.op = 1 + rnd_below(&m->r, 3),
-		.flags = rnd_below(&m->r, 32),
+		.flags = rnd_below(&m->r, 3) ? rnd_below(&m->r, 32) : 0,
 		.keywords = names,
 		.nkeywords = pick_keywords(bits, names),
 		.has_unchangedsince = rnd_below(&m->r, 3) == 0 };
@@ -211,6 +227,7 @@ static void do_copy(struct model *m)
 		k++;
 		grow(to, (struct msg){ .system = from->msg[i].system,
 					 .keywords = from->msg[i].keywords,
+					 .word = from->msg[i].word,
 					 .modseq = result.modseq,
 					 .bytes = from->msg[i].bytes,
 					 .blob = from->msg[i].blob });
@@ -232,6 +249,63 @@ static void do_claim(struct model *m)
 	uint32_t first;
 
 	must_ok(S->claim_recent(S, &m->who, m->box[rnd_below(&m->r, BOXES)].id, &first));
+}
+
+/* A word in the body, a flag, or both: what the index knows and what it does not know yet. */
+static void do_search(struct model *m)
+{
+	struct box *b = &m->box[rnd_below(&m->r, BOXES)];
+	const char *text = rnd_below(&m->r, 4) ? word[rnd_below(&m->r, WORDS)] : "appl";
+	uint32_t flag = rnd_below(&m->r, 2) ? 0 : 1u << rnd_below(&m->r, 5), n, k = 0;
+	esp_search_node node[3] = { { .kind = ESP_SEARCH_AND, .child = 1 },
+		{ .kind = ESP_SEARCH_BODY, .text = z(text), .next = 2 }, { .kind = ESP_SEARCH_FLAG, .flags = flag } };
+	const esp_view *v = view_of(&m->who, b->id);
+	esp_arena *a = sqlhost_arena();
+	const uint32_t *uid;
+
+	must_ok(S->search(S, a, &m->who, v, node, 3, &uid, &n));
+	for (uint32_t i = 0; i < b->n; i++)
+		if (strstr(word[b->msg[i].word], text) && (b->msg[i].system & flag) == flag)
+			must(k < n && uid[k++] == b->msg[i].uid);
+	must(k == n);
+	sqlhost_unref(v);
+	sqlhost_arena_free(a);
+}
+
+static void do_quota(struct model *m)
+{
+	uint64_t used, limit, bytes = 0, want = rnd_below(&m->r, 2) ? 0 : UINT64_C(1) << 40;
+	uint32_t messages, n = 0;
+
+	for (uint32_t i = 0; i < BOXES; i++)
+		for (uint32_t k = 0; k < m->box[i].n; k++, n++)
+			bytes += m->box[i].msg[k].bytes;
+	must_ok(S->set_quota(S, m->who.account, want));
+	must_ok(S->quota(S, m->who.account, &used, &limit, &messages));
+	must(used == bytes && messages == n && limit == want);
+}
+
+/* A box and what is below it get other names; nothing else of them changes. */
+static void do_rename(struct model *m)
+{
+	static const char *const parent[] = { "Archive", "Renamed" };
+	char child[2][32];
+	uint32_t from = m->renamed & 1;
+	esp_err err = ESP_ERR_INIT;
+	esp_id id, below;
+
+	for (uint32_t i = 0; i < 2; i++)
+		snprintf(child[i], sizeof child[i], "%s/below", parent[i]);
+	id = box_id(&m->who, parent[from]);
+	must(memcmp(&id, &m->box[1].id, sizeof id) == 0);
+	if (m->renamed == 0)
+		must_ok(S->create(S, &m->who, z(child[0]), z(""), &err));
+	below = box_id(&m->who, child[from]);
+	must_be(S->rename(S, &m->who, z(parent[from]), z("Trash"), &err), ESP_EEXIST);
+	must_ok(S->rename(S, &m->who, z(parent[from]), z(parent[!from]), &err));
+	m->renamed++;
+	id = box_id(&m->who, child[!from]);
+	must(memcmp(&id, &below, sizeof id) == 0);
 }
 
 /* --- compare ----------------------------------------------------------------------------------------- */
@@ -276,14 +350,16 @@ static void compare(struct model *m)
 static void one_step(void *arg)
 {
 	static void (*const act[])(struct model *) = { do_append, do_append, do_deliver, do_store, do_store, do_store,
-		do_expunge, do_copy, do_claim };
+		do_expunge, do_copy, do_claim, do_search, do_search, do_quota, do_rename };
+	const uint32_t renames = 1;        /* the last ones */
 	struct model *m = arg;
 
 	atomic_store(&sqlhost->rerun, rnd_below(&m->r, 4) == 0);
-	act[rnd_below(&m->r, sizeof act / sizeof act[0])](m);
+	act[rnd_below(&m->r, sizeof act / sizeof act[0] - (m->renamed == NO_RENAMES ? renames : 0))](m);
 }
 static void one_compare(void *arg) { compare(arg); }
 
+static int with_renames;
 static void random_calls(void *arg)
 {
 	struct model *m = calloc(1, sizeof *m);
@@ -293,6 +369,7 @@ static void random_calls(void *arg)
 	fprintf(stderr, "ESP_TEST_SEED=%llu\n", (unsigned long long)seed);
 	m->r.s = seed;
 	m->who = actor_new("m@example.test");
+	m->renamed = with_renames ? 0 : NO_RENAMES;
 	for (uint32_t i = 0; i < BOXES; i++) {
 		const esp_view *v;
 		m->box[i].id = box_id(&m->who, name[i]);
@@ -305,10 +382,13 @@ static void random_calls(void *arg)
 	for (int i = 0; i < 400; i++) {
 		sqlhost_on(rnd_below(&m->r, sqlhost->workers), one_step, m);
 		sqlhost_on(rnd_below(&m->r, sqlhost->workers), one_compare, m);
-		if (i % 50 == 0)
+		if (i % 50 == 0 && m->renamed == NO_RENAMES)
 			store_is_sound();
+		if (i % 97 == 96)
+			sqlhost_indexed();
 	}
-	store_is_sound();
+	if (m->renamed == NO_RENAMES)
+		store_is_sound();
 	for (uint32_t i = 0; i < BOXES; i++)
 		free(m->box[i].msg);
 	free(m);
@@ -318,3 +398,10 @@ Test(model, random_calls_with_one_worker) { sqlhost_run(1, random_calls, &(uint6
 
 static void no_view_memory(struct sqlhost *h) { h->view_memory = 1; }
 Test(model, views_may_be_dropped_at_any_time) { sqlhost_run_tuned(3, no_view_memory, random_calls, &(uint64_t){ 99 }); }
+
+static void renames(struct sqlhost *h)
+{
+	(void)h;
+	with_renames = 1;
+}
+Test(model, mailboxes_may_be_renamed_meanwhile) { sqlhost_run_tuned(2, renames, random_calls, &(uint64_t){ 1789 }); }
