@@ -77,6 +77,18 @@ def an_index_that_was_deleted_or_damaged_is_made_anew():
 
 
 @scenario
+def mail_goes_on_without_an_index():
+    if DATABASE != "sqlite":
+        return
+    with MailServer(users=["alice"], config={"sql": {"index_path": "/proc/no/such/place"}}) as s, s.imap("alice") as c:
+        assert "there is no search index" in s.log_text()
+        for i in range(1, 13):
+            s.deliver(message(f"m{i}", body="zebra\r\n" if i % 5 == 0 else "horse\r\n"))
+        c.ok("SELECT INBOX")
+        assert found(c, "BODY zebra") == [5, 10]
+
+
+@scenario
 def a_killed_server_goes_on_where_its_index_was():
     with server() as s:
         s.process.kill()

@@ -7,6 +7,8 @@
  * all marks with the mailboxes: what was missed, was deleted, or is not indexed yet is found there.
  *
  * What was expunged is told by the change log; where it does not reach back, the gaps between the UIDs there are.
+ * While changes come in, the index takes a tenth of a thread's time: mail comes first, and what waits is read by who
+ * searches.
  * A message that cannot be read because it is gone counts as indexed; any other failure is tried again later.
  */
 #include "index.h"
@@ -21,7 +23,10 @@
 #define BUCKETS      1024u
 #define DUE_MAX      100000u            /* beyond that, everything is compared again */
 #define SETTLE       (300 * ESP_MSEC)   /* changes gather */
-#define PAUSE        (2 * ESP_MSEC)     /* between batches */
+#define PAUSE        (2 * ESP_MSEC)     /* between batches when nothing else goes on */
+#define BUSY_SHARE   9                  /* while changes come in: so many times a batch's time is left to others */
+#define LATE_SHARE   2                  /* when the oldest change has waited this long: */
+#define LATE         (60 * ESP_SEC)
 #define FAILED_WAIT  (5 * ESP_SEC)
 #define BATCH_DOCS   256u
 #define BATCH_BYTES  (8u << 20)         /* of messages, before decoding */
@@ -41,6 +46,7 @@ struct indexer {
 	const struct mailstore *m;
 	struct due *bucket[BUCKETS], *first, **end;
 	uint32_t ndue, running, stopped;
+	uint32_t noted;                    /* changes since the last batch began */
 	esp_timer *timer;
 	enum scan scan;
 	esp_id scan_at;
@@ -513,16 +519,29 @@ static void indexer_free(struct indexer *x)
 	free(x);
 }
 
+/* How long to leave the machine to others after a batch that took so long. */
+static esp_nsec pause_after(const struct indexer *x, esp_nsec took)
+{
+	esp_nsec waited = x->first ? x->m->core.loop->now() - x->first->since : 0;
+
+	if (x->noted == 0)
+		return PAUSE;
+	return PAUSE + took * (waited > LATE ? LATE_SHARE : BUSY_SHARE);
+}
+
 static void on_work(void *arg)
 {
 	struct indexer *x = arg;
-	esp_status st = work(x);
+	esp_nsec start = x->m->core.loop->clock();
+	esp_status st;
 
+	x->noted = 0;
+	st = work(x);
 	x->running = 0;
 	if (x->stopped)
 		indexer_free(x);
 	else if (x->first || x->scan != SCAN_DONE)
-		arm(x, st == ESP_OK ? PAUSE : FAILED_WAIT);
+		arm(x, st == ESP_OK ? pause_after(x, x->m->core.loop->clock() - start) : FAILED_WAIT);
 }
 
 static void on_timer(void *arg)
@@ -554,6 +573,7 @@ void index_note(const struct mailstore *m, esp_id mailbox)
 		return;
 	if (x->magic != INDEXER_MAGIC)
 		abort();
+	x->noted++;
 	due_add(x, mailbox, m->core.loop->now(), 1);
 	arm(x, SETTLE);
 }

@@ -292,6 +292,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct sqlite *s = self->state;
 	struct open_job job = { s, err };
+	esp_err said = ESP_ERR_INIT;
 	int32_t result = ESP_OK;
 	esp_status st;
 
@@ -306,9 +307,12 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
-	if (st == ESP_OK)
-		st = textindex_open(s->texts, err);
-	return st == ESP_OK ? migrate(&s->table, err) : st;
+	if (st != ESP_OK)
+		return st;
+	if (textindex_open(s->texts, &said) != ESP_OK)   /* mail comes first: searches read messages then */
+		esp_log(s->core.log, self, ESP_LOG_ERROR, "there is no search index",
+			ESP_FSTR("reason", ((esp_str){ said.text, strlen(said.text) })));
+	return migrate(&s->table, err);
 }
 
 static esp_status on_worker_start(esp_module *self, esp_worker *w)

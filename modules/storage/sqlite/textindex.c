@@ -64,6 +64,7 @@ struct textindex {
 	struct db *writer;
 	esp_arena *arena;            /* of the writer's rows */
 	_Atomic(struct db *) reader[READERS];
+	int usable;
 };
 
 static struct textindex *of(const esp_textindex *ti) { return (struct textindex *)(uintptr_t)ti; }
@@ -203,7 +204,7 @@ static esp_status read_on_lane(struct read_job *job)
 	int32_t result = ESP_OK;
 	esp_status st;
 
-	if (!ti->read_lane)
+	if (!ti->usable)
 		return ESP_EUNAVAIL;
 	job->arena = ti->core->mem->arena_new(ti->self, "textindex", 2 * (size_t)DB_BYTES_MAX);
 	if (!job->arena)
@@ -522,7 +523,7 @@ static esp_status update(const esp_textindex *ti, esp_text_update *u, uint32_t n
 	int32_t result = ESP_OK;
 	esp_status st;
 
-	if (!t->write_lane)
+	if (!t->usable)
 		return ESP_EUNAVAIL;
 	t->core->fiber->shield(1);
 	st = t->core->pool->run(t->self, t->write_lane, on_update, &job, &result);
@@ -614,6 +615,7 @@ esp_status textindex_open(struct textindex *ti, esp_err *err)
 	if (!ti->arena || !ti->write_lane || !ti->read_lane)
 		return ESP_ENOMEM;
 	st = ti->core->pool->run(ti->self, ti->write_lane, on_open, &job, &result);
+	ti->usable = st == ESP_OK && result == ESP_OK;
 	return st == ESP_OK ? result : st;
 }
 
