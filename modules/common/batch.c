@@ -55,33 +55,61 @@ static esp_status schedule(struct batch *b)
 	return st;
 }
 
-esp_status batch_do(struct batch *b, struct batch_job *job)
+static void push(struct batch *b, struct batch_job *job)
 {
-	const esp_fiber_api *fiber = b->core->fiber;
-
-	fiber->shield(1);
-	atomic_init(&job->done, 0);
-	job->ticket = fiber->ticket();
 	job->next = atomic_load_explicit(&b->inbox, memory_order_relaxed);
 	while (
 		!atomic_compare_exchange_weak_explicit(&b->inbox, &job->next, job, memory_order_release, memory_order_relaxed))
 		;
 	/* the lane holds one drain of ours at most, so its queue cannot be full for long */
 	while (schedule(b) != ESP_OK)
-		if (fiber->yield() != ESP_OK)
+		if (b->core->fiber->yield() != ESP_OK)
 			break;
-	while (!atomic_load_explicit(&job->done, memory_order_acquire))
-		if (fiber->suspend() == ESP_OK && !atomic_load_explicit(&job->done, memory_order_acquire))
+}
+
+static void await(const esp_fiber_api *fiber, struct batch_wait *w)
+{
+	while (atomic_load_explicit(&w->left, memory_order_acquire))
+		if (fiber->suspend() == ESP_OK && atomic_load_explicit(&w->left, memory_order_acquire))
 			abort();   /* woken by somebody who has no business with this ticket */
+}
+
+esp_status batch_do(struct batch *b, struct batch_job *job)
+{
+	const esp_fiber_api *fiber = b->core->fiber;
+	struct batch_wait wait;
+
+	fiber->shield(1);
+	wait.ticket = fiber->ticket();
+	atomic_init(&wait.left, 1);
+	job->wait = &wait;
+	push(b, job);
+	await(fiber, &wait);
 	fiber->shield(0);
 	return job->status;
 }
 
+void batch_do_both(struct batch *a, struct batch_job *first, struct batch *b, struct batch_job *second)
+{
+	const esp_fiber_api *fiber = a->core->fiber;
+	struct batch_wait wait;
+
+	fiber->shield(1);
+	wait.ticket = fiber->ticket();
+	atomic_init(&wait.left, 2);
+	first->wait = second->wait = &wait;
+	push(a, first);
+	push(b, second);
+	await(fiber, &wait);
+	fiber->shield(0);
+}
+
 void batch_finish(struct batch *b, struct batch_job *job, esp_status st)
 {
-	esp_ticket ticket = job->ticket;
+	struct batch_wait *wait = job->wait;
+	esp_ticket ticket = wait->ticket;
 
 	job->status = st;
-	atomic_store_explicit(&job->done, 1, memory_order_release);
-	b->core->fiber->wake(ticket);
+	if (atomic_fetch_sub_explicit(&wait->left, 1, memory_order_acq_rel) == 1)
+		b->core->fiber->wake(ticket);
 }

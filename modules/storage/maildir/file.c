@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FILE_PIECES 2      /* headers in front, message */
 #define BLOB_MAX (INT64_C(1) << 31)
 
 esp_status file_status(int error)
@@ -48,19 +49,24 @@ void file_name(esp_id id, char out[40])
 	snprintf(out, 40, "%.2s/%s", hex + 30, hex);
 }
 
+/* One call for a whole message, unless the kernel takes less. */
 esp_status file_write_all(int fd, const struct iovec *iov, int n)
 {
-	for (int i = 0; i < n; i++) {
-		const char *p = iov[i].iov_base;
-		size_t left = iov[i].iov_len;
-		while (left > 0) {
-			ssize_t put = write(fd, p, left);
-			if (put < 0 && errno == EINTR)
-				continue;
-			if (put < 0)
-				return file_status(errno);
-			p += put;
-			left -= (size_t)put;
+	struct iovec left[FILE_PIECES];
+	struct iovec *v = left;
+
+	memcpy(left, iov, (size_t)n * sizeof *iov);
+	while (n > 0) {
+		ssize_t put = writev(fd, v, n);
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0)
+			return file_status(errno);
+		for (; n > 0 && (size_t)put >= v->iov_len; v++, n--)
+			put -= (ssize_t)v->iov_len;
+		if (n > 0) {
+			v->iov_base = (char *)v->iov_base + put;
+			v->iov_len -= (size_t)put;
 		}
 	}
 	return ESP_OK;

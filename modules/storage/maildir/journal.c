@@ -1,14 +1,15 @@
 /* journal - small messages become durable together: one fdatasync for all that wait.
  *
  * Two segments, preallocated with zeros so that writing into them changes no metadata and fdatasync is one flush.
- * Every message is written twice: into the journal (synced) and as its own file (in place, not synced), so that all
- * nodes can read it at once.  When a segment is full the other one goes on and the sync lane syncs the volume (syncfs:
- * the checkpoint); an orderly stop checkpoints too.  After a crash journal_open() writes the files
- * of every valid entry anew.
+ * Every message is written twice, side by side: into the journal (synced) and as its own file (place.c; not synced),
+ * so that all nodes can read it at once.  When a segment is full the other one goes on and the sync lane syncs the
+ * volume (syncfs: the checkpoint) once all files of the segment are in place; an orderly stop checkpoints too.  After a
+ * crash journal_open() writes the files of every valid entry anew.
  *
  * An entry is valid when magic, generation of the segment, length and CRC fit.  Batches begin on a page, so that no
  * page is written in part; behind an entry that is not valid reading goes on at the next page, to the end. A failed
  * write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced again.
+ * A file that cannot be made fails its message alone; the entry stays, and a replay may make a file nobody names.
  * A failed checkpoint leaves the segment as it is: it will be replayed.
  *
  * A process locks one slot (.journal, .journal-1 ...): a server that drains after a core upgrade keeps its own, the new
@@ -17,7 +18,6 @@
  * Threads: jobs come from workers; everything else runs on the journal's private lane of width 1.
  */
 #include "maildir.h"
-#include "modules/common/batch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,6 @@ struct journal_job {
 	struct batch_job batch;    /* first: the batch links jobs by it */
 	esp_id id;
 	esp_str prefix, content;
-	int placed;                /* its blob file was made */
 };
 
 enum { SEGMENT_CLEAN = 0, SEGMENT_USED, SEGMENT_CHECKPOINT, SEGMENT_FAILED };
@@ -102,8 +101,10 @@ static esp_status preallocate(struct journal *j, int fd)
 /* Everything the segment holds is in files that are synced now: it may be begun anew. */
 static esp_status checkpoint(struct segment *s)
 {
-	esp_status st = syncfs(s->j->m->root) == 0 ? write_header(s, 1) : file_status(errno);
+	esp_status st;
 
+	place_settle(s->j->m);
+	st = syncfs(s->j->m->root) == 0 ? write_header(s, 1) : file_status(errno);
 	atomic_store(&s->state, st == ESP_OK ? SEGMENT_CLEAN : SEGMENT_FAILED);
 	return st;
 }
@@ -404,25 +405,6 @@ static esp_status append_batch(struct journal *j, struct journal_job **jobs, uin
 	return write_at(s->fd, j->iov, (int)(3 * n + 1), s->at - page_up(bytes));
 }
 
-static esp_status place(struct journal *j, struct journal_job *job)
-{
-	struct iovec iov[2] = { { (void *)(uintptr_t)job->prefix.ptr, job->prefix.len },
-	                        { (void *)(uintptr_t)job->content.ptr, job->content.len } };
-	esp_status st = file_write(j->m, job->id, iov, 2);
-
-	job->placed = st == ESP_OK;
-	return st;
-}
-
-static void unplace(struct journal *j, struct journal_job *job)
-{
-	char name[40];
-
-	file_name(job->id, name);
-	if (job->placed)
-		(void)unlinkat(j->m->blobs, name, 0);
-}
-
 static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uint32_t n)
 {
 	struct segment *s;
@@ -435,10 +417,7 @@ static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uin
 	if (st != ESP_OK)
 		return st;
 	s = &j->segment[j->now];
-	for (uint32_t i = 0; st == ESP_OK && i < n; i++)
-		st = place(j, jobs[i]);
-	if (st == ESP_OK)
-		st = append_batch(j, jobs, n);
+	st = append_batch(j, jobs, n);
 	if (st == ESP_OK && fdatasync(s->fd) != 0)
 		st = file_status(errno);
 	if (st != ESP_OK)
@@ -472,11 +451,8 @@ static void on_jobs(void *arg, struct batch_job *list)
 		esp_status st = commit_batch(j, jobs, n);
 		j->m->metric->add(j->m->syncs, 1);
 		j->m->metric->add(j->m->commits, st == ESP_OK ? n : 0);
-		for (uint32_t i = 0; i < n; i++) {
-			if (st != ESP_OK)
-				unplace(j, jobs[i]);
+		for (uint32_t i = 0; i < n; i++)
 			batch_finish(&j->batch, &jobs[i]->batch, st);
-		}
 	}
 }
 
@@ -490,9 +466,23 @@ esp_status journal_start(struct maildir *m)
 	return ESP_OK;
 }
 
+/* What the message is told; a file that the journal does not vouch for must not stay. */
+static esp_status outcome(struct maildir *m, const struct journal_job *entry, const struct place_job *file)
+{
+	if (entry->batch.status == ESP_OK)
+		return file->batch.status;
+	if (file->batch.status == ESP_OK)
+		file_discard(&m->table, entry->id);
+	return entry->batch.status;
+}
+
 esp_status journal_commit(struct maildir *m, esp_id id, esp_str prefix, esp_str content)
 {
-	struct journal_job job = { .id = id, .prefix = prefix, .content = content };
+	struct journal_job entry = { .id = id, .prefix = prefix, .content = content };
+	struct place_job file = { .id = id, .iov = { { (void *)(uintptr_t)prefix.ptr, prefix.len },
+	                                             { (void *)(uintptr_t)content.ptr, content.len } } };
 
-	return batch_do(&m->journal->batch, &job.batch);
+	atomic_fetch_add(&m->asked, 1);
+	batch_do_both(&m->place, &file.batch, &m->journal->batch, &entry.batch);
+	return outcome(m, &entry, &file);
 }

@@ -94,6 +94,8 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		st = m->core.pool->run(self, m->folder_lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
+	if (st == ESP_OK)
+		st = place_start(m);
 	return st == ESP_OK ? journal_start(m) : st;
 }
 

@@ -11,6 +11,7 @@
 #include <esp/blob.h>
 #include <esp/crypto.h>
 #include <esp/metric.h>
+#include "modules/common/batch.h"
 
 #include "modules/common/lease.h"
 
@@ -37,6 +38,8 @@ struct maildir {
 	int tmp;                   /* .tmp */
 	esp_lane *sync_lane, *folder_lane;
 	struct journal *journal;
+	struct batch place;        /* files of small messages, made while the journal syncs (place.c) */
+	atomic_ullong asked, placed;
 	uint64_t journal_bytes;    /* of one segment */
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
@@ -77,6 +80,12 @@ ESP_CHECKED esp_status journal_start(struct maildir *m);                       /
 void journal_close(struct maildir *m);                                         /* [lane]; checkpoints */
 /*! \brief [worker] ESP_SUSPENDS, shielded.  The bytes are in the journal and synced, the file is in place. */
 ESP_CHECKED esp_status journal_commit(struct maildir *m, esp_id id, esp_str prefix, esp_str content);
+
+/* place.c */
+struct place_job { struct batch_job batch; esp_id id; struct iovec iov[2]; };
+ESP_CHECKED esp_status place_start(struct maildir *m);                         /* [control] */
+/*! \brief [lane] Returns when every file asked for until now is there (or was refused). */
+void place_settle(struct maildir *m);
 
 /* writer.c */
 ESP_CHECKED esp_status writer_create(const esp_blob *b, esp_id id, uint64_t max, esp_blob_writer **ret);
