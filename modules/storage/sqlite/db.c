@@ -80,6 +80,10 @@ static int set_pragmas(struct db *db, const struct db_options *o, esp_err *err)
 	                     "PRAGMA journal_size_limit=67108864;", err);
 }
 
+/* Nobody asks SQLite how much memory it uses; counting costs a lock that every connection of every thread takes for
+ * every piece.  Refused, and harmless, when the library is in use already: a second generation of the module. */
+void db_init(void) { (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
+
 int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 {
 	struct db *db = calloc(1, sizeof *db);
@@ -99,6 +103,7 @@ int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 		return ESP_EIO;
 	}
 	sqlite3_extended_result_codes(db->handle, 1);
+	(void)sqlite3_db_config(db->handle, SQLITE_DBCONFIG_LOOKASIDE, NULL, 1200, 128);
 	rc = set_pragmas(db, o, err);
 	if (rc != ESP_OK) {
 		db_close(db);

@@ -28,6 +28,8 @@ struct db {
 
 struct db_options { const char *path; int64_t cache_bytes, mmap_bytes; int busy_ms; int writer; };
 
+/*! \brief [control] Settings of the library; once, before the first db_open(). */
+void db_init(void);
 /*! \brief Open and set the pragmas.  A missing file is made only for the writer. */
 int db_open(const struct db_options *o, struct db **ret, esp_err *err);
 void db_close(struct db *db);

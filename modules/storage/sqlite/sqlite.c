@@ -304,6 +304,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		return ESP_ENOMEM;
 	}
 	writer_start(&s->writer);
+	db_init();
 	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
@@ -322,6 +323,7 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 
 	o.writer = 0;
 	o.cache_bytes = 8 << 20;
+	o.mmap_bytes = 0;          /* a map is made anew after each COMMIT of others, which costs more than a few rows */
 	return db_open(&o, &s->worker[s->core.loop->index(w)], NULL);
 }
 
