@@ -224,7 +224,7 @@ static const esp_fiber_api fiber_api = { .size = sizeof fiber_api, .wake = no_wa
 static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count };
 static esp_core core = { .mem = &mem_api, .fiber = &fiber_api };
 
-struct work { struct writer_job job; int64_t key; esp_status then; int runs; };
+struct work { struct writer_job job; struct batch_wait wait; int64_t key; esp_status then; int runs; };
 
 static esp_status insert(esp_tx *tx, void *arg)
 {
@@ -241,11 +241,12 @@ static void write_all(struct writer *w, struct work *k, int n)
 	for (int i = 0; i < n; i++) {
 		k[i].job.fn = insert;
 		k[i].job.arg = &k[i];
-		k[i].job.batch.next = i + 1 < n ? &k[i + 1].job.batch : NULL;
+		atomic_init(&k[i].wait.left, 1);
+		k[i].job.batch = (struct batch_job){ .next = i + 1 < n ? &k[i + 1].job.batch : NULL, .wait = &k[i].wait };
 	}
 	w->batch.run(w->batch.arg, &k[0].job.batch);
 	for (int i = 0; i < n; i++)
-		cr_assert_eq(atomic_load(&k[i].job.batch.done), 1, "job %d got no answer", i);
+		cr_assert_eq(atomic_load(&k[i].wait.left), 0, "job %d got no answer", i);
 }
 
 static void writer_on(struct writer *w, const char *file)
