@@ -253,7 +253,8 @@ def mail_path(s, *parts):
 
 
 def blob_path(s, blob):
-    return mail_path(s, ".blobs", blob.hex()[30:], blob.hex())
+    """Directories take turns, 16 seconds each: bits 14 to 21 of the milliseconds in the id."""
+    return mail_path(s, ".blobs", "%02x" % (int.from_bytes(blob[:6], "big") >> 14 & 0xff), blob.hex())
 
 
 def folder_path(s, address, name):

@@ -1,6 +1,6 @@
 /* maildir - what the files of storage/maildir share.
  *
- *   <path>/.blobs/ab/<id>       one immutable file a message, CRLF, named by the hex of its id
+ *   <path>/.blobs/ab/<id>       one immutable file a message, CRLF, named by the hex of its id; ab: by its time
  *   <path>/.journal/0, 1        preallocated segments: small messages, one fdatasync for many
  *   <path>/.tmp/                files being written
  *   <path>/<domain>/<local>/    Maildir++ of an account: hard links into .blobs
@@ -56,7 +56,7 @@ static inline struct maildir *maildir_of(const esp_blob *b) { return (struct mai
 
 /* file.c: names and files of blobs.  [lane] unless said otherwise. */
 void file_hex(esp_id id, char out[MAILDIR_HEX]);
-/*! \brief "ab/abcd..." below .blobs. */
+/*! \brief "2f/01a2..." below .blobs; the directory follows from the time in the id. */
 void file_name(esp_id id, char out[40]);
 /*! \brief Write all pieces into a new blob file, not synced.  ESP_EEXIST when it is there. */
 ESP_CHECKED esp_status file_write(struct maildir *m, esp_id id, const struct iovec *iov, int n);
