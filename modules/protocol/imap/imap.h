@@ -117,7 +117,7 @@ enum { UPDATE_EXPUNGES = 1u << 0 /* they may be told now */ };
  *  `own`: changes of that modseq were told already (0: none). */
 void update_to(struct command *c, const esp_view *next, uint32_t how, uint64_t own);
 /*! \brief The newest view, told. */
-void update_now(struct command *c, uint32_t how);
+esp_status update_now(struct command *c, uint32_t how);
 int update_is_recent(const struct session *s, uint32_t uid);
 
 /* set.c: sequence numbers and UIDs of the client's view. */

@@ -199,6 +199,25 @@ static esp_status run_one(struct session *s, esp_str line)
 
 /* --- IDLE (RFC 2177) --------------------------------------------------------------------------------------------- */
 
+#define IDLE_TRIES 6               /* 0.1 + 0.2 + ... + 3.2 s */
+
+/* The topic says once that something is new.  A mailbox that cannot be read at that moment (its storage is being
+ * replaced, the database is away) is asked again: nobody else would tell the client. */
+static void idle_update(struct command *c)
+{
+	const esp_core *core = &c->s->imap->core;
+	esp_nsec pause = ESP_SEC / 10;
+
+	for (uint32_t i = 0; i < IDLE_TRIES; i++, pause *= 2) {
+		esp_status st = update_now(c, UPDATE_EXPUNGES);
+		if (st == ESP_OK || st == ESP_ENOENT)
+			return;
+		core->host->give_back();   /* who replaces the storage waits for us otherwise */
+		if (core->fiber->sleep_until(core->loop->clock() + pause) != ESP_OK)
+			return;
+	}
+}
+
 static esp_status in_idle(struct session *s, const esp_str *line)
 {
 	esp_arena *arena = s->imap->core.mem->arena_new(s->imap->self, "imap idle", 16u << 20);
@@ -208,7 +227,7 @@ static esp_status in_idle(struct session *s, const esp_str *line)
 	if (!arena)
 		return session_bye(s, "out of memory");
 	command_begin(&c, s, arena);
-	update_now(&c, UPDATE_EXPUNGES);
+	idle_update(&c);
 	if (line) {
 		int done = line->len == 4 && strncasecmp(line->ptr, "DONE", 4) == 0;
 		s->idling = 0;

@@ -132,12 +132,14 @@ void update_to(struct command *c, const esp_view *next, uint32_t how, uint64_t o
 	mem->rc_unref((void *)(uintptr_t)old);
 }
 
-void update_now(struct command *c, uint32_t how)
+esp_status update_now(struct command *c, uint32_t how)
 {
 	struct session *s = c->s;
 	const esp_mailstore *ms = s->view ? store_of(s) : NULL;
 	const esp_view *next;
+	esp_status st = !s->view ? ESP_OK : ms ? ms->sync(ms, &s->actor, s->view->mailbox, &next) : ESP_EUNAVAIL;
 
-	if (ms && ms->sync(ms, &s->actor, s->view->mailbox, &next) == ESP_OK)
+	if (st == ESP_OK && ms)
 		update_to(c, next, how, 0);
+	return st;
 }
