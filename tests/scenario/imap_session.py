@@ -2,10 +2,11 @@
 import base64
 import os
 import re
+import sqlite3
 import time
 
 from lib import SLOW, run, scenario, wait_until
-from mail import DOMAIN, MailServer, address, message, password, plain
+from mail import DATABASE, DOMAIN, MailServer, address, message, password, plain
 
 MULTIPART = ("From: =?utf-8?q?Ren=C3=A9?= <rene@elsewhere.test>\r\nSender: <desk@elsewhere.test>\r\nReply-To: <reply@elsewhere.test>\r\n"
              "To: Alice <alice@example.test>, bob@example.test\r\nCc: <carol@example.test>\r\nBcc: <hidden@example.test>\r\n"
@@ -516,6 +517,28 @@ def idle_hears_of_flags_and_expunges_of_others_and_ends_with_done_only():
             assert plain_idle.response().startswith(b"+ ") and plain_idle.quiet()
             plain_idle.send("done\r\n")
             assert plain_idle.until("l")[1].startswith("OK")
+
+
+@scenario
+def idle_looks_again_when_nobody_told_it():
+    if DATABASE == "pgsql":
+        return                                             # the change is made behind the server's back, in its file
+    s, c = filled(n=1, config={"imap": {"recheck": "1s"}})
+    with s, c:
+        c.send("i IDLE\r\n")
+        assert c.response().startswith(b"+ ")
+        with sqlite3.connect(f"{s.dir}/data/esp.db", timeout=20) as db:
+            box, modseq = db.execute("SELECT id, modseq FROM mailbox WHERE messages = 1").fetchone()
+            db.execute("INSERT INTO message SELECT mailbox_id, uid + 1, blob_id, flags, ?, bytes, internal_date, saved"
+                       " FROM message WHERE mailbox_id = ?", (modseq + 1, box))
+            db.execute("UPDATE mailbox SET modseq = modseq + 1, messages = 2, uidnext = uidnext + 1 WHERE id = ?", (box,))
+            db.execute("UPDATE message_info SET refs = refs + 1")
+            db.execute("UPDATE mail_account SET modseq = modseq + 1, used_messages = used_messages + 1")
+        assert c.response() == b"* 2 EXISTS"
+        c.response()                                       # RECENT
+        assert c.quiet(1.5)                                # more looks find nothing and say nothing
+        c.send("DONE\r\n")
+        assert c.until("i")[1].startswith("OK")
 
 
 @scenario

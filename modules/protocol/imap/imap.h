@@ -27,7 +27,7 @@ struct imap {
 	struct intake intake;
 	uint32_t max_literals;     /* bytes of all literals of a command but APPEND's message */
 	uint32_t hard_errors;
-	esp_nsec idle, idle_unauth;
+	esp_nsec idle, idle_unauth, recheck;
 	esp_metric commands, appended;
 };
 
@@ -50,6 +50,7 @@ struct session {
 	esp_actor actor;           /* login points to `login` */
 	char *login;               /* malloc'ed at LOGIN */
 	char tag[TAG_MAX];         /* of the IDLE under way */
+	esp_nsec idle_until;       /* the IDLE ends with BYE (exact monotonic time) */
 };
 
 /* One command, from its line to its tagged reply.  Lives on the session's fiber. */
@@ -86,6 +87,8 @@ void session_deselect(struct session *s);
 /*! \brief Read a literal of n bytes behind the command so far (sync: after "+ OK"). */
 ESP_CHECKED esp_status session_login(struct session *s, const esp_identity *who);
 esp_status session_bye(struct session *s, const char *text);
+/*! \brief [worker] IDLE begins: look again after `recheck`, end after `idle`. */
+void session_idle(struct session *s);
 
 /* command.c */
 ESP_CHECKED esp_status command_run(struct command *c);

@@ -43,6 +43,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->hard_errors = (uint32_t)c->integer(cfg, "hard_errors");
 	m->idle = c->integer(cfg, "idle");
 	m->idle_unauth = c->integer(cfg, "login_time");
+	m->recheck = c->integer(cfg, "recheck");
 	self->state = m;
 	st = bind_all(m);
 	if (st != ESP_OK)
@@ -80,6 +81,12 @@ static const esp_cfg_item config[] = { { .name = "max_size",
 		.min = ESP_SEC,
 		.max = 3600 * ESP_SEC,
 		.help = "Silence after which a session that did not log in ends." },
+	{ .name = "recheck",
+		.type = ESP_CFG_TIME,
+		.def_int = 60 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 1800 * ESP_SEC,
+		.help = "A session in IDLE looks into its mailbox after this much silence, whether or not it was told to." },
 	{ .name = "memory",
 		.type = ESP_CFG_SIZE,
 		.def_int = 512 << 20,

@@ -143,7 +143,7 @@ esp_status command_idle(struct command *c)
 		return out_status(c, ESP_EBUSY);
 	memcpy(s->tag, c->tag.ptr, c->tag.len);
 	s->tag_len = (uint8_t)c->tag.len;
-	s->idling = 1;
+	session_idle(s);
 	(void)esp_buf_add_z(&c->out, "+ idling\r\n");
 	update_now(c, UPDATE_EXPUNGES);            /* after subscribing: nothing falls between */
 	out_flush(c);

@@ -199,6 +199,13 @@ static esp_status run_one(struct session *s, esp_str line)
 
 /* --- IDLE (RFC 2177) --------------------------------------------------------------------------------------------- */
 
+void session_idle(struct session *s)
+{
+	s->idling = 1;
+	s->idle_until = s->imap->core.loop->clock() + s->imap->idle;
+	s->conn->api->set_idle(s->conn, s->imap->recheck);
+}
+
 #define IDLE_TRIES 6               /* 0.1 + 0.2 + ... + 3.2 s */
 
 /* The topic says once that something is new.  A mailbox that cannot be read at that moment (its storage is being
@@ -231,6 +238,7 @@ static esp_status in_idle(struct session *s, const esp_str *line)
 	if (line) {
 		int done = line->len == 4 && strncasecmp(line->ptr, "DONE", 4) == 0;
 		s->idling = 0;
+		s->conn->api->set_idle(s->conn, s->imap->idle);
 		if (s->view)
 			s->imap->topic->unsubscribe(s->conn, s->view->mailbox);
 		c.tag = (esp_str){ s->tag, s->tag_len };
@@ -295,6 +303,10 @@ static esp_status on_session(esp_module *self, esp_conn *conn, uint32_t why)
 		return session_bye(s, "too many connections, try again later");
 	if (why & ESP_CONN_OPENED)
 		st = greet(s);
+	if (s->idling && why & ESP_CONN_TIMEOUT && s->imap->core.loop->clock() < s->idle_until) {
+		why = (why & ~ESP_CONN_TIMEOUT) | ESP_CONN_TOPIC;   /* in case nobody told us */
+		s->conn->api->set_idle(s->conn, s->imap->recheck);
+	}
 	if (st == ESP_OK && s->idling && (why & (ESP_CONN_TOPIC | ESP_CONN_RESUMED)))
 		st = in_idle(s, NULL);
 	if (st == ESP_OK && (why & (ESP_CONN_INPUT | ESP_CONN_RESUMED)))
@@ -327,11 +339,12 @@ static void on_closed(esp_module *self, esp_conn *c)
 /* --- handover: IDLE and the selected mailbox go on in the new generation
  * --------------------------------------------- */
 
-#define HANDOVER_VERSION 1u
+#define HANDOVER_VERSION 2u
 struct frozen {
 	uint8_t state, readonly, idling, tag_len;
 	uint32_t recent_from, recent_to, errors, login_len;
 	esp_id account;
+	esp_nsec idle_until;
 	uintptr_t view;            /* a reference that changes hands: plain memory of the core */
 	char tag[TAG_MAX];
 	char login[400];
@@ -347,7 +360,7 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 		return ESP_EBUSY;
 	*f = (struct frozen){ .state = s->state, .readonly = s->readonly, .idling = s->idling, .tag_len = s->tag_len,
 		.recent_from = s->recent_from, .recent_to = s->recent_to, .errors = s->errors, .login_len = s->login_len,
-		.account = s->actor.account, .view = (uintptr_t)s->view };
+		.account = s->actor.account, .idle_until = s->idle_until, .view = (uintptr_t)s->view };
 	memcpy(f->tag, s->tag, sizeof f->tag);
 	if (s->login_len)
 		memcpy(f->login, s->login, s->login_len);
@@ -383,6 +396,9 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	s->state = f.state;
 	s->readonly = f.readonly;
 	s->idling = f.idling;
+	s->idle_until = f.idle_until;
+	if (s->idling)
+		c->api->set_idle(c, s->imap->recheck);
 	s->tag_len = f.tag_len;
 	s->recent_from = f.recent_from;
 	s->recent_to = f.recent_to;
