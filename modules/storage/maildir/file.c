@@ -154,6 +154,17 @@ static int make_directory(int at, const char *name)
 	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
+esp_status file_sync_names(struct maildir *m)
+{
+	int above = openat(m->root, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	esp_status st = above < 0 || fsync(above) != 0 || fsync(m->root) != 0 || fsync(m->blobs) != 0 ? file_status(errno)
+	                                                                                               : ESP_OK;
+
+	if (above >= 0)
+		(void)close(above);
+	return st;
+}
+
 esp_status file_prepare(struct maildir *m, esp_err *err)
 {
 	int made = 0;
@@ -173,9 +184,7 @@ esp_status file_prepare(struct maildir *m, esp_err *err)
 		else if (errno != EEXIST)
 			return file_status(errno);
 	}
-	if (made && (fsync(m->blobs) != 0 || fsync(m->root) != 0))
-		return file_status(errno);
-	return ESP_OK;
+	return made ? file_sync_names(m) : ESP_OK;
 }
 
 /* --- reading -------------------------------------------------------------------------------------------------- */

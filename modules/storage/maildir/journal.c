@@ -264,9 +264,10 @@ static esp_status open_slot(struct maildir *m, uint32_t slot, struct journal **r
 		st = ESP_EBUSY;
 	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
 		st = open_segment(j, dir, i);
-	/* The names are durable before a header is: who finds two clean headers need not sync again (a start in peace). */
-	if (st == ESP_OK && !(j->segment[0].settled && j->segment[1].settled) && (fsync(dir) != 0 || fsync(m->root) != 0))
-		st = file_status(errno);
+	/* All names are durable before a header is: who finds two clean headers need not sync again (a start in peace).
+	 * A start that was killed may have made directories and not synced them. */
+	if (st == ESP_OK && !(j->segment[0].settled && j->segment[1].settled))
+		st = fsync(dir) == 0 ? file_sync_names(m) : file_status(errno);
 	for (uint32_t i = 0; st == ESP_OK && i < 2; i++)
 		if (!j->segment[i].settled)
 			st = write_header(&j->segment[i], 1);   /* replayed files are synced each */

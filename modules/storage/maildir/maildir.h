@@ -67,6 +67,8 @@ ESP_CHECKED esp_status file_restore(struct maildir *m, esp_id id, const struct i
 /*! \brief Write every byte or fail. */
 ESP_CHECKED esp_status file_write_all(int fd, const struct iovec *iov, int n);
 esp_status file_status(int error);
+/*! \brief The root, in its own directory too, and what is directly in it and in .blobs cannot get lost any more. */
+ESP_CHECKED esp_status file_sync_names(struct maildir *m);
 ESP_CHECKED esp_status file_prepare(struct maildir *m, esp_err *err);   /* the directories */
 /* [worker] */
 ESP_CHECKED esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret);
