@@ -3,8 +3,8 @@
 
   kill_storm.py [--kills N] [--seed N] [--senders N] [--seconds S]
 
-SMTP clients deliver to several recipients a message; IMAP clients append, copy, move, flag and expunge, each in an
-account of its own.  At random moments the server process (every second time: its supervisor too) gets SIGKILL and is
+SMTP clients deliver to several recipients a message; IMAP clients append, copy, move, flag, expunge and rename,
+each in an account of its own.  At random moments the server process (every second time: its supervisor too) gets SIGKILL and is
 started again.  A client whose command got no answer looks afterwards: the command was done completely or not at all.
 
 At the end (and every 10 kills) the load pauses and the disk is compared with the database and with what IMAP shows.
@@ -23,11 +23,11 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 
-from storm import (DOMAIN, Imap, Refused, Smtp, blob_path, check_disk, check_message, database, mail_server,   # noqa: E402
-                   message, orphans, settled)
+from storm import (DOMAIN, Imap, Refused, Smtp, alive, blob_path, check_disk, check_message, copied,   # noqa: E402
+                   database, mail_server, message, orphans, settled)
 import lib                                                                                                  # noqa: E402
 
-BOXES = ("INBOX", "Work", "Archive")
+BOXES = ("INBOX", "Work", "Inner", "Archive")      # Inner is below Work, which is renamed
 FLAGS = ("\\Seen", "\\Answered", "\\Flagged", "\\Draft", "$Label")
 TROUBLE = (OSError, Refused)
 
@@ -114,6 +114,7 @@ class Client(threading.Thread):
 class Sender(Client):
     """Delivers; what was not acknowledged is sent again until it is."""
     sending = None
+    pause = 1.5
 
     def connect(self):
         return Smtp(self.storm.server.ports["mx"], timeout=20)
@@ -143,7 +144,7 @@ class Sender(Client):
             storm.count["deliveries acknowledged"] += 1
         self.sending = None
         if self.serial % 5 == 0:              # bursts: mailboxes must not outgrow what a look at them may cost
-            time.sleep(rng.random() * 1.5)
+            time.sleep(rng.random() * self.pause)
         if rng.random() < 0.02:
             self.peer.ask("QUIT", "221")
             self.peer.close()
@@ -161,18 +162,25 @@ class Owner(Client):
         self.validity = {}
         self.top = dict.fromkeys(BOXES, 0)            # highest UIDNEXT seen
         self.doubt = None                             # what an unanswered command may have done: a function of boxes
+        self.work = "Work"                            # the name of Work now
+        self.new_work = None                          # and perhaps, after a RENAME without an answer
 
     def unsettled(self):
-        return self.doubt is not None
+        return self.doubt is not None or self.new_work is not None
+
+    def name_of(self, box):
+        return {"Work": self.work, "Inner": f"{self.work}/Inner"}.get(box, box)
 
     def connect(self):
         peer = Imap(self.storm.server.ports["imap"], self.address, timeout=20)
         try:
             if not self.validity:
-                try:
-                    peer.ask("CREATE Work")
-                except Refused:
-                    pass
+                for name in ("Work", "Inner"):
+                    try:
+                        peer.ask(f"CREATE {self.name_of(name)}")
+                    except Refused as e:
+                        if "ALREADYEXISTS" not in str(e):
+                            raise
             self.look(peer)
             self.at = None
         except BaseException:
@@ -183,8 +191,9 @@ class Owner(Client):
     def look(self, peer):
         """Compare the account with what must be there; a command in doubt was done completely or not at all."""
         real = {}
+        self.find_work(peer)
         for name in BOXES:
-            validity, uidnext, _ = peer.select(name)
+            validity, uidnext, _ = peer.select(self.name_of(name))
             real[name] = peer.listing()
             self.check_uids(name, validity, uidnext, real[name])
         before = self.box
@@ -195,6 +204,17 @@ class Owner(Client):
         elif self.doubt:
             self.storm.add("unanswered commands: " + ("not done" if self.like(before, real) else "done"))
         self.box, self.doubt = real, None
+
+    def find_work(self, peer):
+        """A RENAME without an answer was done for the mailbox and the one below it, or for neither."""
+        if not self.new_work:
+            return
+        real = {line.rpartition(b" ")[2].strip(b'"').decode() for line in peer.ask('LIST "" "Work*"')[0]}
+        before, after = ({n, f"{n}/Inner"} for n in (self.work, self.new_work))
+        if real not in (before, after):
+            self.storm.fault(f"{self.address}: RENAME {self.work} {self.new_work} left {real}")
+        self.storm.add("unanswered commands: " + ("done" if real == after else "not done"))
+        self.work, self.new_work = self.new_work if self.new_work in real else self.work, None
 
     def check_uids(self, name, validity, uidnext, real):
         if self.validity.setdefault(name, validity) != validity:
@@ -237,11 +257,11 @@ class Owner(Client):
 
     def select(self, name):
         if self.at != name:
-            self.peer.select(name)
+            self.peer.select(self.name_of(name))
             self.at = name
 
     def step(self):
-        kind = self.rng.choices(("append", "copy", "move", "store", "expunge", "look_again"), (6, 3, 4, 6, 3, 1))[0]
+        kind = self.rng.choices(("append", "copy", "move", "store", "expunge", "rename", "look_again"), (6, 3, 4, 6, 3, 2, 1))[0]
         getattr(self, kind)()
         self.storm.add("IMAP commands acknowledged")
 
@@ -267,7 +287,7 @@ class Owner(Client):
 
         def doubt(box):
             return {**box, name: {**box[name], None: [(marker, flags)]}}
-        validity, uid = self.certain(doubt, lambda: self.peer.append(name, content, " ".join(flags)))
+        validity, uid = self.certain(doubt, lambda: self.peer.append(self.name_of(name), content, " ".join(flags)))
         self.new(name, uid, (marker, flags), validity)
 
     def new(self, name, uid, what, validity):
@@ -291,12 +311,10 @@ class Owner(Client):
                 after[source] = {u: m for u, m in box[source].items() if u not in uids}
             return after
         self.select(source)
-        command = f"UID {verb} {','.join(map(str, uids))} \"{target}\""
-        lines, text = self.certain(doubt, lambda: self.peer.ask(command))
-        told = [t for t in [text, *(x.decode() for x in lines)] if "[COPYUID" in t][0]
-        validity, _, new = told.partition("[COPYUID ")[2].partition("]")[0].split()
-        for uid, what in zip(expand(new), moved):
-            self.new(target, uid, what, int(validity))
+        command = f"UID {verb} {','.join(map(str, uids))} \"{self.name_of(target)}\""
+        validity, new = copied(*self.certain(doubt, lambda: self.peer.ask(command)))
+        for uid, what in zip(new, moved):
+            self.new(target, uid, what, validity)
         if verb == "MOVE":
             for u in uids:
                 del self.box[source][u]
@@ -354,28 +372,23 @@ class Owner(Client):
         self.certain(gone, lambda: self.peer.ask(f"UID EXPUNGE {words}"))
         self.box = gone(self.box)
 
+    def rename(self):
+        self.serial += 1
+        self.new_work = f"Work-{self.serial}"
+        self.select("INBOX")
+        try:
+            self.peer.ask(f"RENAME {self.work} {self.new_work}")
+        except Refused:
+            self.new_work = None
+            raise
+        self.work, self.new_work = self.new_work, None
+
     def look_again(self):
         self.look(self.peer)
         self.at = None
 
 
-def expand(text):
-    out = []
-    for part in text.split(","):
-        first, _, last = part.partition(":")
-        out += range(int(first), int(last or first) + 1)
-    return out
-
-
 # --- the storm ----------------------------------------------------------------------------------------------
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
 
 def kill(storm, supervisor_too):
     """SIGKILL; returns after how many seconds the server serves again."""
@@ -445,11 +458,11 @@ def check_views(storm):
     for owner in storm.owners:
         with Imap(storm.server.ports["imap"], owner.address) as fresh:
             for name in BOXES:
-                fresh.select(name)
+                fresh.select(owner.name_of(name))
                 shown = {u: {f for f in flags if f[0] == "\\"} for u, (_, flags) in fresh.listing().items()}
                 rows = {u: {text for bit, text in bits.items() if f & bit} for u, f in db.execute(
                     "SELECT uid, flags FROM message m JOIN mailbox b ON b.id = m.mailbox_id JOIN mail_account a"
-                    " ON a.account_id = b.account_id WHERE a.address = ? AND b.name = ?", (owner.address, name))}
+                    " ON a.account_id = b.account_id WHERE a.address = ? AND b.name = ?", (owner.address, owner.name_of(name)))}
                 if shown != rows:
                     wrong = [(u, shown.get(u), rows.get(u)) for u in shown.keys() | rows.keys() if shown.get(u) != rows.get(u)]
                     storm.fault(f"{owner.address} {name}: IMAP shows {len(shown)}, the database has {len(rows)}, "

@@ -238,6 +238,33 @@ class Imap(Peer):
         return found
 
 
+def copied(lines, text):
+    """(UIDVALIDITY, [new UIDs in the order of the old]) of what `ask` returned for COPY or MOVE."""
+    told = [t for t in [text, *(x.decode() for x in lines)] if "[COPYUID" in t][0]
+    validity, _, new = told.partition("[COPYUID ")[2].partition("]")[0].split()
+    return int(validity), expand(new)
+
+
+def expand(text):
+    """The numbers of a UID set."""
+    out = []
+    for part in text.split(","):
+        first, _, last = part.partition(":")
+        out += range(int(first), int(last or first) + 1)
+    return out
+
+
+# --- processes -----------------------------------------------------------------------------------------------
+
+def alive(pid):
+    """Not when it is only waiting to be reaped."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 # --- what is on the disk ------------------------------------------------------------------------------------
 
 def database(s):
@@ -281,20 +308,12 @@ def letters(flags):
 
 def check_disk(s, contents=True):
     """Everything the database says is on the disk, and nothing more; what is wrong, as lines of text."""
-    wrong, db = [], database(s)
-    ask = lambda text, *args: db.execute(text, args).fetchall()
+    db = database(s)
     db.execute("BEGIN")
-    if ask("PRAGMA integrity_check") != [("ok",)]:
-        wrong.append("SQLite's integrity check fails")
-    boxes = ask("SELECT b.id, b.name, a.address, b.messages, b.unseen, b.bytes, b.uidnext, a.account_id FROM mailbox b"
-                " JOIN mail_account a ON a.account_id = b.account_id")
-    for box, name, address, messages, unseen, total, uidnext, _ in boxes:
-        rows = ask("SELECT uid, blob_id, flags, bytes FROM message WHERE mailbox_id = ? ORDER BY uid", box)
-        counted = (len(rows), sum(not r[2] & 1 for r in rows), sum(r[3] for r in rows))
-        if counted != (messages, unseen, total):
-            wrong.append(f"{address} {name}: counts {(messages, unseen, total)}, rows {counted}")
-        if rows and rows[-1][0] >= uidnext:
-            wrong.append(f"{address} {name}: uid {rows[-1][0]}, UIDNEXT {uidnext}")
+    wrong = check_rows(db)
+    for box, name, address in db.execute("SELECT b.id, b.name, a.address FROM mailbox b"
+                                         " JOIN mail_account a ON a.account_id = b.account_id").fetchall():
+        rows = db.execute("SELECT uid, blob_id, flags, bytes FROM message WHERE mailbox_id = ? ORDER BY uid", (box,)).fetchall()
         expected = sorted((uid, blob.hex(), letters(flags)) for uid, blob, flags, _ in rows)
         links = link_names(s, address, name)
         if links != expected:
@@ -303,6 +322,28 @@ def check_disk(s, contents=True):
                          f"missing {sorted(missing)[:3]}, too many {sorted(more)[:3]}")
         for uid, blob, _, size in rows:
             wrong += check_blob(s, blob, size, contents, f"{address} {name} {uid}")
+    none = db.execute("SELECT COUNT(*) FROM event WHERE position IS NULL").fetchone()[0]
+    if none:
+        wrong.append(f"{none} events without a position")
+    db.close()
+    return wrong
+
+
+def check_rows(db):
+    """Rows against each other: counters, quota, references, event positions; what is wrong, as lines of text."""
+    wrong = []
+    ask = lambda text, *args: db.execute(text, args).fetchall()
+    if ask("PRAGMA integrity_check") != [("ok",)]:
+        wrong.append("SQLite's integrity check fails")
+    boxes = ask("SELECT b.id, b.name, a.address, b.messages, b.unseen, b.bytes, b.uidnext FROM mailbox b"
+                " JOIN mail_account a ON a.account_id = b.account_id")
+    for box, name, address, messages, unseen, total, uidnext in boxes:
+        rows = ask("SELECT uid, flags, bytes FROM message WHERE mailbox_id = ? ORDER BY uid", box)
+        counted = (len(rows), sum(not r[1] & 1 for r in rows), sum(r[2] for r in rows))
+        if counted != (messages, unseen, total):
+            wrong.append(f"{address} {name}: counts {(messages, unseen, total)}, rows {counted}")
+        if rows and rows[-1][0] >= uidnext:
+            wrong.append(f"{address} {name}: uid {rows[-1][0]}, UIDNEXT {uidnext}")
     for account, used, count in ask("SELECT account_id, used_bytes, used_messages FROM mail_account"):
         real = ask("SELECT COALESCE(SUM(m.bytes), 0), COUNT(*) FROM message m JOIN mailbox b ON b.id = m.mailbox_id"
                    " WHERE b.account_id = ?", account)[0]
@@ -312,12 +353,9 @@ def check_disk(s, contents=True):
         wrong.append("message_info.refs differs from the rows")
     if ask("SELECT COUNT(*) FROM message WHERE blob_id NOT IN (SELECT blob_id FROM message_info)")[0][0]:
         wrong.append("messages without message_info")
-    low, high, n, none = ask("SELECT MIN(position), MAX(position), COUNT(position), COUNT(*) - COUNT(position) FROM event")[0]
+    low, high, n = ask("SELECT MIN(position), MAX(position), COUNT(position) FROM event")[0]
     if n and high - low + 1 != n:
         wrong.append(f"event positions {low}..{high} for {n} events")
-    if none:
-        wrong.append(f"{none} events without a position")
-    db.close()
     return wrong
 
 
