@@ -1,0 +1,180 @@
+"""tests/crash/verify.py - is everything there that clients had been told, and nothing half-done?
+
+    told = Told(recording)
+    told.advance(point)                   # what clients knew when it crashed
+    with Verifier() as v:
+        wrong = v.check(folder, told)     # lines of text
+"""
+import hashlib
+import json
+import os
+import sqlite3
+import subprocess
+
+import disk
+from workload import BUILD
+from storm import check_rows
+
+BITS = ((1, "\\Seen"), (2, "\\Answered"), (4, "\\Flagged"), (8, "\\Deleted"), (16, "\\Draft"))
+FIRST_KEYWORD = 16
+
+
+class Told:
+    """What clients were told up to a point of the recording, and what the command without an answer will have made."""
+
+    def __init__(self, recording):
+        self.marks = [(n, json.loads(bytes(r.data))) for n, r in enumerate(recording) if r.op == disk.MARK]
+        self.messages = {m["message"]: m for _, m in self.marks if "message" in m}
+        self.results = {(m["who"], m["end"]): m["boxes"] for _, m in self.marks if "end" in m}
+        self.on_the_way = {(m["who"], m["begin"]): m["via"] for _, m in self.marks if "via" in m}
+        self.next = 0
+        self.users, self.sending, self.sent = set(), {}, set()
+        self.owners = {}               # address: [number of the last command with an answer, of the last one begun]
+
+    def advance(self, point):
+        while self.next < len(self.marks) and self.marks[self.next][0] < point:
+            self.learn(self.marks[self.next][1])
+            self.next += 1
+
+    def learn(self, m):
+        if "user" in m:
+            self.users.add(m["user"])
+        elif "send" in m:
+            self.sending[m["send"]] = m["to"]
+        elif "sent" in m:
+            self.sent.add(m["sent"])
+        elif "begin" in m:
+            self.owners.setdefault(m["who"], [0, 0])[1] = m["begin"]
+        elif "end" in m:
+            self.owners[m["who"]][0] = m["end"]
+
+    def allowed(self, who):
+        """The boxes an account may have: as after the last answer, or as after the command that has none yet."""
+        done, begun = self.owners[who]
+        found = [self.results.get((who, n), {}) for n in range(done, begun + 1)]
+        return found + ([self.on_the_way[who, begun]] if begun > done and (who, begun) in self.on_the_way else [])
+
+
+class Verifier:
+    def __init__(self):
+        self.recover = subprocess.Popen([os.path.join(BUILD, "tests/crash/recover")], text=True, bufsize=1,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.recover.stdin.close()
+        self.recover.wait()
+
+    def check(self, folder, told):
+        self.recover.stdin.write(f"{folder}/mail\n")
+        answer = self.recover.stdout.readline().strip()
+        if answer != "ok":
+            return [f"the journal cannot be opened: {answer}"]
+        try:
+            return check_database(folder, told)
+        except sqlite3.Error as e:
+            return [f"SQLite: {e}"]
+
+
+def check_database(folder, told):
+    db = sqlite3.connect(f"{folder}/esp.db")
+    try:
+        tables = {r[0] for r in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"account", "mailbox", "message", "event"} <= tables:
+            whole = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            lost = [f"the tables are gone, and {len(told.users)} users with them"] if told.users else []
+            return lost + ([] if whole else ["SQLite's integrity check fails"])
+        return check_rows(db) + check_users(db, told) + check_mail(db, folder, told)
+    finally:
+        db.close()
+
+
+def check_users(db, told):
+    real = {f"{local}@{domain}" for local, domain in db.execute(
+        "SELECT a.local, d.name FROM account a JOIN domain d ON d.id = a.domain_id")}
+    return [f"user {u} is gone" for u in told.users - real]
+
+
+def check_mail(db, folder, told):
+    wrong, names, accounts = [], {}, {}
+    boxes = db.execute("SELECT b.id, a.address, b.name, b.uidvalidity, b.uidnext, b.keywords FROM mailbox b"
+                       " JOIN mail_account a ON a.account_id = b.account_id").fetchall()
+    for box, address, name, validity, uidnext, keywords in boxes:
+        mail = {}
+        for uid, blob, flags, size in db.execute("SELECT uid, blob_id, flags, bytes FROM message WHERE mailbox_id = ?", (box,)):
+            if blob not in names:
+                names[blob], fault = identify(folder, blob, size, told)
+                wrong += fault
+            mail[uid] = [names[blob], flag_names(flags, keywords.split())]
+        accounts.setdefault(address, {})[name] = {"v": validity, "next": uidnext, "mail": mail}
+    for address in told.owners:
+        wrong += check_owner(address, accounts.get(address, {}), told.allowed(address))
+    return wrong + check_deliveries(accounts, told)
+
+
+def flag_names(bits, keywords):
+    found = [text for bit, text in BITS if bits & bit]
+    return sorted(found + [k for n, k in enumerate(keywords) if bits >> (FIRST_KEYWORD + n) & 1])
+
+
+def identify(folder, blob, size, told):
+    """(name of the message, what is wrong with its file)"""
+    name = blob.hex()
+    try:
+        with open(f"{folder}/mail/.blobs/{name[30:]}/{name}", "rb") as f:
+            data = f.read()
+    except FileNotFoundError:
+        return name, [f"blob {name} is gone"]
+    head, _, _ = data.partition(b"\r\n\r\n")
+    subject = head.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode("ascii", "replace")
+    known = told.messages.get(subject)
+    if len(data) != size or not known:
+        return subject or name, [f"blob {name}: {len(data)} bytes of {subject!r}, the row says {size}"]
+    if hashlib.sha256(data[-known["size"]:]).hexdigest() != known["sha"]:
+        return subject, [f"blob {name}: {subject} is damaged"]
+    # deliveries have trace headers in front, what was appended has nothing
+    if subject.startswith("a-") and size != known["size"]:
+        return subject, [f"blob {name}: {subject} has {size} bytes, {known['size']} were appended"]
+    return subject, []
+
+
+def check_owner(address, real, allowed):
+    faults = [differs(real, boxes) for boxes in allowed]
+    return [] if not all(faults) else [f"{address}: {faults[0]}" + (f"; nor as the command in doubt: {faults[-1]}" if faults[1:] else "")]
+
+
+def differs(real, boxes):
+    """Why the account is not so, or None.  Mailboxes that every account has from the start are empty."""
+    for name in boxes:
+        want, is_ = boxes[name], real.get(name)
+        if is_ is None:
+            return f"{name} is gone"
+        if is_["v"] != want["v"]:
+            return f"{name}: UIDVALIDITY {want['v']} became {is_['v']}"
+        if is_["next"] <= want["top"]:
+            return f"{name}: UIDNEXT {is_['next']}, but {want['top']} was given"
+        mail = {int(uid): m for uid, m in want["mail"].items()}
+        if is_["mail"] != mail:
+            wrong = [(u, mail.get(u), is_["mail"].get(u)) for u in sorted(mail.keys() | is_["mail"].keys())
+                     if mail.get(u) != is_["mail"].get(u)]
+            return f"{name}: (uid, told, is) {wrong[:3]}"
+    more = [name for name in real if name not in boxes and (real[name]["mail"] or name.startswith(("Box", "Work")))]
+    return f"{more} should not be there" if more else None
+
+
+def check_deliveries(accounts, told):
+    wrong, found = [], {}
+    for address, boxes in accounts.items():
+        if address not in told.owners:
+            for box in boxes.values():
+                for name, _ in box["mail"].values():
+                    found[address, name] = found.get((address, name), 0) + 1
+    for name, to in told.sending.items():
+        there = [found.pop((address, name), 0) for address in to]
+        if name in told.sent and there != [1] * len(to):
+            wrong.append(f"{name} was acknowledged and is there {there} times")
+        elif there not in ([0] * len(to), [1] * len(to)):
+            wrong.append(f"{name} is half delivered: {there} times")
+    return wrong + [f"{name} was never sent to {address}" for address, name in found]
