@@ -73,9 +73,22 @@ class Verifier:
         if answer != "ok":
             return [f"the journal cannot be opened: {answer}"]
         try:
-            return check_database(folder, told)
+            return check_index(folder) + check_database(folder, told)
         except sqlite3.Error as e:
             return [f"SQLite: {e}"]
+
+
+def check_index(folder):
+    """The search index may lag; it is never damaged."""
+    if not os.path.exists(f"{folder}/search.db"):
+        return []
+    db = sqlite3.connect(f"{folder}/search.db")
+    try:
+        return [] if db.execute("PRAGMA integrity_check").fetchall() == [("ok",)] else ["the search index is damaged"]
+    except sqlite3.Error as e:
+        return [f"the search index: {e}"]
+    finally:
+        db.close()
 
 
 def check_database(folder, told):

@@ -39,6 +39,7 @@ FLAGS = ("\\Seen", "\\Answered", "\\Flagged", "\\Draft", "$Label")
 
 class Preloaded(Server):
     """A mail server on a data directory in memory, with the recorder in its processes; not started."""
+    database = None                # SQLite's
 
     def __init__(self, log=None, sync_us=0, control=None, data=None, **options):
         self.work = tempfile.mkdtemp(prefix="esp-crash-", dir=MEMORY)
