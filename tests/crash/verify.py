@@ -13,7 +13,7 @@ import subprocess
 
 import disk
 from workload import BUILD
-from storm import check_rows
+from storm import blob_directory, check_rows
 
 BITS = ((1, "\\Seen"), (2, "\\Answered"), (4, "\\Flagged"), (8, "\\Deleted"), (16, "\\Draft"))
 FIRST_KEYWORD = 16
@@ -136,7 +136,7 @@ def identify(folder, blob, size, told):
     """(name of the message, what is wrong with its file)"""
     name = blob.hex()
     try:
-        with open(f"{folder}/mail/.blobs/{name[30:]}/{name}", "rb") as f:
+        with open(f"{folder}/mail/.blobs/{blob_directory(blob)}/{name}", "rb") as f:
             data = f.read()
     except FileNotFoundError:
         return name, [f"blob {name} is gone"]

@@ -279,9 +279,13 @@ def mail_path(s, *parts):
     return os.path.join(s.dir, "data", "mail", *parts)
 
 
+def blob_directory(blob):
+    """They take turns, 16 seconds each: bits 14 to 21 of the milliseconds in the id."""
+    return "%02x" % (int.from_bytes(blob[:6], "big") >> 14 & 0xff)
+
+
 def blob_path(s, blob):
-    """Directories take turns, 16 seconds each: bits 14 to 21 of the milliseconds in the id."""
-    return mail_path(s, ".blobs", "%02x" % (int.from_bytes(blob[:6], "big") >> 14 & 0xff), blob.hex())
+    return mail_path(s, ".blobs", blob_directory(blob), blob.hex())
 
 
 def folder_path(s, address, name):
