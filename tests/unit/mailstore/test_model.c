@@ -19,7 +19,7 @@ struct model { esp_actor who; struct rnd r; struct box box[BOXES]; uint32_t rena
 
 static esp_append letter_of(uint32_t w)
 {
-	char text[512];
+	static _Thread_local char text[512];
 
 	snprintf(text, sizeof text, "%swith %s in it\r\n", MESSAGE, word[w]);
 	return message_of(text);
