@@ -57,7 +57,7 @@ class Run:
         """Build one state and look at it; what is wrong."""
         shutil.rmtree(self.folder, ignore_errors=True)
         d.write(choice, self.folder)
-        self.count["states"] += 1
+        self.count["states"] += what != "without a sync"
         self.count[what] += 1
         return verifier.check(self.folder, told)
 
@@ -109,7 +109,7 @@ def try_states(run, recording, verifier):
         if len(few) <= 3:
             todo = [("all subsets of few", Subset(s, False)) for s in subsets(few)]
         else:
-            share = (run.args.states - run.count["states"]) // (len(points) - i)
+            share = -(-(run.args.states - run.count["states"]) // (len(points) - i))
             todo = [c for c, _ in zip(choices(d, run.rng), range(max(1, share)))]
         for what, choice in todo:
             wrong = run.state(d, told, choice, verifier, what)
