@@ -57,6 +57,8 @@ esp_status file_write_all(int fd, const struct iovec *iov, int n)
 	struct iovec left[FILE_PIECES];
 	struct iovec *v = left;
 
+	if (n > FILE_PIECES)
+		abort();
 	memcpy(left, iov, (size_t)n * sizeof *iov);
 	while (n > 0) {
 		ssize_t put = writev(fd, v, n);
