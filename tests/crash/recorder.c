@@ -332,8 +332,8 @@ static int open_file(int at, const char *path, int flags, mode_t mode)
 	return fd;
 }
 
-#define OPENS(name_, at_, ...) \
-	PUBLIC int name_(__VA_ARGS__ const char *path, int flags, ...) \
+#define OPENS(name_, at_, first_) \
+	PUBLIC int name_(first_ const char *path, int flags, ...) \
 	{ \
 		mode_t mode = 0; \
 		va_list args; \
@@ -344,8 +344,8 @@ static int open_file(int at, const char *path, int flags, mode_t mode)
 		return open_file(at_, path, flags, mode); \
 	}
 #define COMMA ,
-OPENS(open, AT_FDCWD)
-OPENS(open64, AT_FDCWD)
+OPENS(open, AT_FDCWD, )
+OPENS(open64, AT_FDCWD, )
 OPENS(openat, at, int at COMMA)
 OPENS(openat64, at, int at COMMA)
 PUBLIC int creat(const char *path, mode_t mode)
