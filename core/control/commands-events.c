@@ -113,6 +113,8 @@ static void tail_free(struct tail *t)
 	fiber_shield(1);
 	event_switch(&self, 1, NULL, 0);
 	event_forget(self, clock_monotonic());   /* nobody reads what is still queued */
+	while (owner_total(&t->as_module.owner))   /* the last batch is done; its fiber ends on the observer */
+		(void)!fiber_sleep_until(clock_monotonic() + ESP_MSEC);
 	fiber_shield(0);
 	owner_fini(&t->as_module.owner);
 	pthread_mutex_destroy(&t->lock);
