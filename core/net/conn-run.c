@@ -145,7 +145,7 @@ static void conn_fiber(void *arg)
 		int rc = conn_handshake(c);
 
 		c->handshaking = false;
-		conn_handshake_done(nw);
+		conn_leave_handshakes(c);
 		if (rc != ESP_OK) {
 			c->broken = true;
 			conn_retire(c);
@@ -212,11 +212,10 @@ void conn_retry(struct timer *t)
 
 /* --- from an accepted socket to the greeting -------------------------------------------------------------- */
 
-/* The peer is known: find who serves it, then shake hands or greet. */
+/* The peer is known: find who serves it, then wait for its hello or greet. */
 void conn_begin(struct conn *c)
 {
-	struct net_worker *nw = c->nw;
-	const struct conn_host *host = nw->net->host;
+	const struct conn_host *host = c->nw->net->host;
 
 	watch_set(&c->watch, 0);
 	c->state = CONN_QUEUED;
@@ -226,17 +225,8 @@ void conn_begin(struct conn *c)
 		return;
 	}
 	c->why |= ESP_CONN_OPENED;
-	if (c->listener->tls != ESP_TLS_IMPLICIT) {
+	if (c->listener->tls == ESP_TLS_IMPLICIT)
+		conn_expect_hello(c);
+	else
 		conn_start(c);
-		return;
-	}
-	if (nw->in_handshake < nw->net->limit.handshakes) {
-		nw->in_handshake++;
-		c->handshaking = true;
-		conn_start(c);
-		return;
-	}
-	list_append(&nw->handshakes, &c->link);
-	if (conn_timer(c, "handshake queue", 3 * nw->net->handshake) != ESP_OK)
-		conn_kill(c);
 }

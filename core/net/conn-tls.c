@@ -1,4 +1,4 @@
-/* core/net/conn-tls.c - TLS on a connection: handshakes with their cap and deadline, STARTTLS, channel binding.
+/* core/net/conn-tls.c - TLS on a connection: the handshake and its deadline, STARTTLS, channel binding.
  *
  * A connection goes from plaintext to TLS once and never back.  Whatever goes wrong on the way makes it broken: nothing
  * is said in plaintext any more.  Fibers of the connection's worker.
@@ -21,11 +21,22 @@ int conn_wait(struct conn *c, uint32_t events, esp_nsec until)
 	return rc;
 }
 
+/* Bytes that complete no message are no step: who sends one at a time is as silent as who sends none. */
+static int await_peer(struct conn *c, esp_nsec until)
+{
+	int rc;
+
+	c->handshake.silent = true;
+	rc = conn_wait(c, tls_wants(c->tls), until);
+	c->handshake.silent = false;
+	return rc == ESP_OK && c->broken ? ESP_ECLOSED : rc;
+}
+
 static int shake_hands(struct conn *c)
 {
 	esp_nsec until = worker_now() + c->nw->net->handshake;
 	const char *alpn = c->protocol->alpn;
-	int rc;
+	int rc, step = -1;
 
 	if (!c->nw->store)
 		return ESP_EUNAVAIL;
@@ -33,7 +44,11 @@ static int shake_hands(struct conn *c)
 	if (rc != ESP_OK)
 		return rc;
 	while ((rc = tls_handshake(c->tls)) == ESP_EAGAIN) {
-		rc = conn_wait(c, tls_wants(c->tls), until);
+		if (tls_step(c->tls) != step) {
+			step = tls_step(c->tls);
+			handshake_step(&c->nw->handshakes, &c->handshake, worker_now());
+		}
+		rc = await_peer(c, until);
 		if (rc != ESP_OK)
 			return rc;
 	}
@@ -45,12 +60,11 @@ int conn_handshake(struct conn *c)
 	struct net_worker *nw = c->nw;
 	int rc;
 
-	atomic_fetch_add(&nw->counters.handshakes_now, 1);
-	rc = shake_hands(c);
-	atomic_fetch_sub(&nw->counters.handshakes_now, 1);
+	rc = c->broken ? ESP_ECLOSED : shake_hands(c);
 	if (rc != ESP_OK || c->broken) {
 		NET_COUNT(nw, handshakes_failed, 1);
-		limit_blame(c->host);
+		if (!c->killed)         /* it was not the peer who gave up */
+			limit_blame(c->host);
 		c->broken = true;
 		return rc == ESP_ETIMEDOUT || rc == ESP_ECANCELED ? rc : ESP_ETLS;
 	}
@@ -58,37 +72,6 @@ int conn_handshake(struct conn *c)
 	c->info.encrypted = 1;
 	tls_describe(c->tls, &c->info.tls_version, &c->info.tls_cipher, &c->info.tls_sni);
 	return ESP_OK;
-}
-
-void conn_handshake_done(struct net_worker *nw)
-{
-	struct list *next = list_pop(&nw->handshakes);
-
-	nw->in_handshake--;
-	if (!next) {
-		fiber_signal(&nw->handshake_free);
-		return;
-	}
-	struct conn *c = list_entry(next, struct conn, link);
-
-	nw->in_handshake++;
-	c->handshaking = true;
-	conn_start(c);
-}
-
-static int take_slot(struct conn *c)
-{
-	struct net_worker *nw = c->nw;
-	esp_nsec was = fiber_deadline();
-	int rc = ESP_OK;
-
-	fiber_set_deadline(clock_earlier(was, worker_now() + 3 * nw->net->handshake));
-	while (rc == ESP_OK && nw->in_handshake >= nw->net->limit.handshakes)
-		rc = fiber_wait(&nw->handshake_free);
-	fiber_set_deadline(was);
-	if (rc == ESP_OK)
-		nw->in_handshake++;
-	return rc;
 }
 
 /* Before our reply has left, an honest peer is silent: whatever is there was sent to be read behind the wall. */
@@ -116,12 +99,13 @@ int conn_starttls(struct conn *c)
 	rc = conn_flush(c);
 	if (rc != ESP_OK)
 		return rc;
-	rc = take_slot(c);
-	if (rc != ESP_OK)
-		return rc;
 	input_free(&c->in);
-	rc = conn_handshake(c);
-	conn_handshake_done(c->nw);
+	rc = conn_take_place(c);
+	if (rc == ESP_OK)
+		rc = conn_handshake(c);
+	else
+		c->broken = true;
+	conn_leave_handshakes(c);
 	return rc;
 }
 

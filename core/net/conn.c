@@ -119,7 +119,7 @@ void conn_overload(struct net_worker *nw)
 	leave_queue(c);
 	NET_COUNT(nw, overloaded, 1);
 	c->idle = c->nw->net->goodbye;  /* a session that waits for its peer right now gives up soon */
-	if (c->state == CONN_PROXY || c->state == CONN_QUEUED || c->handshaking)
+	if (c->state == CONN_PROXY || c->state == CONN_HELLO || c->state == CONN_QUEUED || c->handshaking)
 		conn_kill(c);
 	else
 		conn_wake(c, ESP_CONN_OVERLOAD);
@@ -138,6 +138,7 @@ static esp_str ip_text(struct conn *c, const struct ip *ip)
 
 int conn_set_peer(struct conn *c, const struct ip_port *peer, const struct ip_port *local)
 {
+	c->peer = peer->ip;
 	c->info.peer = ip_text(c, &peer->ip);
 	c->info.peer_port = peer->port;
 	c->info.local = ip_text(c, &local->ip);
@@ -284,6 +285,7 @@ static void on_watch(struct watch *w, uint32_t events)
 	switch (c->state) {
 	case CONN_PARKED: on_input(c); break;
 	case CONN_PROXY: proxied_input(c); break;
+	case CONN_HELLO: conn_hello_input(c); break;
 	case CONN_LINGER: on_linger(c); break;
 	default: watch_set(w, 0); break;
 	}
@@ -302,7 +304,11 @@ static void on_timer(struct timer *t)
 	case CONN_LINGER:
 		conn_destroy(c);
 		break;
-	default:        /* no PROXY header, no handshake slot, no fiber in time */
+	case CONN_HELLO:
+		NET_COUNT(c->nw, handshakes_failed, 1);
+		limit_blame(c->host);
+		/* fall through */
+	default:        /* no PROXY header, no hello, no place for a handshake, no fiber in time */
 		NET_COUNT(c->nw, timeouts, 1);
 		conn_kill(c);
 		break;
@@ -361,10 +367,8 @@ void conn_retire(struct conn *c)
 	output_free(&c->out);
 	tls_free(c->tls);
 	c->tls = NULL;
-	if (c->handshaking) {
-		c->handshaking = false;
-		conn_handshake_done(c->nw);
-	}
+	c->handshaking = false;
+	conn_leave_handshakes(c);
 	atomic_fetch_sub(&l->role->now, 1);
 	if (c->authenticated)
 		atomic_fetch_sub(&l->role->authenticated, 1);
@@ -396,6 +400,8 @@ void conn_kill(struct conn *c)
 	if (c->state == CONN_LINGER)
 		return;
 	c->broken = c->killed = true;
+	if (c->awaits_place)
+		fiber_wake(c->place_ticket);
 	if (c->state == CONN_RUNNING || (c->state == CONN_READY && !list_linked(&c->link)))
 		shutdown(c->fd, SHUT_RDWR);     /* whoever waits for the socket wakes and finds it broken */
 	else
@@ -418,7 +424,7 @@ void conn_drain_all(struct net_worker *nw)
 	for (uint32_t i = 0; i < nw->nplaces; i++) {
 		struct conn *c = nw->places[i].conn;
 
-		if (c && (c->state == CONN_PROXY || c->state == CONN_QUEUED))
+		if (c && (c->state == CONN_PROXY || c->state == CONN_HELLO || c->state == CONN_QUEUED))
 			conn_kill(c);
 		else if (c)
 			conn_wake(c, ESP_CONN_DRAIN);
@@ -444,6 +450,7 @@ void conn_free_all(struct net_worker *nw)
 
 		if (!c)
 			continue;
+		handshake_end(&nw->handshakes, &c->handshake);  /* nobody takes the place any more */
 		if (c->state != CONN_LINGER) {
 			c->broken = c->killed = true;
 			conn_retire(c);

@@ -13,6 +13,7 @@
 #include "core/base/list.h"
 #include "core/loop/timer.h"
 #include "core/loop/worker.h"
+#include "core/net/handshakes.h"
 #include "core/net/input.h"
 #include "core/net/limits.h"
 #include "core/net/net.h"
@@ -54,9 +55,9 @@ struct listener {
 
 /*! \brief Counted by its worker, read by anybody. */
 struct net_counters {
-	_Atomic uint64_t handshakes_ok, handshakes_failed, bytes_in, bytes_out, overloaded, timeouts, proxy_failed,
+	_Atomic uint64_t handshakes_ok, handshakes_failed, handshakes_evicted, bytes_in, bytes_out, overloaded, timeouts, proxy_failed,
 		line_errors, handed_over, topics_published, topic_wakes;
-	atomic_uint handshakes_now;
+	atomic_uint handshakes_now, handshakes_waiting;
 };
 #define NET_COUNT(nw, what, n) atomic_fetch_add_explicit(&(nw)->counters.what, (n), memory_order_relaxed)
 
@@ -74,10 +75,9 @@ struct net_worker {
 	uint64_t serial;
 	struct list unauthenticated;    /* by age */
 	struct list ready;              /* wait for a fiber */
-	struct list handshakes;         /* wait for a slot of the handshake cap */
 	uint32_t starting;
-	uint32_t in_handshake;
-	esp_fcond handshake_free;       /* STARTTLS waits here */
+	struct handshakes handshakes;   /* in flight and waiting for a place */
+	struct timer crowded;           /* somebody waits: look for whom to send away */
 	struct timer retry;             /* fiber cap reached: try again */
 	struct tls_store *store;        /* NULL: no certificates */
 	struct topic_table *topics;
@@ -96,7 +96,8 @@ struct net_worker {
 
 enum conn_state {
 	CONN_PROXY = 1, /* the PROXY header is not complete */
-	CONN_QUEUED,    /* implicit TLS waits for a handshake slot */
+	CONN_HELLO,     /* implicit TLS: the client has not said its hello yet */
+	CONN_QUEUED,    /* implicit TLS waits for a place among the handshakes */
 	CONN_PARKED,
 	CONN_READY,     /* a fiber was spawned or will be */
 	CONN_RUNNING,   /* a fiber runs handshake or session() */
@@ -112,7 +113,8 @@ struct conn {
 	bool eof;                       /* the peer sent its end */
 	bool broken;                    /* the socket is unusable: write nothing more */
 	bool killed;                    /* by conn_kill(): no lingering */
-	bool handshaking;               /* holds a slot of the handshake cap */
+	bool handshaking;               /* its fiber shakes hands before anything else */
+	bool awaits_place;              /* STARTTLS: the fiber waits for a place among the handshakes */
 	bool boundary;                  /* RUNNING, but between two calls of session() */
 	bool eof_told, authenticated, stalled;
 	uint16_t why;                   /* reasons for the next call */
@@ -123,6 +125,7 @@ struct conn {
 	uint32_t place, max_line;       /* max_line 0: the protocol's */
 	uint32_t consumed;              /* did the last call take input? */
 	uint32_t lingered;
+	uint32_t hello_wanted;          /* bytes of the first TLS record that the socket waits for; 0: any */
 	struct net_worker *nw;
 	struct listener *listener;
 	struct limit_net *host;
@@ -134,10 +137,13 @@ struct conn {
 	struct output out;
 	esp_nsec idle, turn;
 	esp_fmutex writing;
-	struct list link;               /* ready or handshakes */
+	struct handshake handshake;
+	esp_ticket place_ticket;
+	struct list link;               /* ready */
 	struct list age;                /* unauthenticated */
 	struct watch watch;
 	struct timer timer;
+	struct ip peer;
 	esp_conn_info info;
 };
 
@@ -146,7 +152,7 @@ struct net {
 	const struct conn_host *host;
 	const esp_mem_api *mem;
 	struct net_limits limit;
-	esp_nsec idle, handshake, goodbye;
+	esp_nsec idle, handshake, grace, goodbye;
 	struct limits *limits;          /* control */
 	struct listeners *listeners;    /* control */
 	struct timer drain;             /* control */
@@ -218,9 +224,13 @@ struct breadcrumb conn_enter(struct conn *c, const char *point);
 int conn_take_input(struct conn *c, void *scratch, size_t n, size_t *ret_n); /* one read, no waiting */
 ESP_SUSPENDS int conn_flush(struct conn *c);
 int conn_send_now(struct conn *c);              /* what the socket takes without waiting */
+/* conn-hello.c: before the handshake */
+void conn_expect_hello(struct conn *c);         /* implicit TLS: wait without a fiber */
+void conn_hello_input(struct conn *c);
+ESP_SUSPENDS int conn_take_place(struct conn *c); /* STARTTLS: the hello, then a place */
+void conn_leave_handshakes(struct conn *c);     /* gives back the place or the wait for one; harmless without */
 /* conn-tls.c */
 ESP_SUSPENDS int conn_handshake(struct conn *c);
-void conn_handshake_done(struct net_worker *nw);
 ESP_SUSPENDS int conn_wait(struct conn *c, uint32_t events, esp_nsec until);
 int conn_starttls(struct conn *c);
 int conn_binding(struct conn *c, uint8_t out[32]);

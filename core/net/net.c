@@ -147,6 +147,14 @@ struct net_worker *net_here(struct net *n)
 	return &n->workers[w->index];
 }
 
+static uint64_t random_word(void)
+{
+	uint64_t word;
+
+	crypto_api.random(&word, sizeof(word));
+	return word;
+}
+
 static int worker_part_new(struct net *n, uint32_t index)
 {
 	struct net_worker *nw = &n->workers[index];
@@ -156,7 +164,7 @@ static int worker_part_new(struct net *n, uint32_t index)
 	ESP_ASSERT(nw->worker);
 	list_init(&nw->unauthenticated);
 	list_init(&nw->ready);
-	list_init(&nw->handshakes);
+	handshakes_init(&nw->handshakes, n->limit.handshakes, random_word());
 	atomic_init(&nw->oldest, INT64_MAX);
 	nw->kick.fn = on_kick;
 	nw->scratch = malloc(NET_SCRATCH);
@@ -182,6 +190,7 @@ static void worker_part_free(struct net_worker *nw)
 	}
 	conn_free_all(nw);
 	timer_stop(&nw->retry);
+	timer_stop(&nw->crowded);
 	worker_self = was;
 	topic_table_free(nw);
 	tls_store_unref(nw->store);
@@ -202,6 +211,7 @@ static void set_defaults(struct net *n, const struct net_opts *o)
 		n->limit.handshakes = HANDSHAKES;
 	n->idle = o->idle ? o->idle : 300 * ESP_SEC;
 	n->handshake = o->handshake ? o->handshake : 10 * ESP_SEC;
+	n->grace = o->grace ? o->grace : ESP_SEC;
 	n->goodbye = o->goodbye ? o->goodbye : 10 * ESP_SEC;
 }
 
@@ -322,7 +332,9 @@ void net_stats(const struct net *n, struct net_stats *ret)
 
 		ret->handshakes_ok += c->handshakes_ok;
 		ret->handshakes_failed += c->handshakes_failed;
+		ret->handshakes_evicted += c->handshakes_evicted;
 		ret->handshakes_now += c->handshakes_now;
+		ret->handshakes_waiting += c->handshakes_waiting;
 		ret->bytes_in += c->bytes_in;
 		ret->bytes_out += c->bytes_out;
 		ret->overloaded += c->overloaded;

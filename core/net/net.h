@@ -26,7 +26,7 @@ struct net_limits {
 	uint32_t per_wide;      /* of one /16 or /48: 270 */
 	uint32_t per_minute;    /* new ones per host: 300 */
 	uint32_t per_minute_erred; /* after it broke the protocol: 60 */
-	uint32_t handshakes;    /* TLS handshakes in flight per worker: 200 */
+	uint32_t handshakes;    /* TLS handshakes in flight per worker: 200.  At the cap silent ones go (handshakes.h) */
 };
 
 struct net_opts {
@@ -34,7 +34,8 @@ struct net_opts {
 	const esp_mem_api *mem;         /* put into the connections' arenas; NULL: modules cannot allocate there */
 	struct net_limits limits;
 	esp_nsec idle;                  /* default silence: 300 s */
-	esp_nsec handshake;             /* for a TLS handshake, a PROXY header: 10 s */
+	esp_nsec handshake;             /* for a TLS handshake, the hello before it, a PROXY header: 10 s */
+	esp_nsec grace;                 /* silence allowed in a handshake that others wait for: 1 s */
 	esp_nsec goodbye;               /* for the last bytes of a closing connection: 10 s */
 };
 
@@ -90,7 +91,8 @@ uint32_t net_count(const struct net *n);
 /*! \brief Sums over the workers; read without a lock, each value is right by itself. */
 struct net_stats {
 	uint64_t accepted, refused_limit, refused_full, refused_error; /* error: EMFILE, full mailbox */
-	uint64_t handshakes_ok, handshakes_failed, handshakes_now;
+	uint64_t handshakes_ok, handshakes_failed, handshakes_evicted; /* evicted: silent at the cap, or too many waited */
+	uint64_t handshakes_now, handshakes_waiting;    /* waiting: with their hello, for a place */
 	uint64_t bytes_in, bytes_out;
 	uint64_t overloaded, timeouts, proxy_failed, line_errors, handed_over, topics_published, topic_wakes;
 	uint32_t nroles;

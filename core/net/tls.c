@@ -178,6 +178,11 @@ int tls_handshake(struct tls *t)
 	return judge(t, rc);
 }
 
+int tls_step(const struct tls *t)
+{
+	return (int)gnutls_handshake_get_last_out(tls_check(t)->session);
+}
+
 int tls_read(struct tls *t, void *to, size_t n, size_t *ret_n)
 {
 	ssize_t rc;

@@ -41,6 +41,8 @@ ESP_CHECKED int tls_new(struct tls_store *store, const struct tls_tickets *ticke
                         struct tls **ret);
 /*! \brief One step of the handshake: ESP_OK done, ESP_EAGAIN, ESP_ETLS, ESP_ECLOSED. */
 ESP_CHECKED int tls_handshake(struct tls *t);
+/*! \brief Which message of the handshake was sent last: changes with every step that the peer allowed, at most a few times. */
+int tls_step(const struct tls *t);
 /*! \brief At most `n` bytes.  ESP_OK with *ret_n > 0; ESP_EAGAIN; ESP_ECLOSED at close_notify or the socket's end;
  *  ESP_ETLS. */
 ESP_CHECKED int tls_read(struct tls *t, void *to, size_t n, size_t *ret_n);
