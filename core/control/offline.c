@@ -74,6 +74,7 @@ static void offline_fiber(void *arg)
 	fiber_shield(1);
 	if (o->server.modules && modules_drain(o->server.modules, clock_monotonic() + STOP_S * ESP_SEC) != ESP_OK)
 		fprintf(stderr, "esp-server: a module did not stop within %d seconds\n", STOP_S);
+	server_traffic_stop(&o->server);
 	bus_stop(clock_monotonic() + ESP_SEC);
 	fiber_shield(0);
 	loop_quit();

@@ -34,5 +34,7 @@ int server_net_start(struct server *s, esp_err *err)
 		status = host_offer("esp.topic/1", 0, &topic_api);
 	if (!status)
 		status = host_offer("esp.mail/1", 0, &mail_api);
+	if (!status)
+		status = server_traffic_start(s);
 	return status ? err_fail(err, status, "the network cannot be started: %s", status_text(status)) : ESP_OK;
 }

@@ -23,6 +23,7 @@ struct config;
 struct modules;
 struct listen_plan;
 struct control;
+struct traffic;
 
 #define SERVER_MAGIC 0x53525652u
 enum { SERVER_LEFT_OUT = 32 };
@@ -60,6 +61,7 @@ struct server {
 	struct config *config;          /* until modules_load() takes it */
 	struct modules *modules;
 	struct net *net;
+	struct traffic *traffic;
 	struct control *control;
 	esp_nsec stuck_since[WORKER_MAX + 2]; /* by worker number; 0: it moves */
 	struct watch link_watch;
@@ -96,6 +98,11 @@ bool server_worker_stuck(const struct server *s, uint32_t number);
 /* server-net.c */
 /*! \brief Make s->net and offer the core interfaces; after modules_new, before modules_load. */
 ESP_CHECKED int server_net_start(struct server *s, esp_err *err);
+/* server-traffic.c */
+/*! \brief From now on, once a second: metrics of s->net, and a word when clients must be sent away. */
+ESP_CHECKED int server_traffic_start(struct server *s);
+/*! \brief Before s->net is freed.  Harmless twice. */
+void server_traffic_stop(struct server *s);
 
 /* server-link.c */
 /*! \brief Start to watch the link; the first sockets must have come (server_link_first). */

@@ -124,6 +124,7 @@ static void stop_fiber(void *arg)
 	if (s->modules && modules_drain(s->modules, s->stop_deadline) != ESP_OK)
 		log_line(ESP_LOG_WARNING, WHO, "not everything ended in time");
 	watch_stop(&s->link_watch);
+	server_traffic_stop(s);
 	log_line(ESP_LOG_NOTICE, WHO, "stopped");
 	bus_stop(s->stop_deadline);
 	fiber_shield(0);

@@ -1,9 +1,9 @@
 /* core/net/conn-hello.c - from a connected socket to a place among the handshakes of its worker.
  *
- * A client that says nothing costs nothing but its struct: the handshake, its fiber and the state of GnuTLS begin when the
- * whole first TLS record (the ClientHello) is in the socket.  The kernel counts its bytes (SO_RCVLOWAT), so a client
- * that sends one at a time does not even wake us.  Then the connection queues for a place (handshakes.h): on implicit
- * TLS without a fiber, in STARTTLS with the one it has.
+ * A client that says nothing costs nothing but its struct: the handshake, its fiber and the state of GnuTLS begin when
+ * the whole first TLS record (the ClientHello) is in the socket.  The kernel counts its bytes (SO_RCVLOWAT), so a
+ * client that sends one at a time does not even wake us.  Then the connection queues for a place (handshakes.h): on
+ * implicit TLS without a fiber, in STARTTLS with the one it has.
  */
 #include "core/net/impl.h"
 

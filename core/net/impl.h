@@ -55,8 +55,8 @@ struct listener {
 
 /*! \brief Counted by its worker, read by anybody. */
 struct net_counters {
-	_Atomic uint64_t handshakes_ok, handshakes_failed, handshakes_evicted, bytes_in, bytes_out, overloaded, timeouts, proxy_failed,
-		line_errors, handed_over, topics_published, topic_wakes;
+	_Atomic uint64_t handshakes_ok, handshakes_failed, handshakes_evicted, bytes_in, bytes_out, overloaded, timeouts,
+		proxy_failed, line_errors, handed_over, topics_published, topic_wakes;
 	atomic_uint handshakes_now, handshakes_waiting;
 };
 #define NET_COUNT(nw, what, n) atomic_fetch_add_explicit(&(nw)->counters.what, (n), memory_order_relaxed)

@@ -41,7 +41,7 @@ ESP_CHECKED int tls_new(struct tls_store *store, const struct tls_tickets *ticke
                         struct tls **ret);
 /*! \brief One step of the handshake: ESP_OK done, ESP_EAGAIN, ESP_ETLS, ESP_ECLOSED. */
 ESP_CHECKED int tls_handshake(struct tls *t);
-/*! \brief Which message of the handshake was sent last: changes with every step that the peer allowed, at most a few times. */
+/*! \brief Which message of the handshake was sent last: changes with every step of the peer's, at most a few times. */
 int tls_step(const struct tls *t);
 /*! \brief At most `n` bytes.  ESP_OK with *ret_n > 0; ESP_EAGAIN; ESP_ECLOSED at close_notify or the socket's end;
  *  ESP_ETLS. */

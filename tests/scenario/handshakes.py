@@ -1,4 +1,5 @@
 """Clients that begin TLS and fall silent must not keep anybody from logging in."""
+import re
 import resource
 import select
 import socket
@@ -129,6 +130,11 @@ def handshakes_that_never_end_lock_nobody_out():
         for addresses in (("127.0.0.1",), MANY_ADDRESSES):
             with Crowd(s.ports["imaps"], client_hello(), addresses):
                 honest_clients_log_in(s)
+                told = s.logged(r"crowded: clients are sent away to let others in evicted=(\d+)", 30)
+                assert int(told[1]) > 0
+        metrics = s.cli("metrics").out
+        assert int(re.search(r'esp_tls_handshakes_total\{result="evicted"\} (\d+)', metrics)[1]) > 0, metrics
+        assert s.log_text().count("crowded: ") < 10, "once a minute, not once a client"
 
 
 @scenario
