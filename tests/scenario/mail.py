@@ -31,6 +31,7 @@ MODULES = [
     {"name": "auth", "file": "identity_auth", "config": {"memory": "64 KiB", "passes": 1}},
     {"name": "accept", "file": "delivery_accept"},
     {"name": "eventlog", "file": "observe_eventlog"},
+    {"name": "archive", "file": "storage_archive"},
     {"name": "smtp", "file": "protocol_smtp"},
     {"name": "imap", "file": "protocol_imap"},
 ]
@@ -89,7 +90,8 @@ class MailServer(Server):
             self.write()
             if start:
                 self.start()
-                self.cli("domain", "add", domain)
+                if domain:
+                    self.cli("domain", "add", domain)
                 for user in users:
                     self.add_user(user)
         except BaseException:

@@ -71,6 +71,17 @@ esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 	                (esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(m->core.loop->wall(NULL)) }, 2, NULL);
 }
 
+esp_status folder_keep(const esp_blob *b, esp_tx *tx, esp_id id)
+{
+	(void)b;
+	return tx->exec(tx, "DELETE FROM blob_trash WHERE id = $1", (esp_sql_value[]){ ESP_SQL_ID(id) }, 1, NULL);
+}
+
+void folder_hold(const esp_blob *b, int32_t on)
+{
+	atomic_fetch_add(&maildir_of(b)->held, on ? 1 : -1);
+}
+
 /* --- on the folder lane ----------------------------------------------------------------------------------------- */
 
 struct round {
@@ -223,6 +234,8 @@ static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	esp_status st = sql->query(sql, 0, arena, "SELECT id FROM blob_trash WHERE since <= $1 ORDER BY since LIMIT $2",
 	                           (esp_sql_value[]){ ESP_SQL_I(before), ESP_SQL_I(JOBS_A_ROUND) }, 2, &rows);
 
+	if (atomic_load(&m->held))     /* looked at last: who holds before it reads finds every file */
+		return;
 	if (st == ESP_OK && rows.nrows)
 		st = m->core.pool->run(m->self, m->folder_lane, on_trash, &round, NULL);
 	if (st == ESP_OK && rows.nrows)

@@ -44,7 +44,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->journal_bytes = (uint64_t)m->core.cfg->integer(cfg, "journal") & ~UINT64_C(4095);
 	m->journal_limit = (uint32_t)m->core.cfg->integer(cfg, "journal_limit");
 	m->grace = m->core.cfg->integer(cfg, "grace");
-	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 0, .provider = self },
+	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 1, .provider = self },
 		.create = writer_create,
 		.write = writer_write,
 		.content = writer_content,
@@ -54,7 +54,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.close_file = file_close,
 		.job = folder_job,
 		.kick = folder_kick,
-		.remove = folder_remove, .discard = file_discard };
+		.remove = folder_remove,
+		.discard = file_discard,
+		.hold = folder_hold,
+		.keep = folder_keep };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)
@@ -163,7 +166,7 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.help = "How long the file of a removed message stays." },
 	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
-static const esp_offer provides[] = { { .id = "esp.blob/1" }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.blob/1", .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops,
 	.init = on_init,
 	.start = on_start,

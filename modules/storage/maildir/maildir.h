@@ -49,6 +49,7 @@ struct maildir {
 	int pending, draining;
 	esp_nsec tell_at;          /* not before: say again that jobs wait */
 	atomic_int posted;
+	atomic_int held;           /* trash stays */
 	esp_metric commits, syncs, large, jobs;
 };
 
@@ -99,6 +100,8 @@ void writer_close(esp_blob_writer *w);
 /* folder.c */
 ESP_CHECKED esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job);
 ESP_CHECKED esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id);
+ESP_CHECKED esp_status folder_keep(const esp_blob *b, esp_tx *tx, esp_id id);
+void folder_hold(const esp_blob *b, int32_t on);
 void folder_kick(const esp_blob *b);
 void folder_fiber(void *arg);      /* worker 0, until draining */
 void folder_end(void *arg);        /* worker 0 */

@@ -83,8 +83,9 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	p->crypto = self->host->core("esp.crypto/1", 0);
 	p->nworkers = p->core.loop->workers();
 	self->state = p;
-	p->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 0, .provider = self },
-	                      .query = pgsql_query, .transact = pgsql_transact, .migrate = pgsql_migrate };
+	p->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 1, .provider = self },
+	                      .query = pgsql_query, .transact = pgsql_transact, .migrate = pgsql_migrate,
+	                      .read = pgsql_read };
 	st = read_settings(p, cfg);
 	if (st == ESP_OK)
 		st = hubs_new(p);
@@ -106,7 +107,8 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	struct pgsql *p = self->state;
 
 	p->lane = p->core.pool->open(self, "pgsql", 2, 256);
-	if (!p->lane) {
+	p->long_lane = p->core.pool->open(self, "pgsql-long", 2, 64);
+	if (!p->lane || !p->long_lane) {
 		snprintf(err->text, sizeof err->text, "no memory for the lane");
 		return ESP_ENOMEM;
 	}
@@ -217,7 +219,7 @@ static const esp_cfg_item config[] = { { .name = "host",
 		.def_int = 1,
 		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
 	{ .name = NULL } };
-static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 0 }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
 	.worker_stop = on_worker_stop, .stop = on_stop,

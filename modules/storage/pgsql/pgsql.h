@@ -11,6 +11,7 @@
  *   bundle.c      the same change many times, as one statement
  *   outcome.c     what became of a COMMIT whose answer was lost
  *   tables.c      migrations
+ *   snapshot.c    reads that take long, of one moment
  *
  * Each worker has a hub with connections of its own, used on that worker only: no lock, no atomic.  Nothing lives
  * long: a fiber connects while somebody waits, another runs batches while jobs are queued; an idle hub holds sockets.
@@ -46,6 +47,7 @@ struct pgsql {
 	const esp_crypto_api *crypto;
 	struct settings set;
 	esp_lane *lane;              /* names are resolved and tables migrated there */
+	esp_lane *long_lane;         /* reads that take long, each on a connection of its own */
 	uint32_t nworkers;
 	struct hub *hub;             /* one a worker */
 	esp_metric commits, transactions, retries, lost, unknown;
@@ -207,5 +209,7 @@ esp_status pgsql_migrate(const esp_sql *sql, esp_err *err);
 extern const esp_command pgsql_migrate_command;
 /*! \brief A migration's text with PostgreSQL's names of types; what stands in quotes stays.  The caller frees it. */
 char *tables_map_types(const char *text);
+/*! \brief esp_sql.read. */
+esp_status pgsql_read(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
 
 #endif

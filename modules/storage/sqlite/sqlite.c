@@ -28,6 +28,7 @@ struct sqlite {
 	uint32_t nworkers, nreaders;
 	struct db **worker;        /* one connection a worker, used there only */
 	esp_lane *read_lane;
+	esp_lane *long_lane;       /* reads that take long, each on a connection of its own */
 	_Atomic(struct db *) reader[READERS_MAX];   /* as many as the read lane is wide; NULL: in use */
 };
 
@@ -122,6 +123,56 @@ static esp_status transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t
 	(void)keys;   /* one writer: nothing to lock */
 	(void)nkeys;
 	return writer_transact(&of(sql)->writer, fn, arg);
+}
+
+/* --- reading long and consistently ---------------------------------------------------------------------------- */
+
+struct long_tx { esp_tx pub; struct sqlite *s; struct db *db; };
+struct long_job { struct sqlite *s; esp_status (*fn)(esp_tx *tx, void *arg); void *arg; };
+
+static esp_status long_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
+{
+	struct long_tx *l = (struct long_tx *)tx;
+
+	l->s->core.mem->arena_reset(tx->arena);
+	return db_exec(l->db, tx->arena, stmt, args, nargs, ret);
+}
+
+/* WAL: the connection sees what was committed before its first statement until it ends, and holds up nobody. */
+static int32_t on_long_lane(void *arg)
+{
+	struct long_job *job = arg;
+	struct sqlite *s = job->s;
+	struct db_options o = s->options;
+	struct long_tx l = { .pub.exec = long_exec, .s = s };
+	int st;
+
+	o.writer = 0;
+	o.cache_bytes = 8 << 20;
+	l.pub.arena = s->core.mem->arena_new(s->writer.self, "long read", 2 * (size_t)DB_BYTES_MAX);
+	if (!l.pub.arena)
+		return ESP_ENOMEM;
+	st = db_open(&o, &l.db, NULL);
+	if (st == ESP_OK)
+		st = db_script(l.db, "BEGIN", NULL);
+	if (st == ESP_OK)
+		st = job->fn(&l.pub, job->arg);
+	db_close(l.db);
+	s->core.mem->arena_free(l.pub.arena);
+	return st;
+}
+
+static esp_status read_long(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
+{
+	struct sqlite *s = of(sql);
+	struct long_job job = { s, fn, arg };
+	int32_t result = ESP_OK;
+	esp_status st;
+
+	s->core.fiber->shield(1);
+	st = s->core.pool->run(s->writer.self, s->long_lane, on_long_lane, &job, &result);
+	s->core.fiber->shield(0);
+	return st == ESP_OK ? result : st;
 }
 
 /* --- migrations ------------------------------------------------------------------------------------------- */
@@ -263,8 +314,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		snprintf(err->text, sizeof err->text, "cannot declare metrics and commands");
 		return ESP_ENOMEM;
 	}
-	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 0, .provider = self },
-	                      .query = query, .transact = transact, .migrate = migrate };
+	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 1, .provider = self },
+	                      .query = query, .transact = transact, .migrate = migrate, .read = read_long };
 	if (self->host->provide(self, "esp.textindex/1", textindex_service(s->texts)) != ESP_OK)
 		return ESP_ENOMEM;
 	return self->host->provide(self, "esp.sql/1", &s->table.service);
@@ -298,8 +349,9 @@ static esp_status on_start(esp_module *self, esp_err *err)
 
 	s->writer.lane = s->core.pool->open(self, "sqlite-write", 1, 65536);
 	s->read_lane = s->core.pool->open(self, "sqlite-read", s->nreaders, 65536);
+	s->long_lane = s->core.pool->open(self, "sqlite-long", 2, 64);
 	s->writer.arena = s->core.mem->arena_new(self, "sqlite-tx", 2 * (size_t)DB_BYTES_MAX);
-	if (!s->writer.lane || !s->read_lane || !s->writer.arena) {
+	if (!s->writer.lane || !s->read_lane || !s->long_lane || !s->writer.arena) {
 		snprintf(err->text, sizeof err->text, "no memory for the lanes");
 		return ESP_ENOMEM;
 	}
@@ -400,7 +452,7 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.def_int = 1,
 		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
 	{ .name = NULL } };
-static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 0 }, { .id = "esp.textindex/1", .minor = 0 },
+static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 1 }, { .id = "esp.textindex/1", .minor = 0 },
 	{ .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,

@@ -64,6 +64,11 @@ struct esp_blob {
 	/*! [any] It was committed, but the transaction that would have named it was not (never after ESP_EUNKNOWN): its
 	 * file goes at once. */
 	void (*discard)(const esp_blob *b, esp_id id);
+	/*! [any] While held (counted; by this process) no removed blob's file goes, whatever its grace.  Since minor 1. */
+	void (*hold)(const esp_blob *b, int32_t on);
+	/*! [in transact's fn] A blob that was removed is going to be named again: it stays.  Call it, committed, before its
+	 *  file is looked for or written, while held.  Since minor 1. */
+	ESP_CHECKED esp_status (*keep)(const esp_blob *b, esp_tx *tx, esp_id id);
 };
 
 #ifdef __cplusplus

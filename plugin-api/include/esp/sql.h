@@ -83,6 +83,10 @@ struct esp_sql {
 	 * up to date; nothing to do is cheap.  A module with tables calls it first in its start().  ESP_ECONFIG: the
 	 * database is newer than this program, or migrating by itself is switched off. */
 	ESP_CHECKED esp_status (*migrate)(const esp_sql *sql, esp_err *err);
+	/*! [worker, control] ESP_SUSPENDS, shielded.  Read long and consistently (backup, copy to another engine): run fn
+	 * on a thread of its own; all that it reads is the database at one moment.  fn may block and write files.  Rows of
+	 *  one exec() live until the next, which may change nothing.  Since minor 1. */
+	ESP_CHECKED esp_status (*read)(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
 };
 
 #ifdef __cplusplus

@@ -1,0 +1,258 @@
+/* archive - what the files of storage/archive share.
+ *
+ *   module.c      the module: services, commands
+ *   task.c        a command's long work in a fiber of worker 0; progress and cancel between it and esp-cli
+ *   schema.c      tables and columns, read from every module's migrations; pure
+ *   tables.c      a table as JSON lines, there and back        line.c    reading a JSON line
+ *   disk.c        files, directories and their SHA-256
+ *   set.c         the directory of a backup: where what lies
+ *   backup.c      writing a set            verify.c    is it whole?
+ *   restore.c     a set into an empty server
+ *   place.c       messages into a folder of a running server, each once
+ *   fetch.c       an account, folder or message of a set back into a running server
+ *   mbox.c, maildir_read.c      formats of others; pure but for reading files
+ *   import.c, export.c          from and to them
+ *   copy.c        all tables to a file and back: the way from one database engine to another
+ */
+#ifndef ESP_STORAGE_ARCHIVE_H
+#define ESP_STORAGE_ARCHIVE_H
+
+#include <esp/command.h>
+#include <esp/crypto.h>
+#include <esp/directory.h>
+#include <esp/mailstore.h>
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define ARCHIVE_PATH 768u           /* what an administrator names */
+#define ARCHIVE_FILE 1600u          /* and what lies below it */
+#define ARCHIVE_HEX  33u
+
+struct archive {
+	esp_core core;
+	esp_module *self;
+	const esp_crypto_api *crypto;
+	esp_lane *lane;                /* files are read and written there */
+	esp_binding sql, blob, store, directory;
+	esp_command commands[10];
+};
+
+static inline const esp_sql *archive_sql(const struct archive *a)
+{
+	return (const esp_sql *)a->core.host->service(a->self, a->sql);
+}
+static inline const esp_blob *archive_blob(const struct archive *a)
+{
+	return (const esp_blob *)a->core.host->service(a->self, a->blob);
+}
+static inline const esp_mailstore *archive_store(const struct archive *a)
+{
+	return (const esp_mailstore *)a->core.host->service(a->self, a->store);
+}
+
+/* --- task.c ---------------------------------------------------------------------------------------------- */
+
+struct task_fact { const char *key; int64_t number; const char *text; };
+
+/*! \brief One command at work.  run() is in a fiber of worker 0; `step` ... `cancel` are shared with the control
+ *  thread. */
+struct task {
+	struct archive *a;
+	const esp_command_call *call;  /* words; read only while it runs */
+	_Atomic(const char *) step, unit;   /* constants */
+	atomic_ullong done, total;
+	atomic_int cancel, finished;
+	esp_status (*run)(struct task *t);
+	esp_status status;
+	esp_err err;
+	esp_arena *arena;              /* the work's own */
+	struct task_fact fact[10];     /* the answer */
+	uint32_t nfacts;
+};
+
+/*! \brief [control] ESP_SUSPENDS.  Run it to its end, showing how far it is; its facts are the answer. */
+esp_status task_run(esp_module *self, esp_command_call *call, esp_status (*run)(struct task *t));
+/* [any], by the work: */
+void task_step(struct task *t, const char *step, const char *unit, uint64_t total);
+static inline void task_did(struct task *t, uint64_t n) { atomic_fetch_add(&t->done, n); }
+/*! \brief ESP_ECANCELED once nobody waits for the answer. */
+static inline esp_status task_check(struct task *t) { return atomic_load(&t->cancel) ? ESP_ECANCELED : ESP_OK; }
+/*! \brief Leave the reason, once; returns the status. */
+esp_status task_fail(struct task *t, esp_status st, const char *fmt, ...) ESP_PRINTF(3, 4);
+void task_fact(struct task *t, const char *key, int64_t number);
+/*! \brief The text is copied. */
+void task_text(struct task *t, const char *key, const char *text);
+/*! \brief [worker] ESP_SUSPENDS.  Run fn(arg) on the lane; its status. */
+ESP_CHECKED esp_status task_lane(struct task *t, int32_t (*fn)(void *arg), void *arg);
+/*! \brief [worker] ESP_SUSPENDS.  Between pieces of work: services are given back, so that a reload need not wait. */
+esp_status task_breathe(struct task *t);
+/*! \brief The i-th word that is no option, or the value of "--name="; {NULL, 0}: not given. */
+esp_str task_word(const struct task *t, uint32_t i);
+esp_str task_option(const struct task *t, const char *name);
+int task_flag(const struct task *t, const char *name);
+/*! \brief Refuse more words than `words`, and options that are not in the list "--a= --b" ended by NULL. */
+ESP_CHECKED esp_status task_expect(struct task *t, uint32_t words, const char *const *options);
+/*! \brief The i-th word as an absolute path without a "/" at its end. */
+ESP_CHECKED esp_status task_path(struct task *t, uint32_t i, const char *what, char out[ARCHIVE_PATH]);
+
+/* --- schema.c -------------------------------------------------------------------------------------------- */
+
+#define SCHEMA_NAME    64u
+#define SCHEMA_COLUMNS 39u         /* one parameter is left for LIMIT */
+#define SCHEMA_TABLES  256u
+#define SCHEMA_KEY     8u
+#define SCHEMA_MODULES 64u
+
+/*! \brief What the rows of a table are. */
+enum {
+	TABLE_MAIL = 0,                /* kept, restored, moved */
+	TABLE_LOG,                     /* kept and moved; a restored server has a log of its own */
+	TABLE_PASSING                  /* of running processes and of one disk: means nothing elsewhere */
+};
+enum { COLUMN_INT = 1, COLUMN_TEXT, COLUMN_BLOB };
+struct column { char name[SCHEMA_NAME]; uint32_t type; };
+struct table {
+	char name[SCHEMA_NAME];
+	const esp_module *module;      /* who contributed it */
+	uint32_t kind, ncolumns, nkey;
+	struct column column[SCHEMA_COLUMNS];
+	uint32_t key[SCHEMA_KEY];      /* columns of the primary key */
+};
+struct schema {
+	uint32_t n, nmodules;
+	struct table *table[SCHEMA_TABLES];
+	struct {
+		const char *name;
+		const esp_module *module;
+		uint32_t number;
+	} modules[SCHEMA_MODULES]; /* newest migration */
+};
+
+/*! \brief Apply statements separated by ";\n"; what changes no table is passed over.  ESP_EPROTO: a table that cannot
+ *  be understood; its name is in err. */
+ESP_CHECKED esp_status schema_apply(
+	struct schema *s, esp_arena *a, const esp_module *module, const char *statements, esp_err *err);
+/*! \brief [fiber] Tables of every module of the snapshot, in the order of the module list. */
+ESP_CHECKED esp_status schema_read(const struct archive *a, esp_arena *arena, struct schema *ret, esp_err *err);
+/*! \brief Table of that name, or -1. */
+int schema_table(const struct schema *s, const char *name);
+/*! \brief Column of that name, or -1. */
+int schema_column(const struct table *t, const char *name);
+
+/* --- disk.c: [lane] -------------------------------------------------------------------------------------- */
+
+#define SHA_HEX 65u
+/*! \brief A file being written, its SHA-256 and size growing with it. */
+struct sink { FILE *f; const esp_crypto_api *crypto; esp_hash *hash; uint64_t bytes, lines; esp_status status; };
+
+/*! \brief [any] A path below one of ARCHIVE_PATH; its parts were checked, so it fits. */
+void path_make(char out[ARCHIVE_FILE], const char *fmt, ...) ESP_PRINTF(2, 3);
+esp_status disk_status(int error);
+/*! \brief Make a directory and those above it. */
+ESP_CHECKED esp_status disk_make(const char *path);
+ESP_CHECKED esp_status disk_remove_tree(const char *path);
+ESP_CHECKED esp_status sink_open(struct sink *s, const struct archive *a, const char *path);
+/*! \brief NULL file: only the hash. */
+void sink_write(struct sink *s, const void *data, size_t n);
+ESP_CHECKED esp_status sink_close(struct sink *s, char ret_sha[SHA_HEX]);
+ESP_CHECKED esp_status disk_sha(const struct archive *a, const char *path, char ret_sha[SHA_HEX]);
+ESP_CHECKED esp_status disk_read(const char *path, size_t max, char **ret, size_t *ret_len);   /* malloc'ed */
+void hex_of(const void *data, size_t n, char *out);
+/*! \brief ESP_EPROTO: not 2 * n hex digits. */
+ESP_CHECKED esp_status hex_parse(const char *text, size_t len, void *out, size_t n);
+
+/* --- tables.c -------------------------------------------------------------------------------------------- */
+
+/*! \brief One row as a JSON line: numbers, texts, blobs as hex; NULL is left out. */
+void row_write(struct sink *to, const struct table *t, const esp_sql_value *row);
+/*! \brief Values of a line, in `a`. ESP_EPROTO. */
+ESP_CHECKED esp_status row_parse(esp_arena *a, const struct table *t, esp_str line, esp_sql_value *ret);
+/*! \brief What a restore adds to numbers that must not be given again, and takes off when it compares. */
+struct margin { const char *table, *column; int64_t add; };
+/*! \brief [in read()'s fn] Every row, in the order of the key; each(arg, row) may be NULL. */
+struct dump {
+	struct task *task;
+	const struct margin *margin;   /* ended by .table == NULL; may be NULL */
+	void (*each)(void *arg, const struct table *t, const esp_sql_value *row);
+	void *arg;
+};
+ESP_CHECKED esp_status table_dump(esp_tx *tx, const struct table *t, const struct dump *d, struct sink *to);
+/*! \brief [worker] ESP_SUSPENDS.  Put the rows of that file into the table; rows that are there become the file's. */
+ESP_CHECKED esp_status table_load(
+	struct task *t, const struct table *table, const char *path, const struct margin *margin);
+
+/* --- set.c ----------------------------------------------------------------------------------------------- */
+
+/*   TARGET/README.txt                    what this is
+ *   TARGET/messages.sha256               one line a message file; `sha256sum -c` reads it
+ *   TARGET/messages/ab/<id>.eml          every message of every set, once
+ *   TARGET/sets/<time>/                  one run: the server at one moment
+ *       set.json                         version, numbers
+ *       manifest.sha256                  of every file of this set
+ *       tables/<table>.jsonl             every row of every module's tables
+ *       migrations.list                  modules with tables and the number of their newest migration
+ *       messages.list                    ids of the messages of this set
+ *       accounts/<address>/<folder>.jsonl   a folder: its row, then a line a message */
+struct set { char target[ARCHIVE_PATH], name[64], dir[ARCHIVE_FILE]; };
+/*! \brief [lane] An existing set: `name`, or the newest when that is empty. */
+ESP_CHECKED esp_status set_find(struct set *s, const char *target, esp_str name);
+void set_message_path(const char *target, esp_id id, char out[ARCHIVE_FILE]);
+/*! \brief File name of a folder: what is unsafe in it as %XX. */
+void set_folder_file(esp_str folder, esp_id id, char out[256]);
+/*! \brief [lane] Does every file of the set agree with its manifest? *ret_bad: which does not. */
+ESP_CHECKED esp_status set_check(const struct archive *a, const struct set *s, char ret_bad[256]);
+/*! \brief [lane] Have the set's modules the tables that this server has?  ESP_ECONFIG: *ret_bad says which has not. */
+ESP_CHECKED esp_status set_fits(const struct set *s, const struct schema *schema, char ret_bad[256]);
+/*! \brief SHA-256 that the manifest has for a file of the set ("tables/account.jsonl"). */
+ESP_CHECKED esp_status set_sha(const struct set *s, const char *file, char ret_sha[SHA_HEX]);
+
+/* --- index.c: [lane] ------------------------------------------------------------------------------------- */
+
+#define MESSAGE_MAX ((size_t)1 << 31)
+struct known;
+struct index { const char *target; struct known *known; size_t n, cap; };
+/*! \brief Checksums of all messages of a backup; `target` must outlive it. */
+ESP_CHECKED esp_status index_read(struct index *x, const char *target);
+void index_free(struct index *x);
+/*! \brief The bytes of a message (the caller frees them).  ESP_ECORRUPT: they are not what was backed up. */
+ESP_CHECKED esp_status index_message(
+	const struct index *x, const struct archive *a, esp_id id, char **ret, size_t *ret_len);
+/*! \brief For new lines at its end; half a line that a crash left is taken away.  The caller closes it, always. */
+ESP_CHECKED esp_status index_open(const char *target, FILE **ret);
+
+/* --- place.c: messages into a folder, each once ------------------------------------------------------------ */
+
+struct placed { esp_id id; uint64_t flags; const esp_str *keywords; uint32_t nkeywords; esp_time date; };
+struct place {
+	struct task *t;
+	esp_actor actor;
+	esp_id mailbox;
+	esp_id *have;                  /* ids in the folder, ascending; malloc'ed */
+	size_t n, cap;
+	uint64_t added, skipped;
+	char name[1024];
+};
+/*! \brief [worker] ESP_SUSPENDS.  The account and its folder, made when it is not there. */
+ESP_CHECKED esp_status place_account(struct task *t, esp_str address, int create, esp_actor *ret);
+ESP_CHECKED esp_status place_open(struct place *p, struct task *t, esp_actor actor, esp_str folder);
+void place_close(struct place *p);
+int place_has(const struct place *p, esp_id id);
+/*! \brief [worker] ESP_SUSPENDS.  Durable when it returns.  One whose id is in the folder already is skipped. */
+ESP_CHECKED esp_status place_add(struct place *p, const struct placed *m, esp_str content);
+/*! \brief The id of a message that comes from outside: the same for the same bytes in the same folder, so that an
+ *  import that is run again adds nothing.  `nth`: which of equal ones. */
+esp_id place_id(const struct place *p, esp_str content, esp_time date, uint32_t nth);
+
+/* --- the commands' work ------------------------------------------------------------------------------------ */
+
+esp_status backup_run(struct task *t);
+esp_status verify_set(struct task *t, const struct set *s);      /* messages too */
+esp_status restore_run(struct task *t);
+esp_status fetch_run(struct task *t, const struct set *s);
+esp_status import_run(struct task *t);
+esp_status export_run(struct task *t);
+esp_status copy_out_run(struct task *t);
+esp_status copy_in_run(struct task *t);
+
+#endif

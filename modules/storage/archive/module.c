@@ -1,0 +1,64 @@
+/* storage_archive - backup, restore, import, export and the way from one database engine to another.
+ *
+ * Needs nothing but services: esp.sql/1, esp.blob/1, esp.mailstore/1, esp.directory/1.  Its commands start tasks
+ * (task.c); a server that does not load the module serves mail all the same.
+ */
+#include "archive.h"
+
+#include <string.h>
+
+#define COMMAND(name, run_) \
+	static esp_status name(esp_module *self, esp_command_call *call) { return task_run(self, call, run_); }
+COMMAND(on_backup, backup_run)
+COMMAND(on_restore, restore_run)
+
+static const esp_command commands[] = {
+	{ .words = "backup", .usage = "DIRECTORY [--verify [--set=TIME]]", .run = on_backup,
+	  .help = "Write a set into DIRECTORY (of the server), while mail flows; a second one copies only what is new. "
+	          "--verify reads a set again, every byte" },
+	{ .words = "restore", .run = on_restore,
+	  .usage = "DIRECTORY [--set=TIME] [--account=ADDRESS [--folder=NAME] [--message=ID] [--into=FOLDER]]",
+	  .help = "A whole backup into an empty server; or an account, a folder or a message into a running one" },
+};
+
+static esp_status contribute(struct archive *a, esp_module *self)
+{
+	esp_status st = ESP_OK;
+
+	for (size_t i = 0; st == ESP_OK && i < sizeof commands / sizeof commands[0]; i++) {
+		a->commands[i] = commands[i];
+		a->commands[i].size = sizeof(esp_command);
+		st = self->host->contribute(self, "esp.command/1", &a->commands[i]);
+	}
+	return st;
+}
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	static const char *const ids[] = { "esp.sql/1", "esp.blob/1", "esp.mailstore/1", "esp.directory/1" };
+	struct archive *a = esp_alloc(self->host->arena(self), sizeof *a);
+	esp_binding *const to[] = { &a->sql, &a->blob, &a->store, &a->directory };
+	esp_status st = ESP_OK;
+
+	(void)cfg;
+	if (!a)
+		return ESP_ENOMEM;
+	esp_core_init(&a->core, self);
+	a->self = self;
+	a->crypto = self->host->core("esp.crypto/1", 0);
+	a->lane = a->core.pool->lane("misc");
+	self->state = a;
+	for (size_t i = 0; st == ESP_OK && i < sizeof ids / sizeof ids[0]; i++)
+		st = self->host->bind(self, ids[i], to[i]);
+	if (st == ESP_OK)
+		st = contribute(a, self);
+	if (st != ESP_OK)
+		snprintf(err->text, sizeof err->text, "cannot bind services (%d)", st);
+	return st;
+}
+
+static const esp_need needs[] = { { .id = "esp.sql/1", .min_minor = 1 }, { .id = "esp.blob/1", .min_minor = 1 },
+	{ .id = "esp.mailstore/1" }, { .id = "esp.directory/1" }, { .id = NULL } };
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
+ESP_MODULE(.name = "storage_archive", .version = "1.0", .summary = "Backup, restore, import and export",
+	.license = "MIT", .needs = needs, .ops = &ops);

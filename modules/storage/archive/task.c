@@ -1,0 +1,219 @@
+/* task - a command's long work, away from the control thread.
+ *
+ * The work runs in a fiber of worker 0, where mail services may be called; the command's own fiber looks at it some
+ * times a second, passes on how far it is, and tells it to stop when the client is gone or the server stops.  The task
+ * is on the stack of the command's fiber, which leaves last.
+ */
+#include "archive.h"
+
+#include "modules/common/json.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#define LOOK_FIRST (5 * ESP_MSEC)
+#define LOOK_MOST  (200 * ESP_MSEC)
+
+/* --- the command's fiber ------------------------------------------------------------------------------------- */
+
+static void work(void *arg)            /* worker 0 */
+{
+	struct task *t = arg;
+
+	t->status = t->run(t);
+	atomic_store_explicit(&t->finished, 1, memory_order_release);
+}
+
+static esp_status show(struct task *t, esp_command_call *call)
+{
+	const char *step = atomic_load(&t->step), *unit = atomic_load(&t->unit);
+	esp_progress p = { .size = sizeof p, .step = { step, strlen(step) }, .unit = { unit, strlen(unit) },
+		.done = atomic_load(&t->done), .total = atomic_load(&t->total) };
+
+	if (!ESP_HAS(call, progress) || !step[0])
+		return ESP_OK;
+	if (p.total && p.done > p.total)
+		p.done = p.total;
+	return call->progress(call, &p);
+}
+
+static void attend(struct task *t, esp_command_call *call)
+{
+	const esp_core *core = &t->a->core;
+	esp_nsec look = LOOK_FIRST;
+	int shielded = 0;
+
+	while (!atomic_load_explicit(&t->finished, memory_order_acquire)) {
+		esp_status st = core->fiber->sleep_until(core->loop->clock() + look);
+		if (st == ESP_OK)
+			st = show(t, call);
+		if (st != ESP_OK)
+			atomic_store(&t->cancel, 1);
+		if (st != ESP_OK && !shielded) {   /* the work is still at it: wait for its end all the same */
+			core->fiber->shield(1);
+			shielded = 1;
+		}
+		look = look * 2 < LOOK_MOST ? look * 2 : LOOK_MOST;
+	}
+	if (shielded)
+		core->fiber->shield(0);
+}
+
+static esp_status answer(const struct task *t, esp_command_call *call)
+{
+	struct json j;
+
+	json_begin(&j, call);
+	json_open(&j, NULL, '{');
+	for (uint32_t i = 0; i < t->nfacts; i++) {
+		if (t->fact[i].text)
+			json_cstr(&j, t->fact[i].key, t->fact[i].text);
+		else
+			json_int(&j, t->fact[i].key, t->fact[i].number);
+	}
+	json_close(&j, '}');
+	return json_end(&j);
+}
+
+esp_status task_run(esp_module *self, esp_command_call *call, esp_status (*run)(struct task *t))
+{
+	struct archive *a = self->state;
+	struct task *t = esp_alloc(call->arena, sizeof *t);
+	esp_status st;
+
+	if (!t)
+		return ESP_ENOMEM;
+	*t = (struct task){ .a = a, .call = call, .run = run, .err = ESP_ERR_INIT };
+	atomic_store(&t->step, "");
+	atomic_store(&t->unit, "");
+	t->arena = a->core.mem->arena_new(self, "archive", 256 << 20);
+	if (!t->arena)
+		return ESP_ENOMEM;
+	st = a->core.loop->post_fiber(self, a->core.loop->worker(0), "archive", work, t);
+	if (st == ESP_OK) {
+		attend(t, call);
+		st = t->status;
+	}
+	if (st == ESP_OK)
+		st = answer(t, call);
+	else if (t->err.text[0])
+		snprintf(call->err->text, sizeof call->err->text, "%s", t->err.text);
+	a->core.mem->arena_free(t->arena);
+	return st;
+}
+
+/* --- for the work -------------------------------------------------------------------------------------------- */
+
+void task_step(struct task *t, const char *step, const char *unit, uint64_t total)
+{
+	atomic_store(&t->done, 0);
+	atomic_store(&t->total, total);
+	atomic_store(&t->unit, unit);
+	atomic_store(&t->step, step);
+}
+
+esp_status task_fail(struct task *t, esp_status st, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (t->err.text[0])
+		return st;
+	va_start(ap, fmt);
+	vsnprintf(t->err.text, sizeof t->err.text, fmt, ap);
+	va_end(ap);
+	return st;
+}
+
+void task_fact(struct task *t, const char *key, int64_t number)
+{
+	if (t->nfacts < sizeof t->fact / sizeof t->fact[0])
+		t->fact[t->nfacts++] = (struct task_fact){ key, number, NULL };
+}
+
+void task_text(struct task *t, const char *key, const char *text)
+{
+	esp_str copy = esp_strdup_in(t->arena, (esp_str){ text, strlen(text) });
+
+	if (copy.ptr && t->nfacts < sizeof t->fact / sizeof t->fact[0])
+		t->fact[t->nfacts++] = (struct task_fact){ key, 0, copy.ptr };
+}
+
+esp_status task_lane(struct task *t, int32_t (*fn)(void *arg), void *arg)
+{
+	int32_t result = ESP_OK;
+	esp_status st = t->a->core.pool->run(t->a->self, t->a->lane, fn, arg, &result);
+
+	return st == ESP_OK ? result : st;
+}
+
+esp_status task_breathe(struct task *t)
+{
+	esp_status st = task_check(t);
+
+	t->a->core.host->quiesce();
+	return st == ESP_OK ? t->a->core.fiber->yield() : st;
+}
+
+/* --- words --------------------------------------------------------------------------------------------------- */
+
+static int is_option(esp_str w) { return w.len > 2 && memcmp(w.ptr, "--", 2) == 0; }
+
+esp_str task_word(const struct task *t, uint32_t i)
+{
+	for (uint32_t k = 0; k < t->call->argc; k++)
+		if (!is_option(t->call->argv[k]) && i-- == 0)
+			return t->call->argv[k];
+	return (esp_str){ NULL, 0 };
+}
+
+esp_str task_option(const struct task *t, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (uint32_t i = 0; i < t->call->argc; i++)
+		if (t->call->argv[i].len >= n && memcmp(t->call->argv[i].ptr, name, n) == 0)
+			return (esp_str){ t->call->argv[i].ptr + n, t->call->argv[i].len - n };
+	return (esp_str){ NULL, 0 };
+}
+
+int task_flag(const struct task *t, const char *name)
+{
+	for (uint32_t i = 0; i < t->call->argc; i++)
+		if (esp_str_eq(t->call->argv[i], (esp_str){ name, strlen(name) }))
+			return 1;
+	return 0;
+}
+
+static int is_known(esp_str word, const char *const *options)
+{
+	for (; *options; options++) {
+		size_t n = strlen(*options);
+		if (word.len >= n && memcmp(word.ptr, *options, n) == 0 && (word.len == n || (*options)[n - 1] == '='))
+			return 1;
+	}
+	return 0;
+}
+
+esp_status task_expect(struct task *t, uint32_t words, const char *const *options)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->call->argc; i++) {
+		esp_str w = t->call->argv[i];
+		if (is_option(w) ? !is_known(w, options) : ++n > words)
+			return task_fail(t, ESP_EINVAL, "unexpected \"%.*s\"; `esp-cli help` shows how it is called", ESP_FMT(w));
+	}
+	return n == words ? ESP_OK : task_fail(t, ESP_EINVAL, "a word is missing; `esp-cli help` shows how it is called");
+}
+
+esp_status task_path(struct task *t, uint32_t i, const char *what, char out[ARCHIVE_PATH])
+{
+	esp_str w = task_word(t, i);
+
+	while (w.len > 1 && w.ptr[w.len - 1] == '/')
+		w.len--;
+	if (w.len < 2 || w.ptr[0] != '/' || w.len >= ARCHIVE_PATH - 64)
+		return task_fail(t, ESP_EINVAL, "%s wants an absolute path: it is opened by the server", what);
+	snprintf(out, ARCHIVE_PATH, "%.*s", ESP_FMT(w));
+	return ESP_OK;
+}

@@ -1,0 +1,267 @@
+"""Backup and restore, as an administrator does them: while mail flows, again, cut off, damaged, into an empty server, in part."""
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+from lib import run, scenario, wait_until
+from mail import MailServer, message
+
+
+def parts(c, mailbox):
+    """The messages of a mailbox: {uid: (flags, date, SHA-256 of the bytes)}, and its UIDVALIDITY."""
+    untagged = c.ok(f'SELECT "{mailbox}"')
+    validity = int(re.search(r"UIDVALIDITY (\d+)", " ".join(untagged))[1])
+    found = {}
+    for r in c.ok("UID FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])"):
+        m = re.match(r"\* \d+ FETCH \(", r)
+        if not m:
+            continue
+        flags = frozenset(re.search(r"FLAGS \(([^)]*)\)", r)[1].split()) - {"\\Recent"}
+        date = re.search(r'INTERNALDATE "([^"]*)"', r)[1]
+        body = re.search(r"BODY\[\] \{(\d+)\}\r\n", r)
+        text = r[body.end():].encode("utf-8", "surrogateescape")[:int(body[1])]
+        found[int(re.search(r"UID (\d+)", r)[1])] = (flags, date, hashlib.sha256(text).hexdigest())
+    return validity, found
+
+
+def picture(s, user):
+    """Everything that an account has, as its owner sees it."""
+    with s.imap(user) as c:
+        names = [re.search(r'"/" "?([^"]*)"?$', r)[1] for r in c.ok('LIST "" "*"') if r.startswith("* LIST")]
+        subscribed = sorted(r.rpartition('"/" ')[2] for r in c.ok('LSUB "" "*"') if r.startswith("* LSUB"))
+        return {name: parts(c, name) for name in names}, subscribed
+
+
+def contents(found):
+    """The same without numbers: what must be equal when a part was restored with new UIDs."""
+    return sorted((sorted(flags), date, sha) for flags, date, sha in found[1].values())
+
+
+def filled(users=("alice", "bob"), **options):
+    """A server with mail of several kinds."""
+    s = MailServer(users=users, **options)
+    s.cli("alias", "add", "info@example.test", "bob@example.test")
+    for i in range(6):
+        s.deliver(message(f"both {i}", body=f"Line {i}\r\n" * (i * 400 + 1)), to=["alice", "bob"])
+    with s.imap("alice") as c:
+        c.ok("CREATE Work/Plans")
+        c.ok('CREATE "Entw&APw-rfe"')
+        c.ok("SUBSCRIBE Work/Plans")
+        c.ok("SELECT INBOX")
+        c.ok("STORE 1 +FLAGS (\\Seen \\Flagged $Work)")
+        c.ok("STORE 2 +FLAGS (\\Answered later)")
+        c.ok("COPY 1:3 Work/Plans")
+        c.ok("STORE 3 +FLAGS (\\Deleted)")
+        c.ok("EXPUNGE")
+        assert c.append("Work/Plans", "Subject: old\r\n\r\nOld.\r\n", "(\\Draft)", '"01-Feb-2003 04:05:06 +0700"').startswith("OK")
+        assert c.append("Entw&APw-rfe", "Subject: empty\r\n\r\n", "").startswith("OK")
+    return s
+
+
+def backup(s, target, *options, check=0):
+    return s.cli("backup", target, *options, "--json", check=check, timeout=60)
+
+
+def tools_agree(target, name):
+    """What the README says: sha256sum reads it all."""
+    for folder, file in ((target, "messages.sha256"), (os.path.join(target, "sets", name), "manifest.sha256")):
+        done = subprocess.run(["sha256sum", "--quiet", "-c", file], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def empty_server():
+    return MailServer(users=[], domain=None)
+
+
+@scenario
+def a_backup_goes_into_an_empty_server_and_everything_is_as_it_was():
+    with filled() as s:
+        target = os.path.join(s.dir, "backup")
+        before = {u: picture(s, u) for u in ("alice", "bob")}
+        first = backup(s, target).json
+        assert first["copied"] == first["files"] == 8 and first["messages"] == 16, first
+        tools_agree(target, first["set"])
+        again = backup(s, target).json
+        assert again["copied"] == 0 and again["messages"] == 16 and again["set"] > first["set"], again
+        assert backup(s, target, "--verify").json["verified_messages"] == 8
+        rows = [json.loads(line) for line in open(os.path.join(target, "sets", first["set"], "accounts", "alice@example.test",
+                                                               "Work%2FPlans.jsonl"))]
+        assert rows[0]["folder"] == "Work/Plans" and "$Work" in rows[1]["flags"] and "\\Draft" in rows[4]["flags"], rows
+        with empty_server() as t:
+            done = t.cli("restore", target, "--json", timeout=60).json
+            assert done["messages"] == 16 and done["files"] == 8, done
+            assert {u: picture(t, u) for u in ("alice", "bob")} == before
+            t.deliver(message("new"), to=["alice", "info"])
+            assert t.count("alice") == 6 and t.count("bob") == 7
+            with t.imap("alice") as c:
+                c.ok("SELECT INBOX")
+                uid = c.search("SUBJECT new", uid=True)
+                assert uid and uid[0] > max(before["alice"][0]["INBOX"][1]), uid
+                assert len(c.search('BODY "Line 5"')) == 1
+            wait_until(lambda: len(os.listdir(os.path.join(t.dir, "data", "mail", "example.test", "alice", ".Work.Plans", "cur"))) == 4)
+            refused = t.cli("restore", target, check=1, timeout=60)
+            assert "not empty" in refused.err, refused.err
+
+
+@scenario
+def what_was_deleted_comes_back_in_part_and_only_once():
+    with filled() as s:
+        target = os.path.join(s.dir, "backup")
+        before = picture(s, "alice")[0]
+        backup(s, target)
+        with s.imap("alice") as c:
+            c.ok("SELECT Work/Plans")
+            c.ok("STORE 1:2 +FLAGS (\\Deleted)")
+            c.ok("EXPUNGE")
+            c.ok("SELECT INBOX")
+            c.ok("STORE 1 -FLAGS (\\Flagged)")
+            c.ok("CLOSE")
+            c.ok('DELETE "Entw&APw-rfe"')
+        alice = ["--account=alice@example.test"]
+        done = s.cli("restore", target, *alice, "--folder=Work/Plans", "--json").json
+        assert done["messages"] == 2 and done["already_there"] == 2, done
+        now = picture(s, "alice")[0]
+        assert contents(now["Work/Plans"]) == contents(before["Work/Plans"])
+        assert min(set(now["Work/Plans"][1]) - set(before["Work/Plans"][1])) > max(before["Work/Plans"][1]), "new UIDs"
+        assert "Entw&APw-rfe" not in now
+        assert s.cli("restore", target, *alice, "--json").json["messages"] == 1
+        now = picture(s, "alice")[0]
+        assert contents(now["Entw&APw-rfe"]) == contents(before["Entw&APw-rfe"])
+        assert now["INBOX"] != before["INBOX"], "what is there stays as it is, flags too"
+        again = s.cli("restore", target, *alice, "--json").json
+        assert again["messages"] == 0 and again["already_there"] == 10, again
+        rows = [json.loads(line) for line in open(os.path.join(target, "sets", os.listdir(os.path.join(target, "sets"))[0],
+                                                               "accounts", "alice@example.test", "INBOX.jsonl"))]
+        done = s.cli("restore", target, *alice, f"--message={rows[1]['id']}", "--into=Restored", "--json").json
+        assert done["messages"] == 2, done          # it was in two folders
+        now = picture(s, "alice")[0]
+        assert len(now["Restored/INBOX"][1]) == 1 and len(now["Restored/Work/Plans"][1]) == 1
+        for words, text in ((["--account=nobody@example.test"], "no account"), ([*alice, "--folder=Nowhere"], "no such folder"),
+                            (["--folder=INBOX"], "--account"), ([*alice, "--set=../../etc"], "no such set")):
+            refused = s.cli("restore", target, *words, check=1)
+            assert text in refused.err, refused.err
+        assert backup(s, target, "--verify").json
+
+
+@scenario
+def a_backup_is_of_one_moment_while_mail_comes_and_goes():
+    """Deliveries, moves and deletions go on; the set that comes out is consistent: it restores, and every message has its file."""
+    with filled(config={"blob": {"grace": "0s"}}) as s:
+        target = os.path.join(s.dir, "backup")
+        end = threading.Event()
+        told = []
+
+        def load():
+            n = 0
+            with s.imap("bob") as c:
+                while not end.is_set():
+                    n += 1
+                    s.deliver(message(f"flow {n}"), to=["alice", "bob"])
+                    c.ok("SELECT INBOX")
+                    c.ok("STORE 1 +FLAGS (\\Deleted)")
+                    c.ok("EXPUNGE")
+                    told.append(n)
+
+        busy = threading.Thread(target=load)
+        busy.start()
+        try:
+            wait_until(lambda: len(told) > 3, 20)
+            sets = [backup(s, target).json["set"] for _ in range(3)]
+            at = len(told)
+            wait_until(lambda: len(told) > at + 3, 20)       # it was not disturbed
+        finally:
+            end.set()
+            busy.join()
+        for name in sets:
+            assert backup(s, target, "--verify", f"--set={name}").json["verified"] == name
+        with empty_server() as t:
+            t.cli("restore", target, f"--set={sets[1]}", "--json", timeout=60)
+            alice, bob = picture(t, "alice")[0]["INBOX"], picture(t, "bob")[0]["INBOX"]
+            assert len(bob[1]) in (5, 6, 7), bob             # one comes, one goes
+            assert len(alice[1]) > 8 and alice[0] == picture(s, "alice")[0]["INBOX"][0]
+
+
+@scenario
+def a_backup_that_was_killed_goes_on_and_leaves_nothing_that_looks_whole():
+    with MailServer() as s:
+        for i in range(60):
+            s.deliver(message(f"m {i}", body="x" * 70000), to=["alice", "bob"])
+        target = os.path.join(s.dir, "backup")
+        for moment in (0.05, 0.15, 0.3):
+            client = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "backup", target], stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL)
+            time.sleep(moment)                               # wherever it is by then: every moment must be right
+            os.kill(s.pid(), signal.SIGKILL)
+            client.wait()
+            wait_until(s.is_serving, 20)
+        finished = [n for n in os.listdir(os.path.join(target, "sets")) if not n.startswith(".")] if os.path.exists(target) else []
+        with open(os.path.join(target, "messages.sha256"), "ab") as f:
+            f.write(b"0123456789abcdef")                     # half a line, as a power failure may leave it
+        done = backup(s, target).json
+        assert done["files"] == 60 and done["messages"] == 120, done
+        for name in [*finished, done["set"]]:
+            tools_agree(target, name)
+            assert backup(s, target, "--verify", f"--set={name}").json["verified_messages"] == 60
+        assert not any(n.startswith(".") for n in os.listdir(os.path.join(target, "sets")))
+
+
+@scenario
+def damage_is_found_named_and_not_restored():
+    with filled() as s:
+        target = os.path.join(s.dir, "backup")
+        name = backup(s, target).json["set"]
+        victims = sorted(os.path.join(d, f) for d, _, files in os.walk(os.path.join(target, "messages")) for f in files)
+        with open(victims[0], "r+b") as f:
+            f.write(b"Q")
+        os.remove(victims[1])
+        found = backup(s, target, "--verify", check=1)
+        assert "1 messages" in found.err and "missing" in found.err and "1 are damaged" in found.err, found.err
+        with empty_server() as t:
+            assert "damaged" in t.cli("restore", target, check=1, timeout=60).err
+            assert t.cli("user", "list", "--json").json == []
+        assert s.cli("restore", target, "--account=alice@example.test", "--into=Back", check=1).err
+        table = os.path.join(target, "sets", name, "tables", "message.jsonl")
+        with open(table, "a") as f:
+            f.write("{}\n")
+        assert "tables/message.jsonl" in backup(s, target, "--verify", check=1).err
+
+
+@scenario
+def a_restore_that_was_killed_goes_on():
+    with filled() as s:
+        target = os.path.join(s.dir, "backup")
+        for i in range(40):
+            s.deliver(message(f"m {i}", body="x" * 70000), to=["alice", "bob"])
+        backup(s, target)
+        before = picture(s, "alice")
+        with MailServer(users=[], domain=None) as t:
+            for moment in (0.02, 0.1, 0.3):
+                client = subprocess.Popen([t.binary("esp-cli"), "--socket", t.control, "restore", target], stdout=subprocess.DEVNULL,
+                                          stderr=subprocess.DEVNULL)
+                time.sleep(moment)
+                os.kill(t.pid(), signal.SIGKILL)
+                client.wait()
+                wait_until(t.is_serving, 20)
+            done = t.cli("restore", target, "--json", check=None, timeout=60)
+            assert done.code == 0 or "not empty" in done.err, done.err       # the third was through already
+            assert picture(t, "alice") == before
+
+
+@scenario
+def wrong_words_are_refused():
+    with MailServer(users=[]) as s:
+        for text, *words in (("missing", "backup"), ("absolute path", "backup", "relative/path"), ("unexpected", "backup", "/tmp", "more"),
+                             ("--verfy", "backup", "/tmp/x", "--verfy"), ("no such set", "restore", "/nonexistent/place"),
+                             ("not finished", "backup", "/proc/nothing/here"),
+                             ("no set", "backup", os.path.join(s.dir, "none"), "--verify")):
+            refused = s.cli(*words, check=1)
+            assert text in refused.err, (words, refused.err)
+
+
+run()
