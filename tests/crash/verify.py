@@ -5,9 +5,11 @@
     with Verifier() as v:
         wrong = v.check(folder, told)     # lines of text
 """
+import glob
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 
@@ -99,9 +101,61 @@ def check_database(folder, told):
             whole = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             lost = [f"the tables are gone, and {len(told.users)} users with them"] if told.users else []
             return lost + ([] if whole else ["SQLite's integrity check fails"])
-        return check_rows(db) + check_users(db, told) + check_mail(db, folder, told)
+        return check_rows(db) + check_users(db, told) + check_mail(db, folder, told) + check_folders(db, folder)
     finally:
         db.close()
+
+
+def account_path(folder, address):
+    user, _, domain = address.partition("@")
+    return f"{folder}/mail/{domain}/{user}"
+
+
+def folder_path(folder, address, name):
+    return account_path(folder, address) + ("" if name == "INBOX" else "/." + name.replace("/", "."))
+
+
+def links_below(path):
+    """{(blob, uid)} of an account, all folders."""
+    found = set()
+    for top in [path] + glob.glob(f"{path}/.*"):
+        for name in os.listdir(f"{top}/cur") if os.path.isdir(f"{top}/cur") else []:
+            parts = re.fullmatch(r"\d+\.([0-9a-f]{32})\.[^,]*,S=\d+,U=(\d+):2,[A-Z]*", name)
+            if parts:
+                found.add((parts[1], int(parts[2])))
+    return found
+
+
+def check_folders(db, folder):
+    """What the Maildir++ folders lack, or have too much, is what a folder job is still there for; and each folder's own
+    file has the mailbox's UIDVALIDITY and reserves every UID that was given."""
+    wrong = []
+    for account, address in db.execute("SELECT account_id, address FROM mail_account").fetchall():
+        jobs = db.execute("SELECT kind, blob_id, uid FROM blob_job WHERE account = ?", (address,)).fetchall()
+        doubt = {(blob.hex(), uid) for _, blob, uid in jobs}
+        moves = any(kind in (4, 5, 6) for kind, _, _ in jobs)
+        rows = {(blob.hex(), uid) for blob, uid in db.execute(
+            "SELECT m.blob_id, m.uid FROM message m JOIN mailbox b ON b.id = m.mailbox_id WHERE b.account_id = ?", (account,))}
+        there = links_below(account_path(folder, address))
+        wrong += [f"{address}: no link of {one}, and no job to make it" for one in list(rows - there - doubt)[:2]]
+        wrong += [f"{address}: a link of {one}, which is gone, and no job to take it away" for one in list(there - rows - doubt)[:2]]
+        for name, validity, uidnext in db.execute(
+                "SELECT name, uidvalidity, uidnext FROM mailbox WHERE account_id = ? AND uidnext > 1", (account,)):
+            fault = check_mark(folder_path(folder, address, name), validity, uidnext)
+            wrong += [f"{address} {name}: {fault}"] if fault and not moves else []
+    return wrong
+
+
+def check_mark(path, validity, uidnext):
+    try:
+        with open(f"{path}/esp-folder") as f:
+            lines = f.read().splitlines()
+    except FileNotFoundError:
+        return "has no file esp-folder"
+    said = dict(line.partition(" ")[::2] for line in lines)
+    if "end" not in said or int(said["uidvalidity"]) != validity or int(said["uid"]) < uidnext - 1:
+        return f"UIDVALIDITY {validity} and UIDNEXT {uidnext}, but esp-folder says {lines}"
+    return None
 
 
 def check_users(db, told):

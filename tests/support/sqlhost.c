@@ -310,6 +310,14 @@ static esp_status blob_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 		(esp_sql_value[]){ ESP_SQL_ID(id) }, 1, NULL);
 }
 
+static esp_status blob_mark(const esp_blob *b, const esp_blob_mark *mark)
+{
+	(void)b;
+	must(mark->size == sizeof *mark && mark->account.len && mark->folder.len && mark->uidvalidity);
+	atomic_fetch_add(&sqlhost->marks, 1);
+	return atomic_load(&sqlhost->marks_fail) ? ESP_ENOSPC : ESP_OK;
+}
+
 /* --- directory --------------------------------------------------------------------------------------- */
 
 static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_id id, esp_account *ret)
@@ -545,7 +553,7 @@ void sqlhost_run_tuned(uint32_t workers, void (*tune)(struct sqlhost *h), void (
 		.service = { .size = sizeof h->sql }, .query = sql_query, .transact = sql_transact, .migrate = sql_migrate
 	};
 	h->blob = (esp_blob){ .service = { .size = sizeof h->blob }, .open = blob_open, .close_file = blob_close_file,
-		.job = blob_job, .kick = blob_kick, .remove = blob_remove };
+		.job = blob_job, .kick = blob_kick, .remove = blob_remove, .mark = blob_mark };
 	open_databases(h);
 	h->core = calloc(1, sizeof *h->core);
 	owner_init(&h->core->owner, "mailstore#1");

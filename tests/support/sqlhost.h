@@ -57,6 +57,8 @@ struct sqlhost {
 	pthread_mutex_t blob_lock;
 	struct sqlhost_blob *blobs;
 	uint32_t nblobs;
+	atomic_uint marks;                 /* files of folders written */
+	atomic_int marks_fail;             /* no room for them */
 	/* directory */
 	int with_directory;
 	uint64_t directory_quota;

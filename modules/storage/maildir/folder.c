@@ -2,7 +2,7 @@
  *
  * One process at a time does them (modules/common/lease), in the order of each account's changes.
  * One fiber (worker 0) reads the oldest jobs after each COMMIT it hears of, does them on a lane of its own (width 1:
- * order matters) and deletes their rows.  A crash between doing and deleting does them again: each is idempotent.
+ * order matters), syncs the directories and deletes their rows.  A crash between doing and deleting does them again: each is idempotent.
  * Jobs wait for a full or read-only disk (link.c says for what); one that cannot be done (a foreign file is in the way)
  * is logged and dropped: the database keeps the truth.
  * Blobs that nobody names any more wait in blob_trash for the grace time.
@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define JOBS_A_ROUND 500
+#define JOBS_A_ROUND 5000          /* one sync of their directories */
+#define ROWS_A_COMMIT 500          /* others wait for the writer as well */
+#define GATHER (250 * ESP_MSEC)
 
 static const esp_sql_migration items[] = {
 	{ .number = 1,
@@ -58,7 +60,7 @@ esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
 		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 		(esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder),
-			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags),
+			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid ? job->uid : job->uidvalidity), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags),
 			ESP_SQL_I(job->received), ESP_SQL_I(job->modseq) },
 		11, NULL);
 }
@@ -89,6 +91,7 @@ struct round {
 	const esp_sql_rows *rows;
 	uint32_t *order;           /* of the rows */
 	uint32_t done, failed;     /* the first `done` of order */
+	uint32_t forgotten;        /* of them */
 	esp_status waits;
 };
 
@@ -98,8 +101,9 @@ static esp_blob_job job_of(const esp_sql_rows *rows, uint32_t i)
 {
 	esp_blob_job job = { .size = sizeof job, .kind = (uint32_t)esp_sql_at(rows, i, 1)->i, .account = text(rows, i, 2),
 		.folder = text(rows, i, 3), .to = text(rows, i, 4), .uid = (uint32_t)esp_sql_at(rows, i, 6)->i,
-		.flags = (uint32_t)esp_sql_at(rows, i, 7)->i };
+		.flags = (uint32_t)esp_sql_at(rows, i, 7)->i, .received = esp_sql_at(rows, i, 9)->i };
 
+	job.uidvalidity = job.kind == ESP_BLOB_MKFOLDER ? job.uid : 0;   /* one column for both */
 	if (text(rows, i, 5).len == sizeof job.id.b)
 		memcpy(job.id.b, text(rows, i, 5).ptr, sizeof job.id.b);
 	return job;
@@ -109,19 +113,29 @@ static esp_blob_job job_of(const esp_sql_rows *rows, uint32_t i)
 static int32_t on_round(void *arg)
 {
 	struct round *r = arg;
+	struct names names = { .path = NULL };
+	esp_status sync = ESP_OK;
 
-	while (r->done < r->rows->nrows && lease_sure(&r->m->lease)) {
+	while (sync == ESP_OK && r->done < r->rows->nrows && lease_sure(&r->m->lease)) {
 		esp_blob_job job = job_of(r->rows, r->order[r->done]);
 		esp_status st = link_job(r->m, &job);
 		if (link_waits(st)) {
 			r->waits = st;
 			break;
 		}
+		sync = names_add(&names, &job);
 		r->failed += st != ESP_OK;
 		r->done++;
 		if (job.kind == ESP_BLOB_MVFOLDER || job.kind == ESP_BLOB_RMFOLDER)
 			break;
 	}
+	if (sync == ESP_OK)
+		sync = names_sync(r->m, &names);
+	if (sync != ESP_OK) {          /* nothing is forgotten that may get lost */
+		r->done = 0;
+		r->waits = sync;
+	}
+	names_free(&names);
 	return ESP_OK;
 }
 
@@ -130,9 +144,10 @@ static int32_t on_round(void *arg)
 static esp_status forget_tx(esp_tx *tx, void *arg)
 {
 	const struct round *r = arg;
+	uint32_t end = r->done - r->forgotten > ROWS_A_COMMIT ? r->forgotten + ROWS_A_COMMIT : r->done;
 	esp_status st = lease_check(&r->m->lease, tx);
 
-	for (uint32_t i = 0; st == ESP_OK && i < r->done; i++)
+	for (uint32_t i = r->forgotten; st == ESP_OK && i < end; i++)
 		st = tx->exec(tx, "DELETE FROM blob_job WHERE id = $1", esp_sql_at(r->rows, r->order[i], 0), 1, NULL);
 	return st;
 }
@@ -180,7 +195,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	esp_sql_rows rows = { .nrows = 0 };
 	struct round round = { .m = m, .rows = &rows };
 	esp_status st = sql->query(sql, 0, arena,
-		"SELECT id, kind, account, folder, target, blob_id, uid, flags, modseq FROM blob_job"
+		"SELECT id, kind, account, folder, target, blob_id, uid, flags, modseq, received FROM blob_job"
 		" ORDER BY id LIMIT $1",
 		(esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
 
@@ -190,8 +205,10 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	st = round.order ? ESP_OK : ESP_ENOMEM;
 	if (st == ESP_OK)
 		st = m->core.pool->run(m->self, m->folder_lane, on_round, &round, NULL);
-	if (st == ESP_OK && round.done)
+	while (st == ESP_OK && round.forgotten < round.done) {
 		st = sql->transact(sql, NULL, 0, forget_tx, &round);
+		round.forgotten = round.done - round.forgotten > ROWS_A_COMMIT ? round.forgotten + ROWS_A_COMMIT : round.done;
+	}
 	tell_failures(m, &round);
 	m->metric->add(m->jobs, st == ESP_OK ? round.done : 0);
 	return st == ESP_OK && !round.waits && (rows.nrows == JOBS_A_ROUND || round.done < rows.nrows);
@@ -302,7 +319,7 @@ void folder_fiber(void *arg)
 			(void)m->core.fiber->set_deadline(0);
 		}
 		/* let a burst gather: one query and one COMMIT for many messages */
-		if (!m->draining && m->core.fiber->sleep_until(m->core.loop->now() + 20 * ESP_MSEC) == ESP_ECANCELED)
+		if (!m->draining && m->core.fiber->sleep_until(m->core.loop->now() + GATHER) == ESP_ECANCELED)
 			break;
 	}
 	if (arena)

@@ -29,7 +29,7 @@ static esp_status make_one(struct maildir *m, const char *path)
 	return mkdirat(m->root, path, 0700) == 0 || errno == EEXIST ? ESP_OK : file_status(errno);
 }
 
-static esp_status make_folder(struct maildir *m, const char *path)
+esp_status link_make_folder(struct maildir *m, const char *path)
 {
 	static const char *const parts[] = { "cur", "new", "tmp" };
 	char sub[MAILDIR_PATH + 8];
@@ -50,43 +50,45 @@ static esp_status make_folder(struct maildir *m, const char *path)
 }
 
 /* ESP_ENOENT: there is no such blob. */
-static esp_status blob_size(struct maildir *m, esp_id id, uint64_t *ret)
+static esp_status blob_stat(struct maildir *m, esp_id id, struct stat *ret)
 {
 	char blob[40];
-	struct stat sb;
 
 	file_name(id, blob);
-	if (fstatat(m->blobs, blob, &sb, AT_SYMLINK_NOFOLLOW) != 0)
-		return file_status(errno);
-	*ret = (uint64_t)sb.st_size;
-	return ESP_OK;
+	return fstatat(m->blobs, blob, ret, AT_SYMLINK_NOFOLLOW) == 0 ? ESP_OK : file_status(errno);
 }
 
 static esp_status message_path(
-	struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size, uint32_t flags, char out[LINK_PATH])
+	struct maildir *m, const char *folder, const esp_blob_job *job, off_t size, uint32_t flags, char out[LINK_PATH])
 {
 	char name[MAILDIR_PATH];
-	esp_status st = name_message(job->id, size, job->uid, flags, m->hostname, name);
+	esp_status st = name_message(job->id, (uint64_t)size, job->uid, flags, m->hostname, name);
 
 	if (st == ESP_OK)
 		snprintf(out, LINK_PATH, "%s/cur/%s", folder, name);
 	return st;
 }
 
-static esp_status link_message(struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size)
+static esp_status link_message(struct maildir *m, const char *folder, const esp_blob_job *job, const struct stat *blob)
 {
-	char blob[40], to[LINK_PATH];
-	esp_status st = message_path(m, folder, job, size, job->flags, to);
+	char name[40], to[LINK_PATH];
+	esp_status st = message_path(m, folder, job, blob->st_size, job->flags, to);
 
-	file_name(job->id, blob);
-	if (st != ESP_OK || linkat(m->blobs, blob, m->root, to, 0) == 0 || errno == EEXIST)
+	file_name(job->id, name);
+	if (st != ESP_OK)
 		return st;
-	if (errno != ENOENT)
-		return file_status(errno);
-	st = make_folder(m, folder);
-	if (st != ESP_OK || linkat(m->blobs, blob, m->root, to, 0) == 0 || errno == EEXIST)
-		return st;
-	return file_status(errno);
+	if (linkat(m->blobs, name, m->root, to, 0) != 0 && errno != EEXIST) {
+		st = errno == ENOENT ? link_make_folder(m, folder) : file_status(errno);
+		if (st != ESP_OK)
+			return st;
+		if (linkat(m->blobs, name, m->root, to, 0) != 0 && errno != EEXIST)
+			return file_status(errno);
+	}
+	/* Maildir readers take INTERNALDATE from there, and so does a rebuild; one that fails costs no more */
+	if (job->received && job->received != blob->st_mtim.tv_sec)
+		(void)utimensat(m->root, to, (struct timespec[]){ { .tv_nsec = UTIME_OMIT }, { .tv_sec = job->received } },
+		                AT_SYMLINK_NOFOLLOW);
+	return ESP_OK;
 }
 
 /* "<seconds>.<hex>.<host>,S=<n>,U=<uid>[:,...]" of this blob and UID, whatever the rest says? */
@@ -135,7 +137,7 @@ static esp_status search_message(struct maildir *m, const char *folder, const es
 
 /* A job done again may have left the message under two sets of flags: all of them but `keep` (FLAG_SETS: none) go. */
 static esp_status unlink_known(
-	struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size, uint32_t keep, uint32_t *ret_n)
+	struct maildir *m, const char *folder, const esp_blob_job *job, off_t size, uint32_t keep, uint32_t *ret_n)
 {
 	char path[LINK_PATH];
 	esp_status st = ESP_OK;
@@ -159,12 +161,12 @@ static esp_status unlink_known(
 static esp_status unlink_message(struct maildir *m, const char *folder, const esp_blob_job *job)
 {
 	char path[LINK_PATH];
-	uint64_t size = 0;
+	struct stat blob;
 	uint32_t n = 0;
-	esp_status st = blob_size(m, job->id, &size);
+	esp_status st = blob_stat(m, job->id, &blob);
 
 	if (st == ESP_OK)
-		st = unlink_known(m, folder, job, size, FLAG_SETS, &n);
+		st = unlink_known(m, folder, job, blob.st_size, FLAG_SETS, &n);
 	else if (st == ESP_ENOENT)
 		st = ESP_OK;
 	while (st == ESP_OK && n == 0) {
@@ -176,16 +178,16 @@ static esp_status unlink_message(struct maildir *m, const char *folder, const es
 }
 
 /* The file gets its new name first and loses the old ones after, so it is never without one. */
-static esp_status rename_flags(struct maildir *m, const char *folder, const esp_blob_job *job, uint64_t size)
+static esp_status rename_flags(struct maildir *m, const char *folder, const esp_blob_job *job, const struct stat *blob)
 {
 	uint32_t keep = job->flags & (FLAG_SETS - 1), n = 0;
 	char path[LINK_PATH], to[LINK_PATH];
-	esp_status st = link_message(m, folder, job, size);
+	esp_status st = link_message(m, folder, job, blob);
 
 	if (st == ESP_OK)
-		st = unlink_known(m, folder, job, size, keep, &n);
+		st = unlink_known(m, folder, job, blob->st_size, keep, &n);
 	if (st == ESP_OK && n == 0)
-		st = message_path(m, folder, job, size, keep, to);
+		st = message_path(m, folder, job, blob->st_size, keep, to);
 	if (st != ESP_OK || n)
 		return st;
 	st = search_message(m, folder, job, to, path);
@@ -195,11 +197,13 @@ static esp_status rename_flags(struct maildir *m, const char *folder, const esp_
 }
 
 /* Only what a Maildir has; a foreign file in it keeps the folder. */
-static esp_status remove_folder(struct maildir *m, const char *folder)
+static esp_status remove_folder(struct maildir *m, const char *folder, const esp_id *mailbox)
 {
 	static const char *const parts[] = { "/cur", "/new", "/tmp", "" };
 	char path[MAILDIR_PATH + 8];
 	esp_status st = ESP_OK;
+
+	mark_remove(m, folder, mailbox);
 
 	for (int i = 0; i < 4; i++) {
 		snprintf(path, sizeof path, "%s%s", folder, parts[i]);
@@ -250,36 +254,47 @@ static esp_status move_folder(struct maildir *m, const char *folder, const esp_b
 	if (st != ESP_OK)
 		return st;
 	if (strcmp(folder, to) == 0 || faccessat(m->root, folder, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
-		return make_folder(m, to);
+		return link_make_folder(m, to);
 	if (renameat(m->root, folder, m->root, to) == 0)
 		return ESP_OK;
 	if (errno != EEXIST && errno != ENOTEMPTY)
 		return file_status(errno);
-	st = make_folder(m, to);
+	st = link_make_folder(m, to);
 	for (int i = 0; st == ESP_OK && i < 3; i++) {
 		snprintf(a, sizeof a, "%s/%s", folder, parts[i]);
 		snprintf(b, sizeof b, "%s/%s", to, parts[i]);
 		st = move_files(m, a, b);
 	}
-	return st == ESP_OK ? remove_folder(m, folder) : st;
+	if (st == ESP_OK)
+		st = mark_move(m, folder, to);
+	return st == ESP_OK ? remove_folder(m, folder, NULL) : st;
+}
+
+static esp_status new_folder(struct maildir *m, const char *folder, const esp_blob_job *job)
+{
+	const esp_blob_mark mark = { .size = sizeof mark, .uidvalidity = job->uidvalidity, .mailbox = job->id,
+		.special_use = job->to };
+	esp_status st = link_make_folder(m, folder);
+
+	return st == ESP_OK && job->uidvalidity ? mark_begin(m, folder, &mark) : st;
 }
 
 esp_status link_job(struct maildir *m, const esp_blob_job *job)
 {
 	char folder[MAILDIR_PATH];
-	uint64_t size = 0;
+	struct stat blob;
 	esp_status st = name_folder(job->account, job->folder, folder);
 
 	if (st == ESP_OK && (job->kind == ESP_BLOB_LINK || job->kind == ESP_BLOB_FLAGS))
-		st = blob_size(m, job->id, &size);
+		st = blob_stat(m, job->id, &blob);
 	if (st != ESP_OK)
 		return st;
 	switch (job->kind) {
-	case ESP_BLOB_LINK: return link_message(m, folder, job, size);
+	case ESP_BLOB_LINK: return link_message(m, folder, job, &blob);
 	case ESP_BLOB_UNLINK: return unlink_message(m, folder, job);
-	case ESP_BLOB_FLAGS: return rename_flags(m, folder, job, size);
-	case ESP_BLOB_MKFOLDER: return make_folder(m, folder);
-	case ESP_BLOB_RMFOLDER: return remove_folder(m, folder);
+	case ESP_BLOB_FLAGS: return rename_flags(m, folder, job, &blob);
+	case ESP_BLOB_MKFOLDER: return new_folder(m, folder, job);
+	case ESP_BLOB_RMFOLDER: return remove_folder(m, folder, &job->id);
 	case ESP_BLOB_MVFOLDER: return move_folder(m, folder, job);
 	default: return ESP_EINVAL;
 	}

@@ -57,7 +57,9 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.remove = folder_remove,
 		.discard = file_discard,
 		.hold = folder_hold,
-		.keep = folder_keep };
+		.keep = folder_keep,
+		.mark = mark_write, .accounts = scan_accounts, .folders = scan_folders, .links = scan_links,
+		.sizes = scan_sizes };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)

@@ -12,7 +12,6 @@
 #include <esp/crypto.h>
 #include <esp/metric.h>
 #include "modules/common/batch.h"
-
 #include "modules/common/lease.h"
 
 #include <stdatomic.h>
@@ -20,6 +19,7 @@
 
 #define MAILDIR_PATH 512u          /* longest path below the root */
 #define FOLDER_NAME  255u           /* longest name of a directory */
+#define MAILDIR_NAME 1001u          /* longest mailbox name and a NUL */
 #define MAILDIR_HEX  33u           /* id in hex and a NUL */
 #define JOURNAL_ENTRY_MAX (2u << 20)   /* most that journal_limit may be */
 
@@ -110,8 +110,39 @@ extern const esp_sql_migrations maildir_migrations;
 /* link.c */
 /*! \brief [lane] Do one folder job; doing it again changes nothing. */
 ESP_CHECKED esp_status link_job(struct maildir *m, const esp_blob_job *job);
+/*! \brief [any] The directories of a folder, "domain/local/.Folder". */
+ESP_CHECKED esp_status link_make_folder(struct maildir *m, const char *path);
 /*! \brief This failure passes: do the job again later, and none after it before. */
 int link_waits(esp_status st);
+
+/* names.c.  [lane] */
+struct names { char **path; uint32_t n, cap, last; };
+/*! \brief The directories this job touched. */
+ESP_CHECKED esp_status names_add(struct names *s, const esp_blob_job *job);
+/*! \brief Sync them all; what is in them cannot get lost any more. */
+ESP_CHECKED esp_status names_sync(struct maildir *m, struct names *s);
+void names_free(struct names *s);
+ESP_CHECKED esp_status names_sync_one(struct maildir *m, const char *path);
+/*! \brief A folder's directory and all above it. */
+ESP_CHECKED esp_status names_sync_path(struct maildir *m, const char *dir);
+
+/* mark.c: the file esp-folder */
+ESP_CHECKED esp_status mark_write(const esp_blob *b, const esp_blob_mark *mark);
+/*! \brief [lane] The file of this directory; uidvalidity 0 when there is none to believe. */
+ESP_CHECKED esp_status mark_read(struct maildir *m, const char *dir, esp_arena *a, esp_blob_mark *ret);
+/*! \brief [lane] A new folder's first file, not synced; one that is there with this uidvalidity stays. */
+ESP_CHECKED esp_status mark_begin(struct maildir *m, const char *dir, const esp_blob_mark *mark);
+/*! \brief [lane] Remove the file; when a mailbox is given only if it is that one's. */
+void mark_remove(struct maildir *m, const char *dir, const esp_id *mailbox);
+ESP_CHECKED esp_status mark_move(struct maildir *m, const char *from, const char *to);
+
+/* scan.c: what is on the disk, for a check and a rebuild */
+ESP_CHECKED esp_status scan_accounts(const esp_blob *b, esp_arena *a, const esp_str **ret, uint32_t *ret_n);
+ESP_CHECKED esp_status scan_folders(
+	const esp_blob *b, esp_arena *a, esp_str account, const esp_blob_mark **ret, uint32_t *ret_n);
+ESP_CHECKED esp_status scan_links(const esp_blob *b, esp_arena *a, esp_str account, esp_str folder,
+	const esp_blob_link **ret, uint32_t *ret_n, uint32_t *ret_foreign);
+ESP_CHECKED esp_status scan_sizes(const esp_blob *b, const esp_id *id, uint32_t n, uint64_t *ret);
 
 /* name.c: paths of folders; pure. */
 /*! \brief "example.test/user" or "example.test/user/.Sent.2026"; ESP_E2BIG, ESP_EINVAL. */
@@ -119,5 +150,11 @@ ESP_CHECKED esp_status name_folder(esp_str account, esp_str folder, char out[MAI
 /*! \brief "1700000000.<hex>.host,S=4096,U=17:2,FS": the time is the id's, `bytes` the size of the blob's file. */
 ESP_CHECKED esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uint32_t flags, esp_str hostname,
 	char out[MAILDIR_PATH]);
+/*! \brief The other way: ".Sent.2026" is "Sent/2026", "" is "INBOX"; ESP_EINVAL: not a name ESP would write. */
+ESP_CHECKED esp_status name_folder_read(const char *dir, char out[MAILDIR_NAME]);
+/*! \brief "example.test", "user" is "user@example.test". */
+ESP_CHECKED esp_status name_account_read(const char *domain, const char *local, char out[MAILDIR_PATH]);
+/*! \brief Id, UID and flags of a message's file; ESP_EINVAL: not one of ours. */
+ESP_CHECKED esp_status name_message_read(const char *name, esp_blob_link *ret);
 
 #endif

@@ -7,6 +7,7 @@
 #include "maildir.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static int put(char *out, size_t *at, char c)
 {
@@ -126,16 +127,125 @@ esp_status name_folder(esp_str account, esp_str folder, char out[MAILDIR_PATH])
 	return strlen(strrchr(out, '/') + 1) <= FOLDER_NAME ? ESP_OK : ESP_E2BIG;
 }
 
+static int sextet(char c)
+{
+	return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 :
+		c == '+' ? 62 : c == ',' ? 63 : -1;
+}
+
+static int put_utf8(char *out, size_t *at, uint32_t c)
+{
+	int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+	static const unsigned char lead[] = { 0, 0xc0, 0xe0, 0xf0 };
+
+	if (c < 0x20 || c == 0x7f || *at + 5 > MAILDIR_NAME)   /* no mailbox has such a name */
+		return 0;
+	out[(*at)++] = (char)(lead[more] | c >> (6 * more));
+	while (more-- > 0)
+		out[(*at)++] = (char)(0x80 | (c >> (6 * more) & 0x3f));
+	return 1;
+}
+
+/* Behind "&"; returns what follows "-", or NULL. */
+static const char *read_base64(const char *p, char *out, size_t *at)
+{
+	uint32_t bits = 0, high = 0;
+	int have = 0, v;
+
+	for (; (v = sextet(*p)) >= 0; p++) {
+		bits = bits << 6 | (uint32_t)v;
+		have += 6;
+		if (have < 16)
+			continue;
+		have -= 16;
+		uint32_t unit = bits >> have & 0xffff;
+		bits &= (1u << have) - 1;
+		if ((unit & 0xfc00) == 0xdc00 ? !high : high)
+			return NULL;
+		if ((unit & 0xfc00) == 0xd800) {
+			high = unit;
+			continue;
+		}
+		if (!put_utf8(out, at, high ? 0x10000 + ((high - 0xd800) << 10) + (unit - 0xdc00) : unit))
+			return NULL;
+		high = 0;
+	}
+	return *p == '-' && !high && !bits ? p + 1 : NULL;
+}
+
+esp_status name_folder_read(const char *dir, char out[MAILDIR_NAME])
+{
+	size_t at = 0;
+
+	if (!*dir)
+		return strcpy(out, "INBOX"), ESP_OK;
+	for (const char *p = dir; *p; ) {
+		unsigned char c = (unsigned char)*p++;
+		if (c == '.') {
+			if (*p == '.' || !*p || (at > 0 && !put_utf8(out, &at, '/')))
+				return ESP_EINVAL;
+		} else if (c == '&' && *p == '-') {
+			p++;
+			if (!put_utf8(out, &at, '&'))
+				return ESP_EINVAL;
+		} else if (c == '&') {
+			p = read_base64(p, out, &at);
+			if (!p)
+				return ESP_EINVAL;
+		} else if (c >= 0x80 || !put_utf8(out, &at, c)) {
+			return ESP_EINVAL;
+		}
+	}
+	out[at] = '\0';
+	return *dir == '.' ? ESP_OK : ESP_EINVAL;
+}
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static int read_account_part(const char *p, char *out, size_t *at)
+{
+	for (; *p; p++) {
+		char c = *p;
+		if (c == '%') {
+			if (hex_digit(p[1]) < 0 || hex_digit(p[2]) < 0)
+				return 0;
+			c = (char)(hex_digit(p[1]) << 4 | hex_digit(p[2]));
+			p += 2;
+		}
+		if (!c || !put(out, at, c))
+			return 0;
+	}
+	return 1;
+}
+
+esp_status name_account_read(const char *domain, const char *local, char out[MAILDIR_PATH])
+{
+	char again[MAILDIR_PATH];
+	size_t at = 0;
+
+	if (!read_account_part(local, out, &at) || !put(out, &at, '@') || !read_account_part(domain, out, &at))
+		return ESP_EINVAL;
+	/* one spelling only: two directories are never one account */
+	if (name_folder((esp_str){ out, at }, ESP_STR("INBOX"), again) != ESP_OK ||
+	    strncmp(again, domain, strlen(domain)) != 0 || strcmp(again + strlen(domain) + 1, local) != 0)
+		return ESP_EINVAL;
+	return ESP_OK;
+}
+
+static const struct { uint32_t flag; char letter; } flag_letters[] = {
+	{ 1u << 4, 'D' }, { 1u << 2, 'F' }, { 1u << 1, 'R' }, { 1u << 0, 'S' }, { 1u << 3, 'T' } };
+
 /* Suffix letters in ASCII order, as Maildir readers want them. */
 static void put_flags(char *out, uint32_t flags)
 {
-	static const struct { uint32_t flag; char letter; } letters[] = {
-		{ 1u << 4, 'D' }, { 1u << 2, 'F' }, { 1u << 1, 'R' }, { 1u << 0, 'S' }, { 1u << 3, 'T' } };
 	size_t n = 0;
 
-	for (size_t i = 0; i < sizeof letters / sizeof letters[0]; i++)
-		if (flags & letters[i].flag)
-			out[n++] = letters[i].letter;
+	for (size_t i = 0; i < sizeof flag_letters / sizeof flag_letters[0]; i++)
+		if (flags & flag_letters[i].flag)
+			out[n++] = flag_letters[i].letter;
 	out[n] = '\0';
 }
 
@@ -161,4 +271,30 @@ esp_status name_message(
 	             (int)(hostname.len > 100 ? 100 : hostname.len), hostname.ptr ? hostname.ptr : "",
 	             (unsigned long long)bytes, uid, letters);
 	return n > 0 && (size_t)n < MAILDIR_PATH ? ESP_OK : ESP_E2BIG;
+}
+
+esp_status name_message_read(const char *name, esp_blob_link *ret)
+{
+	const char *p = strchr(name, '.'), *u = strstr(name, ",U="), *info = strstr(name, ":2,");
+	unsigned long long uid;
+	char *end;
+
+	if (!p || !u || strlen(++p) < 2 * sizeof ret->id.b)
+		return ESP_EINVAL;
+	for (size_t i = 0; i < sizeof ret->id.b; i++) {
+		int a = hex_digit(p[2 * i]), b = hex_digit(p[2 * i + 1]);
+		if (a < 0 || b < 0)
+			return ESP_EINVAL;
+		ret->id.b[i] = (uint8_t)(a << 4 | b);
+	}
+	uid = u[3] >= '1' && u[3] <= '9' ? strtoull(u + 3, &end, 10) : 0;
+	if (p[2 * sizeof ret->id.b] != '.' || uid == 0 || uid >= UINT32_MAX || (*end && *end != ':' && *end != ','))
+		return ESP_EINVAL;
+	ret->uid = (uint32_t)uid;
+	ret->received = (esp_time)id_seconds(ret->id);
+	for (p = info ? info + 3 : ""; *p; p++)
+		for (size_t i = 0; i < sizeof flag_letters / sizeof flag_letters[0]; i++)
+			if (*p == flag_letters[i].letter)
+				ret->flags |= flag_letters[i].flag;
+	return ESP_OK;
 }

@@ -24,7 +24,7 @@ static const char INSERT[] =
 	" messages, unseen, deleted, recent, bytes, keywords, log_rows, log_floor)"
 	" VALUES ($1, $2, $3, $4, $5, $6, 1, 1, $7, 0, 0, 0, 0, 0, '', 0, $7)";
 static const char REVIVE[] =
-	"UPDATE mailbox SET noselect = 0, special_use = $3, uidvalidity = $4, modseq = $5, log_floor = $5"
+	"UPDATE mailbox SET noselect = 0, special_use = $3, uidvalidity = $4, modseq = $5, log_floor = $5, uid_mark = 0"
 	" WHERE id = $1 AND account_id = $2";
 static const char SUBSCRIBE[] =
 	"INSERT INTO mail_subscription (account_id, name) VALUES ($1, $2) ON CONFLICT (account_id, name) DO NOTHING";
@@ -173,9 +173,10 @@ static esp_status named_fact(struct op *op, esp_tx *tx, enum fact_kind kind, esp
 	return op_fact(op, tx, kind, field, 3);
 }
 
-static esp_status born(struct op *op, esp_tx *tx, esp_id id, esp_str name, uint32_t uidvalidity)
+static esp_status born(struct op *op, esp_tx *tx, esp_id id, esp_str name, esp_str special_use, uint32_t uidvalidity)
 {
-	esp_blob_job job = { .kind = ESP_BLOB_MKFOLDER, .folder = name, .uidvalidity = uidvalidity, .modseq = op->modseq };
+	esp_blob_job job = { .kind = ESP_BLOB_MKFOLDER, .folder = name, .to = special_use, .id = id,
+		.uidvalidity = uidvalidity, .modseq = op->modseq };
 	esp_status st = op_job(op, tx, &job);
 
 	return st == ESP_OK ? named_fact(op, tx, FACT_CREATED, id, name) : st;
@@ -211,7 +212,7 @@ static esp_status make_one(struct op *op, esp_tx *tx, esp_str name, esp_str spec
 			ESP_SQL_I(uidvalidity), ESP_SQL_I(op->modseq) }, 5, NULL);
 	else if (st == ESP_OK)
 		st = insert_row(op, tx, id, name, special_use, 0, uidvalidity);
-	return st == ESP_OK ? born(op, tx, id, name, uidvalidity) : st;
+	return st == ESP_OK ? born(op, tx, id, name, special_use, uidvalidity) : st;
 }
 
 /* A superior that is \Noselect stays so. */
@@ -350,7 +351,7 @@ static esp_status drop_messages(struct name_op *o, esp_tx *tx)
 
 static esp_status delete_row(struct name_op *o, esp_tx *tx, int children)
 {
-	esp_blob_job job = { .kind = ESP_BLOB_RMFOLDER, .folder = o->name, .modseq = o->op.modseq };
+	esp_blob_job job = { .kind = ESP_BLOB_RMFOLDER, .folder = o->name, .id = o->id, .modseq = o->op.modseq };
 	esp_sql_value args[] = { ESP_SQL_ID(o->id), ESP_SQL_ID(o->op.account) };
 	esp_status st = tx->exec(tx, FORGET_LOG, args, 1, NULL);
 

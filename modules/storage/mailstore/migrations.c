@@ -50,6 +50,10 @@ static const esp_sql_migration items[] = {
 			  "ALTER TABLE message_info ADD COLUMN subject TEXT;\nALTER TABLE message_info ADD COLUMN parents TEXT",
 		.down = "ALTER TABLE message_info DROP COLUMN parents;\nALTER TABLE message_info DROP COLUMN subject;\n"
 				"ALTER TABLE message_info DROP COLUMN reply;\nALTER TABLE message_info DROP COLUMN sent" },
+	{ .number = 4,
+		.title = "UIDs reserved in the folder's own file; 0 in older rows: at the next message",
+		.up = "ALTER TABLE mailbox ADD COLUMN uid_mark BIGINT NOT NULL DEFAULT 0",
+		.down = "ALTER TABLE mailbox DROP COLUMN uid_mark" },
 };
 
 const esp_sql_migrations mailstore_migrations = {

@@ -13,7 +13,8 @@ static const char BOX_UPDATE[] =
 	"UPDATE mailbox SET modseq = $3, uidnext = uidnext + $4, messages = messages + $5, unseen = unseen + $6,"
 	" deleted = deleted + $7, recent = recent + $8, bytes = bytes + $9, log_rows = log_rows + $10"
 	" WHERE id = $1 AND account_id = $2 AND noselect = 0 AND uidnext + $4 <= 4294967295"
-	" RETURNING uidnext, uidvalidity, first_recent, noselect, name, keywords, log_rows";
+	" RETURNING uidnext, uidvalidity, first_recent, noselect, name, keywords, log_rows, uid_mark, special_use";
+static const char BOX_MARK[] = "UPDATE mailbox SET uid_mark = $2 WHERE id = $1";
 static const char BOX_KEYWORDS[] = "UPDATE mailbox SET keywords = $2 WHERE id = $1";
 static const char PAGE[] =
 	"SELECT uid, flags, modseq, blob_id, bytes, internal_date FROM message"
@@ -61,12 +62,28 @@ esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret)
 	return st == ESP_OK && ret->noselect ? ESP_ENOENT : st;
 }
 
+/* The folder's file is raised before a UID above it is given. */
+static esp_status box_mark(struct op *op, esp_tx *tx, const struct box *b, int64_t mark, esp_str special_use)
+{
+	uint32_t last = b->uidnext - 1;
+	esp_blob_mark to = { .size = sizeof to, .uidvalidity = b->uidvalidity, .modseq = op->modseq, .mailbox = b->id,
+		.account = op->address, .folder = b->name, .special_use = special_use };
+	esp_status st;
+
+	if (last <= mark || !op->blob)
+		return ESP_OK;
+	to.uid = last > UID_LAST - MARK_STEP ? UID_LAST : last + MARK_STEP;
+	st = op->blob->mark(op->blob, &to);
+	return st == ESP_OK ? tx->exec(tx, BOX_MARK, (esp_sql_value[]){ ESP_SQL_ID(b->id), ESP_SQL_I(to.uid) }, 2, NULL) : st;
+}
+
 esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, struct box *ret)
 {
 	esp_sql_value args[] = { ESP_SQL_ID(id), ESP_SQL_ID(op->account), ESP_SQL_I(op->modseq), ESP_SQL_I(d.uids),
 		ESP_SQL_I(d.messages), ESP_SQL_I(d.unseen), ESP_SQL_I(d.deleted), ESP_SQL_I(d.recent), ESP_SQL_I(d.bytes),
 		ESP_SQL_I(d.log) };
 	struct box b = { .uidnext = 0 };
+	int64_t log_rows;
 	esp_sql_rows rows;
 	esp_status st = tx->exec(tx, BOX_UPDATE, args, 10, &rows);
 
@@ -77,8 +94,11 @@ esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, 
 		return st == ESP_OK ? ESP_E2BIG : st;
 	}
 	st = box_fill(op, id, &rows, &b);
+	log_rows = int_of(esp_sql_at(&rows, 0, 6));
+	if (st == ESP_OK)
+		st = box_mark(op, tx, &b, int_of(esp_sql_at(&rows, 0, 7)), str_of(esp_sql_at(&rows, 0, 8)));
 	if (st == ESP_OK && d.log)
-		st = log_prune(tx, id, int_of(esp_sql_at(&rows, 0, 6)));
+		st = log_prune(tx, id, log_rows);
 	if (st == ESP_OK && ret)
 		*ret = b;
 	return st;

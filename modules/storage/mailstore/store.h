@@ -24,6 +24,7 @@
 #define BATCH_MESSAGES  10000u         /* messages one transaction of STORE, MOVE and EXPUNGE changes */
 #define COPY_MESSAGES   100000u        /* COPY is all or nothing: one transaction */
 #define UID_LAST        UINT32_C(4294967294)
+#define MARK_STEP       1000u          /* UIDs a folder's file is ahead when it is written */
 #define LOG_ROWS        2000u          /* of one mailbox; then the older half is pruned */
 
 enum fact_kind {

@@ -25,15 +25,37 @@ typedef struct esp_blob_job {
 	uint32_t kind;             /* ESP_BLOB_... */
 	esp_str account;           /* directory of the account: "user@example.test" */
 	esp_str folder;            /* UTF-8 mailbox name with "/"; "INBOX" is the top */
-	esp_str to;                /* MVFOLDER: new name */
-	esp_id id;                 /* LINK UNLINK FLAGS */
+	esp_str to;                /* MVFOLDER: new name; MKFOLDER: special use */
+	esp_id id;                 /* LINK UNLINK FLAGS: blob; MKFOLDER RMFOLDER: mailbox */
 	uint32_t uid, uidvalidity;
 	uint64_t bytes;
-	uint64_t modseq;           /* LINK FLAGS MKFOLDER: raises the folder's high-water mark */
+	uint64_t modseq;           /* of the change: jobs of an account are done in its order */
 	uint32_t flags;            /* ESP_FLAG_... system flags for the suffix */
 	uint32_t reserved;
 	esp_time received;
 } esp_blob_job;
+
+/*! \brief What a folder's own file says: a lost database is rebuilt from it. */
+typedef struct esp_blob_mark {
+	uint32_t size;
+	uint32_t uidvalidity;      /* 0: there is no such file, or it is damaged */
+	uint32_t uid;              /* no UID above it was ever given */
+	uint32_t reserved;
+	uint64_t modseq;           /* of the account when it was written */
+	esp_id mailbox;
+	esp_str account;           /* "user@example.test" */
+	esp_str folder;            /* UTF-8 mailbox name */
+	esp_str special_use;
+} esp_blob_mark;
+
+/*! \brief A message's file in a folder. */
+typedef struct esp_blob_link {
+	uint32_t size;
+	uint32_t uid, flags, lost; /* lost: the folder's link is the only one left */
+	uint64_t bytes;
+	esp_id id;
+	esp_time received;
+} esp_blob_link;
 
 typedef struct esp_blob esp_blob;
 struct esp_blob {
@@ -69,6 +91,21 @@ struct esp_blob {
 	/*! [in transact's fn] A blob that was removed is going to be named again: it stays.  Call it, committed, before its
 	 *  file is looked for or written, while held.  Since minor 1. */
 	ESP_CHECKED esp_status (*keep)(const esp_blob *b, esp_tx *tx, esp_id id);
+
+	/*! [in transact's fn] Blocks for the disk.  Write the folder's file, synced, before a UID above its mark is
+	 *  promised: seldom, for marks are raised in steps.  One that a rollback left too high is right. */
+	ESP_CHECKED esp_status (*mark)(const esp_blob *b, const esp_blob_mark *mark);
+	/*! [fiber] ESP_SUSPENDS.  Addresses of all accounts that have a directory, sorted. */
+	ESP_CHECKED esp_status (*accounts)(const esp_blob *b, esp_arena *arena, const esp_str **ret, uint32_t *ret_n);
+	/*! [fiber] ESP_SUSPENDS.  What the account has on the disk, sorted by name: parents before children. */
+	ESP_CHECKED esp_status (*folders)(
+		const esp_blob *b, esp_arena *arena, esp_str account, const esp_blob_mark **ret, uint32_t *ret_n);
+	/*! [fiber] ESP_SUSPENDS.  Messages of ours in a folder, by UID; *ret_foreign: files that are not (links, pipes,
+	 *  other names, other tools' messages), none of which is opened. */
+	ESP_CHECKED esp_status (*links)(const esp_blob *b, esp_arena *arena, esp_str account, esp_str folder,
+		const esp_blob_link **ret, uint32_t *ret_n, uint32_t *ret_foreign);
+	/*! [fiber] ESP_SUSPENDS.  Sizes of blobs; UINT64_MAX: there is no such file. */
+	ESP_CHECKED esp_status (*sizes)(const esp_blob *b, const esp_id *id, uint32_t n, uint64_t *ret);
 };
 
 #ifdef __cplusplus

@@ -2,7 +2,9 @@
  * it as the lane would get them, and a crash is a copy of the files taken at that moment, opened by a new journal. */
 #include "tests/support/test.h"
 
+#include "core/base/arena.h"
 #include "core/base/id.h"
+#include "core/module/host.h"
 
 /* Failures on demand, for journal.c below. */
 static int fail_sync;
@@ -547,6 +549,122 @@ Test(link, a_foreign_file_keeps_a_removed_folder, .init = set_up, .fini = tear_d
 	for (int again = 0; again < 2; again++)
 		cr_assert(job(m, ESP_BLOB_RMFOLDER, "Work", id_new(), 0, 0, "") == ESP_OK);
 	gone(m);
+}
+
+/* --- mark.c ------------------------------------------------------------------------------------------------- */
+
+static esp_blob_mark mark_at(struct maildir *m, const char *folder)
+{
+	esp_blob_mark mark = { .size = sizeof mark };
+	esp_arena *arena = arena_new(&mem_api, "test", 0);
+
+	cr_assert_eq(mark_read(m, folder, arena, &mark), ESP_OK);
+	mark.reserved = (uint32_t)mark.special_use.len;     /* the text goes with the arena */
+	arena_free(arena);
+	return mark;
+}
+static esp_blob_mark mark_of(esp_id box, const char *folder, uint32_t validity, uint32_t uid)
+{
+	return (esp_blob_mark){ .size = sizeof(esp_blob_mark), .uidvalidity = validity, .uid = uid, .modseq = 7, .mailbox = box,
+		.account = z("u@example.test"), .folder = z(folder), .special_use = z("\\Sent") };
+}
+
+Test(mark, what_was_written_is_read_back, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_id box = id_new();
+	esp_blob_mark mark = mark_of(box, "Old/Sent", 1764171000, 4294967294u), got;
+
+	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
+	got = mark_at(m, A "/.Old.Sent");
+	cr_assert(got.uidvalidity == 1764171000 && got.uid == 4294967294u && got.modseq == 7 && id_eq(got.mailbox, box));
+	cr_assert_eq(got.reserved, strlen("\\Sent"));
+	mark.special_use = z("");
+	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
+	got = mark_at(m, A "/.Old.Sent");
+	cr_assert(got.uidvalidity == 1764171000 && got.reserved == 0);
+	gone(m);
+}
+
+Test(mark, half_a_file_a_link_and_a_pipe_are_not_believed, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_blob_mark mark = mark_of(id_new(), "INBOX", 5, 1000);
+	char path[200], whole[300];
+	size_t n;
+	FILE *f;
+
+	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
+	snprintf(path, sizeof path, "%s/" A "/esp-folder", m->path);
+	cr_assert_not_null(f = fopen(path, "r"));
+	n = fread(whole, 1, sizeof whole, f);
+	fclose(f);
+	for (size_t cut = 0; cut < n - 1; cut++) {
+		cr_assert_eq(truncate(path, (off_t)cut), 0);
+		cr_assert_eq(mark_at(m, A).uidvalidity, 0, "%zu bytes of %zu", cut, n);
+		cr_assert_not_null(f = fopen(path, "w"));
+		cr_assert_eq(fwrite(whole, 1, n, f), n);
+		fclose(f);
+	}
+	cr_assert_eq(mark_at(m, A).uidvalidity, 5);
+	cr_assert_eq(unlink(path), 0);
+	cr_assert_eq(symlink("/etc/passwd", path), 0);
+	cr_assert_eq(mark_at(m, A).uidvalidity, 0);
+	cr_assert_eq(unlink(path), 0);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	cr_assert_eq(mark_at(m, A).uidvalidity, 0);
+	gone(m);
+}
+
+Test(mark, a_new_folder_has_one_and_a_job_done_again_does_not_lower_it, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_id box = id_new(), other = id_new();
+	esp_blob_job make = { .size = sizeof make, .kind = ESP_BLOB_MKFOLDER, .account = z("u@example.test"),
+		.folder = z("Work"), .id = box, .uidvalidity = 9 };
+	esp_blob_mark mark = mark_of(box, "Work", 9, 1000);
+
+	cr_assert_eq(link_job(m, &make), ESP_OK);
+	cr_assert(mark_at(m, A "/.Work").uidvalidity == 9 && mark_at(m, A "/.Work").uid == 0);
+	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
+	cr_assert_eq(link_job(m, &make), ESP_OK);
+	cr_assert_eq(mark_at(m, A "/.Work").uid, 1000);
+	cr_assert_eq(job(m, ESP_BLOB_MVFOLDER, "Work", id_new(), 0, 0, "Play"), ESP_OK);
+	cr_assert_eq(mark_at(m, A "/.Play").uid, 1000);
+	/* the removal of a mailbox that had the name before leaves the file of the one that has it now */
+	cr_assert_neq(job(m, ESP_BLOB_RMFOLDER, "Play", other, 0, 0, ""), ESP_OK);
+	cr_assert_eq(mark_at(m, A "/.Play").uid, 1000);
+	gone(m);
+}
+
+Test(name, what_was_written_is_read_back)
+{
+	static const char *const folders[] = { "INBOX", "Sent", "A/B/C", "a.b/c~d", "Entw\xc3\xbcrfe & mehr", "\xf0\x9f\x93\xac/x",
+		"~", "a&-b", "INBOX/sub" };
+	static const char *const bad[] = { "x", "..", ".", ".a..b", ".a.", ".&", ".&AA", ".&AAo-", ".&2AA-", ".\xff", ".&AC8" };
+	char path[MAILDIR_PATH], name[MAILDIR_NAME], account[MAILDIR_PATH];
+	esp_blob_link link = { .size = sizeof link };
+	esp_id id = id_new();
+
+	for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+		cr_assert_eq(name_folder(z("u@example.test"), z(folders[i]), path), ESP_OK);
+		cr_assert_eq(name_folder_read(strlen(path) > strlen(A) ? path + strlen(A) + 1 : "", name), ESP_OK, "%s", path);
+		cr_assert_str_eq(name, folders[i]);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		cr_assert_eq(name_folder_read(bad[i], name), ESP_EINVAL, "%s", bad[i]);
+	cr_assert_eq(name_folder(z("a/b .c@example.test"), z("INBOX"), path), ESP_OK);
+	cr_assert_eq(name_account_read("example.test", path + strlen("example.test/"), account), ESP_OK);
+	cr_assert_str_eq(account, "a/b .c@example.test");
+	cr_assert_eq(name_account_read("example.test", "a%2fb", account), ESP_EINVAL);     /* another spelling */
+	cr_assert_eq(name_account_read("example.test", "a%00b", account), ESP_EINVAL);
+	cr_assert_eq(name_message(id, 4096, 17, 5, z("mx"), path), ESP_OK);
+	cr_assert_eq(name_message_read(path, &link), ESP_OK);
+	cr_assert(id_eq(link.id, id) && link.uid == 17 && link.flags == 5);
+	for (const char *const *p = (const char *const[]){ "1.2.3", "1.00.mx,U=1:2,", "1.0123456789abcdef0123456789abcdeg.mx,U=1",
+			 "1.0123456789abcdef0123456789abcdef.mx,U=0", "1.0123456789abcdef0123456789abcdef.mx,U=4294967295",
+			 "1.0123456789abcdef0123456789abcdef.mx,U=1x", NULL }; *p; p++)
+		cr_assert_eq(name_message_read(*p, &link), ESP_EINVAL, "%s", *p);
 }
 
 Test(link, only_what_passes_is_waited_for)

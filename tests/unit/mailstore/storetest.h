@@ -122,6 +122,7 @@ static inline void store_is_sound(void)
 			 " OR deleted <> (SELECT COUNT(*) FROM message m WHERE m.mailbox_id = b.id AND m.flags & 8 <> 0)"
 			 " OR recent <> (SELECT COUNT(*) FROM message m WHERE m.mailbox_id = b.id AND m.uid >= b.first_recent)"
 			 " OR log_rows <> (SELECT COUNT(*) FROM change_log l WHERE l.mailbox_id = b.id)"
+			 " OR uidnext - 1 > uid_mark"
 			 " OR uidnext <= (SELECT COALESCE(MAX(uid), 0) FROM message m WHERE m.mailbox_id = b.id)",
 			 NULL, 0) == 0);
 	must(sqlhost_int(
