@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define RESERVE_TRIES 16
+
 struct copy {
 	esp_id id;                 /* blob */
 	esp_append append;
@@ -158,6 +160,7 @@ static esp_status wanted_folder(struct delivery *d, struct target *target)
 
 static esp_status find_mailboxes(struct delivery *d)
 {
+	d->nkeys = 0;
 	for (uint32_t i = 0; i < d->ntargets; i++) {
 		struct target *target = &d->targets[i];
 		esp_status st = ESP_OK;
@@ -263,6 +266,19 @@ static void tell(struct delivery *d)
 		d->eventlog->committed(d->eventlog);
 }
 
+/* So many at once that UIDs must be reserved first: looking for the mailboxes does that. */
+static esp_status commit(struct delivery *d, const esp_sql *sql)
+{
+	esp_status st = sql->transact(sql, d->keys, d->nkeys, store_tx, d);
+
+	for (int again = 0; st == ESP_EAGAIN && again < RESERVE_TRIES; again++) {
+		st = find_mailboxes(d);
+		if (st == ESP_OK)
+			st = sql->transact(sql, d->keys, d->nkeys, store_tx, d);
+	}
+	return st;
+}
+
 esp_status deliver(const esp_accept *service, esp_txn *t, esp_blob_writer *w, esp_str trace, esp_err *err)
 {
 	struct accept *a = (struct accept *)service;
@@ -288,7 +304,7 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_blob_writer *w, es
 	}
 	if (st == ESP_OK) {
 		step = "commit";
-		st = sql->transact(sql, d.keys, d.nkeys, store_tx, &d);
+		st = commit(&d, sql);
 	}
 	if (st == ESP_OK)
 		tell(&d);

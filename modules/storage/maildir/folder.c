@@ -2,10 +2,10 @@
  *
  * One process at a time does them (modules/common/lease), in the order of each account's changes.
  * One fiber (worker 0) reads the oldest jobs after each COMMIT it hears of, does them on a lane of its own (width 1:
- * order matters), syncs the directories and deletes their rows.  A crash between doing and deleting does them again: each is idempotent.
- * Jobs wait for a full or read-only disk (link.c says for what); one that cannot be done (a foreign file is in the way)
- * is logged and dropped: the database keeps the truth.
- * Blobs that nobody names any more wait in blob_trash for the grace time.
+ * order matters), syncs the directories and deletes their rows.  A crash between doing and deleting does them again:
+ * each is idempotent. Jobs wait for a full or read-only disk (link.c says for what); one that cannot be done (a foreign
+ * file is in the way) is logged and dropped: the database keeps the truth. Blobs that nobody names any more wait in
+ * blob_trash for the grace time.
  */
 #include "maildir.h"
 
@@ -60,8 +60,8 @@ esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
 		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 		(esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder),
-			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid ? job->uid : job->uidvalidity), ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags),
-			ESP_SQL_I(job->received), ESP_SQL_I(job->modseq) },
+			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid ? job->uid : job->uidvalidity),
+			ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags), ESP_SQL_I(job->received), ESP_SQL_I(job->modseq) },
 		11, NULL);
 }
 

@@ -8,9 +8,9 @@
  *   use \Sent             or nothing
  *   end                   a file without its last line is not believed
  *
- * mark_write() runs inside the transaction that needs it, before its COMMIT, and syncs: too high is right, too low never
- * happens.  The account row's lock lets one writer at a time come here for an account.  A new folder has a file that is
- * not synced: until the first UID is given nothing would be lost with it.
+ * Too high is right, too low never happens: mark_write() syncs, and a lock lets one writer on all servers at a time
+ * read and raise it.  A new folder has a file that is not synced: until the first UID is given nothing would be lost
+ * with it.  Everything here runs on a lane.
  */
 #include "maildir.h"
 
@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,10 +50,10 @@ static esp_status write_mark(struct maildir *m, const char *dir, const esp_blob_
 
 	file_hex(mark->mailbox, hex);
 	snprintf(tmp, sizeof tmp, "%s.mark%d", hex, sync);
-	n = snprintf(text, sizeof text, MARK_FILE " 1\nmailbox %s\nuidvalidity %u\nuid %u\nmodseq %llu\nuse %.*s\nend\n", hex,
-	             mark->uidvalidity, mark->uid, (unsigned long long)mark->modseq,
-	             (int)(mark->special_use.len > 32 ? 32 : mark->special_use.len),
-	             mark->special_use.ptr ? mark->special_use.ptr : "");
+	n = snprintf(text, sizeof text, MARK_FILE " 1\nmailbox %s\nuidvalidity %u\nuid %u\nmodseq %llu\nuse %.*s\nend\n",
+		hex, mark->uidvalidity, mark->uid, (unsigned long long)mark->modseq,
+		(int)(mark->special_use.len > 32 ? 32 : mark->special_use.len),
+		mark->special_use.ptr ? mark->special_use.ptr : "");
 	st = write_text(m, tmp, text, (size_t)n, sync);
 	snprintf(path, sizeof path, "%s/" MARK_FILE, dir);
 	if (st == ESP_OK && renameat(m->tmp, tmp, m->root, path) != 0)
@@ -60,15 +61,41 @@ static esp_status write_mark(struct maildir *m, const char *dir, const esp_blob_
 	return st == ESP_OK && sync ? names_sync_path(m, dir) : st;
 }
 
+static int same_mailbox(const esp_blob_mark *a, const esp_blob_mark *b)
+{
+	return a->uidvalidity == b->uidvalidity && memcmp(a->mailbox.b, b->mailbox.b, sizeof a->mailbox.b) == 0;
+}
+
+/* What is there may have been renamed into place by somebody who crashed before its directory was synced. */
+static esp_status raise(struct maildir *m, const char *dir, const esp_blob_mark *mark)
+{
+	esp_blob_mark there = { .size = sizeof there };
+	esp_status st = link_make_folder(m, dir);
+
+	if (st == ESP_OK)
+		st = mark_read(m, dir, NULL, &there);
+	if (st != ESP_OK)
+		return st;
+	return same_mailbox(&there, mark) && there.uid >= mark->uid ? names_sync_path(m, dir) : write_mark(m, dir, mark, 1);
+}
+
 esp_status mark_write(const esp_blob *b, const esp_blob_mark *mark)
 {
 	struct maildir *m = maildir_of(b);
 	char dir[MAILDIR_PATH];
 	esp_status st = name_folder(mark->account, mark->folder, dir);
+	int lock;
 
+	if (st != ESP_OK)
+		return st;
+	lock = openat(m->tmp, "marks.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (lock < 0 || flock(lock, LOCK_EX) != 0)
+		st = file_status(errno);
 	if (st == ESP_OK)
-		st = link_make_folder(m, dir);
-	return st == ESP_OK ? write_mark(m, dir, mark, 1) : st;
+		st = raise(m, dir, mark);
+	if (lock >= 0)
+		(void)close(lock);
+	return st;
 }
 
 esp_status mark_begin(struct maildir *m, const char *dir, const esp_blob_mark *mark)
@@ -76,8 +103,7 @@ esp_status mark_begin(struct maildir *m, const char *dir, const esp_blob_mark *m
 	esp_blob_mark there = { .size = sizeof there };
 	esp_status st = mark_read(m, dir, NULL, &there);
 
-	/* done again after a crash: UIDs were given meanwhile */
-	if (st == ESP_OK && there.uidvalidity == mark->uidvalidity)
+	if (st == ESP_OK && same_mailbox(&there, mark))     /* UIDs were given meanwhile */
 		return ESP_OK;
 	return st == ESP_OK ? write_mark(m, dir, mark, 0) : st;
 }
@@ -147,8 +173,9 @@ esp_status mark_read(struct maildir *m, const char *dir, esp_arena *a, esp_blob_
 	st = read_text(m, path, text);
 	if (st != ESP_OK)
 		return st == ESP_ENOENT ? ESP_OK : st;
-	if (sscanf(text, "%15s 1 mailbox %32[0-9a-f] uidvalidity %u uid %u modseq %llu use%n", name, hex, &uidvalidity, &uid,
-	           &modseq, &at) != 5 || strcmp(name, MARK_FILE) != 0 || strlen(hex) != MAILDIR_HEX - 1 || at == 0)
+	if (sscanf(text, "%15s 1 mailbox %32[0-9a-f] uidvalidity %u uid %u modseq %llu use%n", name, hex, &uidvalidity,
+			&uid, &modseq, &at) != 5 ||
+		strcmp(name, MARK_FILE) != 0 || strlen(hex) != MAILDIR_HEX - 1 || at == 0)
 		return ESP_OK;
 	(void)sscanf(text + at, " %32[\\A-Za-z]\n%7s", use, end);
 	if ((strcmp(end, "end") != 0 && strcmp(use, "end") != 0) || !read_hex(hex, &ret->mailbox))

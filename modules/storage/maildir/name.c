@@ -178,7 +178,7 @@ esp_status name_folder_read(const char *dir, char out[MAILDIR_NAME])
 	size_t at = 0;
 
 	if (!*dir)
-		return strcpy(out, "INBOX"), ESP_OK;
+		return memcpy(out, "INBOX", sizeof "INBOX"), ESP_OK;
 	for (const char *p = dir; *p; ) {
 		unsigned char c = (unsigned char)*p++;
 		if (c == '.') {
@@ -202,7 +202,10 @@ esp_status name_folder_read(const char *dir, char out[MAILDIR_NAME])
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
+		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
+								  : -1;
 }
 
 static int read_account_part(const char *p, char *out, size_t *at)

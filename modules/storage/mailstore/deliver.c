@@ -196,11 +196,11 @@ esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id
 
 /* --- where a delivery goes --------------------------------------------------------------------------- */
 
-static const char BY_USE[] =
-	"SELECT id FROM mailbox WHERE account_id = $1 AND special_use = $2 AND noselect = 0 ORDER BY name";
+static const char BY_USE[] = "SELECT id, uidnext, uid_mark FROM mailbox WHERE account_id = $1 AND special_use = $2 AND "
+							 "noselect = 0 ORDER BY name";
 
 /* "Junk" is the mailbox marked \Junk when none has that name. */
-static esp_status by_special_use(const struct mailstore *m, esp_id account, esp_str name, esp_id *ret)
+static esp_status by_special_use(const struct mailstore *m, esp_id account, esp_str name, struct found *ret)
 {
 	char use[16] = "\\";
 	esp_arena *a;
@@ -220,45 +220,54 @@ static esp_status by_special_use(const struct mailstore *m, esp_id account, esp_
 	if (st == ESP_OK && rows.nrows == 0)
 		st = ESP_ENOENT;
 	if (st == ESP_OK)
-		*ret = id_of(esp_sql_at(&rows, 0, 0));
+		*ret = (struct found){ .id = id_of(esp_sql_at(&rows, 0, 0)),
+			.uidnext = (uint32_t)int_of(esp_sql_at(&rows, 0, 1)),
+			.uid_mark = (uint32_t)int_of(esp_sql_at(&rows, 0, 2)) };
 	m->core.mem->arena_free(a);
 	return st;
 }
 
-static esp_status find_or_make(const struct mailstore *m, esp_id account, esp_str folder, esp_id *ret)
+static esp_status find_or_make(const struct mailstore *m, esp_id account, esp_str folder, struct found *ret)
 {
 	esp_actor actor = { .account = account };
 	char buf[NAME_MAX_BYTES + 1];
-	int noselect = 0;
 	esp_str name;
 	esp_status st = name_canonical(folder, buf, &name);
 
 	if (st != ESP_OK)
 		return st;
-	st = mailbox_lookup(m, account, name, ret, &noselect);
+	st = mailbox_lookup(m, account, name, ret);
 	if (st == ESP_ENOENT)
 		st = by_special_use(m, account, name, ret);
 	if (st == ESP_ENOENT) {
 		st = mailbox_create(&m->table, &actor, name, (esp_str){ NULL, 0 }, NULL);
 		if (st == ESP_OK || st == ESP_EEXIST)
-			st = mailbox_lookup(m, account, name, ret, &noselect);
+			st = mailbox_lookup(m, account, name, ret);
 	}
-	return st == ESP_OK && noselect ? ESP_ENOENT : st;
+	return st == ESP_OK && ret->noselect ? ESP_ENOENT : st;
+}
+
+static esp_status find_target(const struct mailstore *m, esp_id account, esp_str folder, struct found *ret)
+{
+	if (folder.len) {
+		esp_status st = find_or_make(m, account, folder, ret);
+		/* what cannot be there for reasons of its name goes to INBOX; a database that fails does not */
+		if (st != ESP_EINVAL && st != ESP_E2BIG && st != ESP_ENOENT)
+			return st;
+	}
+	return mailbox_lookup(m, account, ESP_STR("INBOX"), ret);
 }
 
 esp_status message_target(const esp_mailstore *s, esp_id account, esp_str folder, esp_id *ret_mailbox)
 {
 	const struct mailstore *m = store_of(s);
-	int noselect = 0;
+	struct found box = { .noselect = 0 };
 	esp_status st = account_open(m, account, (esp_str){ NULL, 0 });
 
-	if (st != ESP_OK)
-		return st;
-	if (folder.len) {
-		st = find_or_make(m, account, folder, ret_mailbox);
-		/* what cannot be there for reasons of its name goes to INBOX; a database that fails does not */
-		if (st != ESP_EINVAL && st != ESP_E2BIG && st != ESP_ENOENT)
-			return st;
-	}
-	return mailbox_lookup(m, account, ESP_STR("INBOX"), ret_mailbox, &noselect);
+	if (st == ESP_OK)
+		st = find_target(m, account, folder, &box);
+	if (st == ESP_OK)
+		st = mark_ahead(m, account, box.id, box.uidnext, box.uid_mark);
+	*ret_mailbox = box.id;
+	return st;
 }

@@ -15,7 +15,7 @@ static const char FIND[] =
 	"SELECT " COLUMNS ", (SELECT COUNT(*) FROM mail_subscription s WHERE s.account_id = $1 AND s.name = $2)"
 	" FROM mailbox WHERE account_id = $1 AND name = $2";
 static const char NAMES[] = "SELECT name FROM mailbox WHERE account_id = $1";
-static const char LOOKUP[] = "SELECT id, noselect FROM mailbox WHERE account_id = $1 AND name = $2";
+static const char LOOKUP[] = "SELECT id, noselect, uidnext, uid_mark FROM mailbox WHERE account_id = $1 AND name = $2";
 static const char SUBSCRIPTIONS[] = "SELECT name FROM mail_subscription WHERE account_id = $1";
 static const char COUNT[] = "SELECT COUNT(*) FROM mailbox WHERE account_id = $1";
 static const char COUNT_SUBSCRIBED[] = "SELECT COUNT(*) FROM mail_subscription WHERE account_id = $1";
@@ -144,7 +144,7 @@ esp_status mailbox_find(const esp_mailstore *s, esp_arena *a, const esp_actor *a
 	return ESP_OK;
 }
 
-esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str name, esp_id *ret, int *ret_noselect)
+esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str name, struct found *ret)
 {
 	esp_arena *a = m->core.mem->arena_new(m->self, "mailstore-lookup", 0);
 	esp_sql_rows rows;
@@ -156,10 +156,9 @@ esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str nam
 		store_query(m, ESP_SQL_BOUNDED, a, LOOKUP, (esp_sql_value[]){ ESP_SQL_ID(account), ESP_SQL_T(name) }, 2, &rows);
 	if (st == ESP_OK && rows.nrows == 0)
 		st = ESP_ENOENT;
-	if (st == ESP_OK) {
-		*ret = id_of(esp_sql_at(&rows, 0, 0));
-		*ret_noselect = int_of(esp_sql_at(&rows, 0, 1)) != 0;
-	}
+	if (st == ESP_OK)
+		*ret = (struct found){ id_of(esp_sql_at(&rows, 0, 0)), int_of(esp_sql_at(&rows, 0, 1)) != 0,
+			(uint32_t)int_of(esp_sql_at(&rows, 0, 2)), (uint32_t)int_of(esp_sql_at(&rows, 0, 3)) };
 	m->core.mem->arena_free(a);
 	return st;
 }
@@ -394,8 +393,8 @@ esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_st
 	const struct mailstore *m = store_of(s);
 	struct name_op o = { .most = 0 };
 	char buf[NAME_MAX_BYTES + 1];
-	int noselect = 0, left = 1;
-	esp_id id;
+	struct found box = { .noselect = 0 };
+	int left = 1;
 	esp_status st = account_open(m, actor->account, actor->login);
 
 	if (st != ESP_OK)
@@ -404,9 +403,9 @@ esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_st
 		return name_reason(ESP_ENOENT, err);
 	if (name_is_inbox(o.name))
 		return name_reason(ESP_EACCES, err);
-	st = mailbox_lookup(m, actor->account, o.name, &id, &noselect);
-	while (st == ESP_OK && !noselect && left)
-		st = message_clear(m, actor, id, &left);
+	st = mailbox_lookup(m, actor->account, o.name, &box);
+	while (st == ESP_OK && !box.noselect && left)
+		st = message_clear(m, actor, box.id, &left);
 	if (st == ESP_OK)
 		st = name_run(m, actor, &o, on_remove);
 	if (st == ESP_OK)

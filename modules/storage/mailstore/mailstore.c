@@ -1,11 +1,10 @@
 /* storage_mailstore - "esp.mailstore/1": mailboxes, messages, flags, quota, views, search.
  *
  * This file is the module: its table, its life, its configuration.  Tables are in migrations.c; writes in deliver.c,
- * message.c, copy.c, mailbox.c, rename.c and account.c over op.c and rows.c; reads in fetch.c and search.c; views in
- * view.c, refresh.c and home.c; index.c fills the search index; nodes.c talks to other servers.  All calls run in
- * fibers of workers, deliver() in the caller's transaction, delivered() anywhere.  EXCLUSIVE: a mailbox has one home on
- * a node.
- * Errors: ESP_ENOENT what the actor may not see; ESP_EUNAVAIL no database; else what sql and blob answer.
+ * message.c, copy.c, mailbox.c, rename.c and account.c over op.c, rows.c and mark.c; reads in fetch.c and search.c;
+ * views in view.c, refresh.c and home.c; index.c fills the search index; nodes.c talks to other servers.  All calls run
+ * in fibers of workers, deliver() in the caller's transaction, delivered() anywhere.  EXCLUSIVE: a mailbox has one home
+ * on a node. Errors: ESP_ENOENT what the actor may not see; ESP_EUNAVAIL no database; else what sql and blob answer.
  */
 #include "index.h"
 #include "nodes.h"
@@ -99,12 +98,14 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->crypto = host->core("esp.crypto/1", 0);
 	m->metric = host->core("esp.metric/1", 0);
 	m->lane = m->core.pool->lane("misc");
+	m->sync_lane = m->core.pool->lane("sync");
 	read_limits(m, cfg);
 	m->nworkers = m->core.loop->workers();
 	m->home = esp_alloc_array(host->arena(self), m->nworkers, sizeof *m->home);
 	m->indexer = esp_alloc_array(host->arena(self), m->nworkers, sizeof *m->indexer);
+	m->marking = esp_alloc_array(host->arena(self), MARK_SLOTS, sizeof *m->marking);
 	self->state = m;
-	st = m->home && m->indexer ? bind_all(m) : ESP_ENOMEM;
+	st = m->home && m->indexer && m->marking ? bind_all(m) : ESP_ENOMEM;
 	if (st == ESP_OK)
 		st = facts_declare(m);
 	if (st == ESP_OK)

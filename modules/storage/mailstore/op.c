@@ -59,6 +59,7 @@ esp_status op_run(struct op *op, const esp_id *box, uint32_t nboxes, esp_status 
 	const esp_sql *sql = store_sql(op->m);
 	esp_sql_key key[3] = { { .kind = ESP_SQL_KEY_ACCOUNT, .id = op->account } };
 	uint32_t n = 1;
+	esp_status st;
 
 	if (!sql)
 		return ESP_EUNAVAIL;
@@ -69,7 +70,13 @@ esp_status op_run(struct op *op, const esp_id *box, uint32_t nboxes, esp_status 
 		key[1] = key[2];
 		key[2] = swap;
 	}
-	return sql->transact(sql, key, n, fn, arg);
+	do {
+		st = sql->transact(sql, key, n, fn, arg);
+		if (st != ESP_EAGAIN || !op->behind_uid)
+			break;
+		st = mark_raise(op->m, op->account, op->behind, op->behind_uid);
+	} while (st == ESP_OK);
+	return st;
 }
 
 void op_restart(struct op *op)
@@ -78,7 +85,7 @@ void op_restart(struct op *op)
 		op->m->core.mem->arena_reset(op->arena);
 	op->facts = NULL;
 	op->facts_end = &op->facts;
-	op->jobs = 0;
+	op->jobs = op->behind_uid = 0;
 	op->modseq = op->used = op->quota = 0;
 	op->address = (esp_str){ NULL, 0 };
 }

@@ -76,16 +76,15 @@ static esp_status rename_inbox(const struct mailstore *m, const esp_actor *actor
 	esp_arena *a = m->core.mem->arena_new(m->self, "mailstore-rename", 0);
 	esp_copy_result moved;
 	uint64_t modseq;
-	int noselect = 0;
-	esp_id from, target;
+	struct found from, target;
 	esp_status st = a ? mailbox_create(&m->table, actor, to, (esp_str){ NULL, 0 }, err) : ESP_ENOMEM;
 
 	if (st == ESP_OK)
-		st = mailbox_lookup(m, actor->account, ESP_STR("INBOX"), &from, &noselect);
+		st = mailbox_lookup(m, actor->account, ESP_STR("INBOX"), &from);
 	if (st == ESP_OK)
-		st = mailbox_lookup(m, actor->account, to, &target, &noselect);
+		st = mailbox_lookup(m, actor->account, to, &target);
 	if (st == ESP_OK)
-		st = message_copy(&m->table, a, actor, from, (esp_uid_set){ &every, 1 }, target, 1, &moved, &modseq, err);
+		st = message_copy(&m->table, a, actor, from.id, (esp_uid_set){ &every, 1 }, target.id, 1, &moved, &modseq, err);
 	if (a)
 		m->core.mem->arena_free(a);
 	return st;

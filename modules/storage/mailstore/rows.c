@@ -13,8 +13,7 @@ static const char BOX_UPDATE[] =
 	"UPDATE mailbox SET modseq = $3, uidnext = uidnext + $4, messages = messages + $5, unseen = unseen + $6,"
 	" deleted = deleted + $7, recent = recent + $8, bytes = bytes + $9, log_rows = log_rows + $10"
 	" WHERE id = $1 AND account_id = $2 AND noselect = 0 AND uidnext + $4 <= 4294967295"
-	" RETURNING uidnext, uidvalidity, first_recent, noselect, name, keywords, log_rows, uid_mark, special_use";
-static const char BOX_MARK[] = "UPDATE mailbox SET uid_mark = $2 WHERE id = $1";
+	" RETURNING uidnext, uidvalidity, first_recent, noselect, name, keywords, log_rows, uid_mark";
 static const char BOX_KEYWORDS[] = "UPDATE mailbox SET keywords = $2 WHERE id = $1";
 static const char PAGE[] =
 	"SELECT uid, flags, modseq, blob_id, bytes, internal_date FROM message"
@@ -62,21 +61,6 @@ esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret)
 	return st == ESP_OK && ret->noselect ? ESP_ENOENT : st;
 }
 
-/* The folder's file is raised before a UID above it is given. */
-static esp_status box_mark(struct op *op, esp_tx *tx, const struct box *b, int64_t mark, esp_str special_use)
-{
-	uint32_t last = b->uidnext - 1;
-	esp_blob_mark to = { .size = sizeof to, .uidvalidity = b->uidvalidity, .modseq = op->modseq, .mailbox = b->id,
-		.account = op->address, .folder = b->name, .special_use = special_use };
-	esp_status st;
-
-	if (last <= mark || !op->blob)
-		return ESP_OK;
-	to.uid = last > UID_LAST - MARK_STEP ? UID_LAST : last + MARK_STEP;
-	st = op->blob->mark(op->blob, &to);
-	return st == ESP_OK ? tx->exec(tx, BOX_MARK, (esp_sql_value[]){ ESP_SQL_ID(b->id), ESP_SQL_I(to.uid) }, 2, NULL) : st;
-}
-
 esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, struct box *ret)
 {
 	esp_sql_value args[] = { ESP_SQL_ID(id), ESP_SQL_ID(op->account), ESP_SQL_I(op->modseq), ESP_SQL_I(d.uids),
@@ -95,8 +79,11 @@ esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, 
 	}
 	st = box_fill(op, id, &rows, &b);
 	log_rows = int_of(esp_sql_at(&rows, 0, 6));
-	if (st == ESP_OK)
-		st = box_mark(op, tx, &b, int_of(esp_sql_at(&rows, 0, 7)), str_of(esp_sql_at(&rows, 0, 8)));
+	if (st == ESP_OK && op->blob && b.uidnext - 1 > int_of(esp_sql_at(&rows, 0, 7))) {
+		op->behind = id;               /* nothing is given that the folder's file has not reserved (mark.c) */
+		op->behind_uid = b.uidnext - 1;
+		st = ESP_EAGAIN;
+	}
 	if (st == ESP_OK && d.log)
 		st = log_prune(tx, id, log_rows);
 	if (st == ESP_OK && ret)

@@ -24,7 +24,8 @@
 #define BATCH_MESSAGES  10000u         /* messages one transaction of STORE, MOVE and EXPUNGE changes */
 #define COPY_MESSAGES   100000u        /* COPY is all or nothing: one transaction */
 #define UID_LAST        UINT32_C(4294967294)
-#define MARK_STEP       1000u          /* UIDs a folder's file is ahead when it is written */
+#define MARK_STEP       1000u          /* UIDs are reserved by so many (mark.c) */
+#define MARK_SLOTS      64u
 #define LOG_ROWS        2000u          /* of one mailbox; then the older half is pruned */
 
 enum fact_kind {
@@ -48,12 +49,14 @@ struct mailstore {
 	const esp_crypto_api *crypto;
 	const esp_metric_api *metric;
 	esp_lane *lane;                    /* long messages are read there */
+	esp_lane *sync_lane;               /* files of folders are written there */
 	esp_lane *index_lane;              /* texts for the search index are read there */
 	esp_binding sql, blob, eventlog, directory, textindex;
 	struct limits limits;
 	esp_event_id fact[FACT_KINDS];
 	esp_metric index_texts, index_waiting, index_lag;
 	atomic_int draining;               /* begin nothing new behind the callers' backs */
+	atomic_uint *marking;              /* MARK_SLOTS by mailbox: somebody raises its mark */
 	struct home **home;                /* by worker; each used on its worker only */
 	struct nodes *nodes;               /* other servers; NULL: none are looked for */
 	struct indexer **indexer;          /* the same */
@@ -104,6 +107,8 @@ struct op {
 	uint64_t used, quota;
 	esp_str address;
 	struct fact *facts, **facts_end;
+	esp_id behind;                     /* ESP_EAGAIN: mailbox whose mark must be raised first, to this UID */
+	uint32_t behind_uid;
 	uint32_t jobs;                     /* folder jobs recorded */
 	uint32_t shared_arena;             /* arena is the transaction's: not ours to empty */
 };
@@ -136,6 +141,14 @@ ESP_CHECKED esp_status account_warn(struct op *op, esp_tx *tx, int64_t added);
 esp_status quota_get(
 	const esp_mailstore *s, esp_id account, uint64_t *ret_used, uint64_t *ret_limit, uint32_t *ret_messages);
 esp_status quota_set(const esp_mailstore *s, esp_id account, uint64_t bytes);
+
+/* --- mark.c ------------------------------------------------------------------------------------------ */
+
+/*! \brief Reserve UIDs in the folder's file, at least up to this one. */
+ESP_CHECKED esp_status mark_raise(const struct mailstore *m, esp_id account, esp_id mailbox, uint32_t uid);
+/*! \brief The same in time, when few are left. */
+ESP_CHECKED esp_status mark_ahead(
+	const struct mailstore *m, esp_id account, esp_id mailbox, uint32_t uidnext, uint32_t mark);
 
 /* --- names.c ----------------------------------------------------------------------------------------- */
 
@@ -206,7 +219,7 @@ struct row {
 
 ESP_CHECKED esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret);
 /*! \brief Change counters and modseq, take UIDs; ret->uidnext is the value after.
- *  ESP_ENOENT; ESP_E2BIG: UIDs used up. */
+ *  ESP_ENOENT; ESP_E2BIG: UIDs used up; ESP_EAGAIN: they must be reserved first (op->behind). */
 ESP_CHECKED esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, struct box *ret);
 ESP_CHECKED esp_status box_save_keywords(struct op *op, esp_tx *tx, const struct box *b);
 /*! \brief Read rows of the set from *from on, up to PAGE_ROWS, in op's arena; *from 0: no more. */
@@ -285,8 +298,8 @@ esp_status mailbox_claim_recent(const esp_mailstore *s, const esp_actor *actor, 
 /*! \brief [tx] Make `name` and the superiors it lacks.  ESP_EEXIST.  ids: NAME_DEPTH fresh ones. */
 ESP_CHECKED esp_status mailbox_make(struct op *op, esp_tx *tx, esp_str name, esp_str special_use, const esp_id *ids);
 /*! \brief The row of a name without counters, by key. ESP_ENOENT. */
-ESP_CHECKED esp_status mailbox_lookup(
-	const struct mailstore *m, esp_id account, esp_str name, esp_id *ret, int *ret_noselect);
+struct found { esp_id id; int noselect; uint32_t uidnext, uid_mark; };
+ESP_CHECKED esp_status mailbox_lookup(const struct mailstore *m, esp_id account, esp_str name, struct found *ret);
 void fresh_ids(const struct mailstore *m, esp_id ids[NAME_DEPTH]);
 
 /* --- home.c ------------------------------------------------------------------------------------------ */

@@ -92,8 +92,8 @@ struct esp_blob {
 	 *  file is looked for or written, while held.  Since minor 1. */
 	ESP_CHECKED esp_status (*keep)(const esp_blob *b, esp_tx *tx, esp_id id);
 
-	/*! [in transact's fn] Blocks for the disk.  Write the folder's file, synced, before a UID above its mark is
-	 *  promised: seldom, for marks are raised in steps.  One that a rollback left too high is right. */
+	/*! [lane] Blocks.  Write the folder's own file, synced; a higher UID that it has for this mailbox and UIDVALIDITY
+	 *  stays.  Before a UID above its mark is promised. */
 	ESP_CHECKED esp_status (*mark)(const esp_blob *b, const esp_blob_mark *mark);
 	/*! [fiber] ESP_SUSPENDS.  Addresses of all accounts that have a directory, sorted. */
 	ESP_CHECKED esp_status (*accounts)(const esp_blob *b, esp_arena *arena, const esp_str **ret, uint32_t *ret_n);

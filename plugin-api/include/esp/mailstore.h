@@ -212,7 +212,7 @@ struct esp_mailstore {
 	/*! [worker] ESP_SUSPENDS.  Find (or make) the mailbox of that name before the transaction; falls back to INBOX. */
 	ESP_CHECKED esp_status (*target)(const esp_mailstore *s, esp_id account, esp_str folder, esp_id *ret_mailbox);
 	/*! [in transact's fn] UID, modseq, quota, rows, change log.  Keys of the transaction must name account and
-	 *  mailbox. */
+	 *  mailbox.  ESP_EAGAIN: more at once than UIDs are reserved for; ask target() again, then transact again. */
 	ESP_CHECKED esp_status (*deliver)(const esp_mailstore *s, esp_tx *tx, esp_id account, esp_id mailbox,
 		const esp_append *m, uint32_t *ret_uid, uint64_t *ret_modseq);
 	/*! [any] It was committed: publish a new view soon and wake who watches. */

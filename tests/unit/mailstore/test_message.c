@@ -327,6 +327,49 @@ static void few_statements(void *arg)
 }
 Test(message, a_delivery_takes_few_statements_and_no_quota) { sqlhost_run(1, few_statements, NULL); }
 
+/* --- UIDs are reserved in the folder's file -------------------------------------------------------- */
+
+static void reserved(void *arg)
+{
+	esp_actor who = actor_new("a@example.test");
+	struct delivery d = { .account = who.account, .m = message_of(MESSAGE) };
+	esp_sql_key key[] = { { .kind = ESP_SQL_KEY_ACCOUNT, .id = who.account } };
+	esp_arena *a = sqlhost_arena();
+	esp_id inbox = box_id(&who, "INBOX"), trash = box_id(&who, "Trash");
+	esp_err err = ESP_ERR_INIT;
+	uint32_t uid, validity;
+	uint64_t modseq;
+
+	(void)arg;
+	must_ok(S->prepare(S, a, &d.m));
+	d.box = inbox;
+	must_be(sqlhost->sql.transact(&sqlhost->sql, key, 1, deliver_tx, &d), ESP_EAGAIN);
+	must(atomic_load(&sqlhost->marks) == 0 && view_of(&who, inbox)->exists == 0);
+	/* in time, and not more often than in steps */
+	for (uint32_t i = 1; i <= 3100; i++) {
+		must_ok(S->target(S, who.account, z("INBOX"), &d.box));
+		must_ok(sqlhost->sql.transact(&sqlhost->sql, key, 1, deliver_tx, &d));
+		must(d.uid == i);
+	}
+	must(atomic_load(&sqlhost->marks) >= 3 && atomic_load(&sqlhost->marks) <= 4);
+	append_many(&who, trash, 2600);
+	must(atomic_load(&sqlhost->marks) <= 8);
+	/* no room for the file: nothing is given */
+	atomic_store(&sqlhost->marks_fail, 1);
+	while (sqlhost_int("SELECT uid_mark - uidnext FROM mailbox WHERE id = $1",
+		(esp_sql_value[]){ ESP_SQL_ID(trash) }, 1) > 400)
+		append_many(&who, trash, 1);
+	must_be(S->target(S, who.account, z("Trash"), &d.box), ESP_ENOSPC);
+	while (S->append(S, &who, trash, &d.m, 1, &uid, &validity, &modseq, &err) == ESP_OK)
+		must(uid < 5000);
+	must_be(S->append(S, &who, trash, &d.m, 1, &uid, &validity, &modseq, &err), ESP_ENOSPC);
+	atomic_store(&sqlhost->marks_fail, 0);
+	must_ok(S->append(S, &who, trash, &d.m, 1, &uid, &validity, &modseq, &err));
+	store_is_sound();
+	sqlhost_arena_free(a);
+}
+Test(message, uids_are_reserved_in_steps_before_they_are_given) { sqlhost_run(2, reserved, NULL); }
+
 static void too_many_keywords(void *arg)
 {
 	esp_actor who = actor_new("a@example.test");

@@ -113,8 +113,23 @@ static esp_status deliver_tx(esp_tx *tx, void *arg)
 
 	return S->deliver(S, tx, d->account, d->box, &d->m, &d->uid, &d->modseq);
 }
+/* What a delivery does before its transaction, whatever the mailbox is called now. */
+static void reserve_uids(struct model *m, esp_id box)
+{
+	const esp_mailbox *list;
+	esp_arena *a = sqlhost_arena();
+	uint32_t n;
+	esp_id id;
+
+	must_ok(S->list(S, a, &m->who, &list, &n));
+	for (uint32_t i = 0; i < n; i++)
+		if (id_eq(list[i].id, box))
+			must_ok(S->target(S, m->who.account, list[i].name, &id));
+	sqlhost_arena_free(a);
+}
 static void do_deliver(struct model *m)
 {
+	esp_status st;
 	struct box *b = &m->box[rnd_below(&m->r, BOXES)];
 	uint32_t w = rnd_below(&m->r, WORDS);
 	struct delivery d = { .account = m->who.account, .box = b->id, .m = letter_of(w) };
@@ -123,7 +138,10 @@ static void do_deliver(struct model *m)
 	esp_arena *a = sqlhost_arena();
 
 	must_ok(S->prepare(S, a, &d.m));
-	must_ok(sqlhost->sql.transact(&sqlhost->sql, key, 2, deliver_tx, &d));
+	st = sqlhost->sql.transact(&sqlhost->sql, key, 2, deliver_tx, &d);
+	for (; st == ESP_EAGAIN; st = sqlhost->sql.transact(&sqlhost->sql, key, 2, deliver_tx, &d))
+		reserve_uids(m, b->id);
+	must_ok(st);
 	S->delivered(S, d.box, d.modseq);
 	must(d.uid == b->uidnext);
 	grow(b, (struct msg){ .modseq = d.modseq, .word = w, .bytes = d.m.bytes, .blob = d.m.id });
