@@ -269,7 +269,7 @@ static esp_status restore_tables(struct restore *r, int store_first)
 struct links { struct restore *r; const esp_blob *blob; esp_sql_rows rows; int folders; };
 
 static const char folders_text[] =
-	"SELECT b.id, a.address, b.name, b.uidvalidity, b.noselect FROM mailbox b JOIN mail_account a"
+	"SELECT b.id, a.address, b.name, b.uidvalidity, b.noselect, b.special_use FROM mailbox b JOIN mail_account a"
 	" ON a.account_id = b.account_id WHERE b.id > $1 ORDER BY b.id LIMIT $2";
 static const char links_text[] =
 	"SELECT m.mailbox_id, m.uid, m.blob_id, m.flags, m.bytes, m.modseq, m.internal_date, a.address, b.name, "
@@ -279,9 +279,20 @@ static const char links_text[] =
 
 static esp_blob_job folder_job(const esp_sql_value *v)
 {
-	return (esp_blob_job){ .size = sizeof(esp_blob_job), .kind = ESP_BLOB_MKFOLDER, .account = v[1].s, .folder = v[2].s,
+	esp_blob_job job = { .size = sizeof job,
+		.kind = ESP_BLOB_MKFOLDER,
+		.account = v[1].s,
+		.folder = v[2].s,
+		.to = v[5].s,
 		.uidvalidity = (uint32_t)v[3].i };
+
+	if (v[0].s.len == sizeof job.id.b)
+		memcpy(job.id.b, v[0].s.ptr, sizeof job.id.b);
+	return job;
 }
+
+/* The folder's own file on this server reserves no UID yet. */
+static const char unmark_text[] = "UPDATE mailbox SET uid_mark = 0 WHERE id = $1";
 
 static esp_blob_job link_job(const esp_sql_value *v)
 {
@@ -304,6 +315,8 @@ static esp_status jobs_tx(esp_tx *tx, void *arg)
 		esp_blob_job job = l->folders ? folder_job(v) : link_job(v);
 		if (!l->folders || !v[4].i)
 			st = l->blob->job(l->blob, tx, &job);
+		if (st == ESP_OK && l->folders)
+			st = tx->exec(tx, unmark_text, v, 1, NULL);
 	}
 	return st;
 }
