@@ -19,6 +19,7 @@
 #include "core/control/server-priv.h"
 #include "core/control/server.h"
 #include "core/control/settings.h"
+#include "core/control/spawn.h"
 #include "core/loop/loop.h"
 #include "core/module/generation.h"
 #include "core/module/image.h"
@@ -46,9 +47,10 @@ struct offline {
 
 static int load_modules(struct offline *o, esp_err *err)
 {
-	struct modules_opts opts = {
-		.config_path = o->server.config_path, .check_only = o->check_only, .state_dir = o->state[0] ? o->state : NULL
-	};
+	struct modules_opts opts = { .config_path = o->server.config_path,
+		.binary = spawn_own_binary(),
+		.check_only = o->check_only,
+		.state_dir = o->state[0] ? o->state : NULL };
 	int status = modules_new(&opts, &o->server.modules);
 
 	if (!status)

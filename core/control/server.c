@@ -167,11 +167,15 @@ static void start_failed(struct server *s, struct config_errors *errs, const esp
 
 static int start_modules(struct server *s, struct config_errors *errs, esp_err *err)
 {
-	struct modules_opts opts = {
-		.config_path = s->config_path, .left_out = s->left_out, .nleft_out = s->nleft_out, .arg = s,
-		.rehearse = server_on_rehearse, .on_prepare = server_on_prepare, .on_publish = server_on_publish,
-		.on_abort = server_on_abort
-	};
+	struct modules_opts opts = { .config_path = s->config_path,
+		.binary = s->binary,
+		.left_out = s->left_out,
+		.nleft_out = s->nleft_out,
+		.arg = s,
+		.rehearse = server_on_rehearse,
+		.on_prepare = server_on_prepare,
+		.on_publish = server_on_publish,
+		.on_abort = server_on_abort };
 	struct config *c = config_ref(s->config);
 	int status = modules_new(&opts, &s->modules);
 

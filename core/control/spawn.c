@@ -22,6 +22,17 @@
 
 enum { EXIT_NOT_STARTED = 70, BLAME_FRESH_S = 10 };
 
+const char *spawn_own_binary(void)
+{
+	static char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n < 0)
+		return "/proc/self/exe";
+	path[n] = '\0';
+	return path;
+}
+
 _Noreturn static void child_fail(const char *step)
 {
 	dprintf(STDERR_FILENO, "esp-server: cannot start the server process: %s: %s\n", step, strerror(errno));

@@ -21,6 +21,8 @@ struct spawn {
 
 /*! \brief Start `esp-server server-process` with one end of a new link.  0, the process and our end; or ESP_EIO. */
 ESP_CHECKED int spawn_server(const struct spawn *s, pid_t *ret_pid, int *ret_link);
+/*! \brief Path of the running esp-server. */
+const char *spawn_own_binary(void);
 /*! \brief "was killed by signal 11 (Segmentation fault) in module "spam" at message", into buf; the blame comes from
  *  the newest line of <dir>/crash.log when that is fresh (dir NULL: nobody is blamed). */
 const char *spawn_ending(int status, const char *dir, char *buf, size_t cap);

@@ -13,7 +13,9 @@
 
 #include "config.h"
 #include "core/control/server.h"
+#include "core/control/spawn.h"
 #include "core/control/supervisor.h"
+#include "core/module/trial.h"
 
 static const char default_config[] = SYSCONFDIR "/esp/esp.conf";
 
@@ -28,7 +30,7 @@ static const char help_text[] =
 	"        (for systemd and containers).  Signals: HUP reload, TERM or INT orderly stop (twice: at once), USR2\n"
 	"        upgrade: start the binary on disk on the same sockets, then drain the old process.\n"
 	"  check [--config FILE]\n"
-	"        Read the configuration, load every module in this process, let each check its part.  Prints every\n"
+	"        Read the configuration, load every module, let each check its part.  Prints every\n"
 	"        error; changes nothing.\n"
 	"  migrate [--config FILE] [--check | --down N]\n"
 	"        Bring the database to the version of the modules (no server may run).  --check says what would be done;\n"
@@ -96,21 +98,10 @@ static const char *config_file(const struct line *l)
 	return path;
 }
 
-static const char *own_binary(void)
-{
-	static char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-
-	if (n < 0)
-		return "/proc/self/exe";
-	path[n] = '\0';
-	return path;
-}
-
 static int run_serve(const struct line *l)
 {
 	struct supervisor_opts opts = {
-		.config_path = config_file(l), .binary = own_binary(), .foreground = l->foreground
+		.config_path = config_file(l), .binary = spawn_own_binary(), .foreground = l->foreground
 	};
 
 	if (l->nrest)
@@ -167,7 +158,9 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return usage("a command is missing", NULL);
 	if (strcmp(argv[1], "server-process") == 0)
-		return server_main(argc - 2, argv + 2, own_binary());
+		return server_main(argc - 2, argv + 2, spawn_own_binary());
+	if (strcmp(argv[1], "try-modules") == 0 && argc == 3)
+		return trial_main(argv[2]);
 	code = parse(argc - 2, argv + 2, &l);
 	if (code)
 		return code;

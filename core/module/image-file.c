@@ -1,4 +1,4 @@
-/* core/module/image-file.c - the file of a module: is it safe to run, its bytes, and what its ELF tables say.
+/* core/module/image-file.c - the file of a module: is it safe to run, and its bytes.
  *
  * A module runs with all rights of the server: its directory and file must belong to root or to the server's user and
  * nobody else may write them; no component of the path may be a symbolic link.  Everything is decided on open
@@ -8,15 +8,12 @@
 #include "core/module/image.h"
 #include "core/module/sha256.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -205,123 +202,4 @@ int image_file_copy(int from, int to, char ret_hash[65])
 int image_file_hash(int fd, char ret_hash[65])
 {
 	return image_file_copy(fd, -1, ret_hash);
-}
-
-/* ---- ELF ----------------------------------------------------------------------------------------------- */
-
-/* The mapped file; every access goes through at(), which is the only place that turns an offset into a pointer. */
-struct elf { const uint8_t *map; size_t size; const ElfW(Ehdr) *head; };
-
-static const void *at(const struct elf *e, uint64_t off, uint64_t n)
-{
-	return off <= e->size && n <= e->size - off ? e->map + off : NULL;
-}
-
-static const ElfW(Shdr) *section(const struct elf *e, unsigned i)
-{
-	if (e->head->e_shentsize != sizeof(ElfW(Shdr)) || i >= e->head->e_shnum || e->head->e_shoff % 8)
-		return NULL;
-	return at(e, e->head->e_shoff + (uint64_t)i * sizeof(ElfW(Shdr)), sizeof(ElfW(Shdr)));
-}
-
-/* A string of a string table, or "" when it runs out of the file. */
-static const char *string(const struct elf *e, const ElfW(Shdr) *tab, uint64_t off)
-{
-	const char *s = tab && off < tab->sh_size ? at(e, tab->sh_offset + off, tab->sh_size - off) : NULL;
-
-	return s && memchr(s, '\0', tab->sh_size - off) ? s : "";
-}
-
-static void read_symbol(const struct elf *e, const ElfW(Shdr) *names, const ElfW(Sym) *sym, struct elf_facts *ret)
-{
-	const char *name = string(e, names, sym->st_name);
-
-	if (sym->st_shndx != SHN_UNDEF && ELF64_ST_BIND(sym->st_info) == STB_GNU_UNIQUE)
-		ret->unique = true;
-	if (!strncmp(name, "__cxa_thread_atexit", 19) || !strcmp(name, "pthread_key_create") || !strcmp(name, "tss_create"))
-		ret->tls_dtors = true;
-	if (!strncmp(name, "__gxx_personality", 17) || !strncmp(name, "_Unwind_RaiseException", 22))
-		ret->cxx = true;
-}
-
-static void read_dynamic(const struct elf *e, const ElfW(Shdr) *names, const ElfW(Dyn) *d, struct elf_facts *ret)
-{
-	if (d->d_tag == DT_FLAGS_1 && d->d_un.d_val & DF_1_NODELETE)
-		ret->nodelete = true;
-	if (d->d_tag == DT_NEEDED && ret->nneeded < sizeof ret->needed / sizeof ret->needed[0]) {
-		const char *name = string(e, names, d->d_un.d_val);
-
-		if (strstr(name, "stdc++") || strstr(name, "libc++"))
-			ret->cxx = true;
-		(void)snprintf(ret->needed[ret->nneeded++], sizeof ret->needed[0], "%s", name);
-	}
-}
-
-static void read_section(const struct elf *e, const ElfW(Shdr) *s, struct elf_facts *ret)
-{
-	const ElfW(Shdr) *names = section(e, s->sh_link);
-	size_t item = s->sh_type == SHT_DYNSYM ? sizeof(ElfW(Sym)) : sizeof(ElfW(Dyn));
-	const uint8_t *p = s->sh_offset % 8 ? NULL : at(e, s->sh_offset, s->sh_size);
-
-	for (size_t i = 0; p && i < s->sh_size / item; i++) {
-		if (s->sh_type == SHT_DYNSYM)
-			read_symbol(e, names, (const ElfW(Sym) *)(const void *)(p + i * item), ret);
-		else
-			read_dynamic(e, names, (const ElfW(Dyn) *)(const void *)(p + i * item), ret);
-	}
-}
-
-/* What the loader would map must be in the file: touching a page behind its end is a SIGBUS.  The section table, at the
- * end of the file, tells of a copy that broke off in what is not mapped. */
-static bool is_whole(const struct elf *e)
-{
-	const ElfW(Ehdr) *h = e->head;
-
-	if (h->e_phentsize != sizeof(ElfW(Phdr)) || h->e_phoff % 8 || !at(e, h->e_phoff, h->e_phnum * sizeof(ElfW(Phdr))) ||
-		!at(e, h->e_shoff, (uint64_t)h->e_shnum * h->e_shentsize))
-		return false;
-	for (unsigned i = 0; i < h->e_phnum; i++) {
-		const ElfW(Phdr) *p = at(e, h->e_phoff + i * sizeof *p, sizeof *p);
-
-		if (p->p_type == PT_LOAD && !at(e, p->p_offset, p->p_filesz))
-			return false;
-	}
-	return true;
-}
-
-static int read_elf(struct elf *e, struct elf_facts *ret)
-{
-	e->head = at(e, 0, sizeof *e->head);
-	if (!e->head || memcmp(e->head->e_ident, ELFMAG, SELFMAG) != 0 || e->head->e_type != ET_DYN ||
-	    e->head->e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32))
-		return -1;
-	if (!is_whole(e))
-		return -1;
-	for (unsigned i = 0; i < e->head->e_shnum; i++) {
-		const ElfW(Shdr) *s = section(e, i);
-
-		if (s && (s->sh_type == SHT_DYNSYM || s->sh_type == SHT_DYNAMIC))
-			read_section(e, s, ret);
-	}
-	return 0;
-}
-
-int image_file_facts(int fd, struct elf_facts *ret)
-{
-	struct elf e = { .map = NULL };
-	struct stat st;
-	void *map;
-	int rc;
-
-	memset(ret, 0, sizeof *ret);
-	if (fstat(fd, &st) < 0 || st.st_size <= 0)
-		return -1;
-	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (map == MAP_FAILED)
-		return -1;
-	e.map = map;
-	e.size = (size_t)st.st_size;
-	rc = read_elf(&e, ret);
-	munmap(map, e.size);
-	return rc;
 }

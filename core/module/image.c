@@ -1,8 +1,8 @@
 /* core/module/image.c - opens and closes images; see image.h.
  *
  * The dangers this file answers (measured, and each with a test): the same path gives the old image; a mapped file
- * that is overwritten kills the process; libraries a module needs are torn down half when the last module leaves;
- * C++ and thread-local destructors outlive the mapping.
+ * that is overwritten kills the process; so does a damaged one (image-elf.c, trial.h); libraries a module needs are
+ * torn down half when the last module leaves; C++ and thread-local destructors outlive the mapping.
  */
 #include "config.h"
 #include "core/module/image.h"
@@ -103,6 +103,7 @@ static void image_free(struct image *i, bool unlink_copy)
 
 void image_store_close(struct image_store *s)
 {
+	trial_end(&s->trial);
 	while (s->images) {
 		struct image *i = s->images;
 
@@ -247,7 +248,8 @@ static void find_residence(struct image *i, const struct elf_facts *f, uint32_t 
 	                  f->nodelete                 ? "linked with -z nodelete" :
 	                  f->unique                   ? "it has STB_GNU_UNIQUE symbols" :
 	                  f->cxx                      ? "it is written in C++" :
-	                  f->tls_dtors                ? "it has destructors per thread" : NULL;
+	                  f->tls_dtors                ? "it has destructors per thread" :
+	                  f->stripped                 ? "its table of sections was stripped" : NULL;
 	i->resident = i->why_resident != NULL;
 	if (f->cxx)
 		i->cxa_globals = dlsym(i->handle, "__cxa_get_globals");
@@ -258,10 +260,12 @@ static int map_copy(struct image_store *s, struct image *i, esp_err *err)
 	struct elf_facts facts;
 	struct image_bounds in;
 	const esp_module_desc *raw;
-	int rc;
+	int rc = image_file_facts(i->fd, i->file, &facts, err);
 
-	if (image_file_facts(i->fd, &facts) < 0)
-		return err_fail(err, ESP_EABI, "%s: is no shared object for this machine, or the file is cut off", i->file);
+	if (rc == ESP_OK)
+		rc = trial_run(&s->trial, i->path, i->file, err);
+	if (rc < 0)
+		return rc;
 	i->handle = dlopen(i->path, RTLD_NOW | RTLD_LOCAL);
 	if (!i->handle)
 		return err_fail(err, ESP_EABI, "%s: cannot be loaded: %s", i->file, dlerror());
@@ -324,6 +328,43 @@ static void discard(struct image_store *s, struct image *i)
 	s->kept_mapped++;
 }
 
+static struct image *image_new(const char *file, esp_err *err)
+{
+	struct image *i = calloc(1, sizeof *i);
+
+	if (!i) {
+		esp_err_set(err, "%s: no memory", file);
+		return NULL;
+	}
+	i->magic = IMAGE_MAGIC;
+	i->refs = 1;
+	i->fd = -1;
+	(void)snprintf(i->file, sizeof i->file, "%s", file);
+	return i;
+}
+
+/* In the process of a trial, which ends soon: an image that cannot be unmapped stays. */
+int image_try(const char *path, const char *file, esp_err *err)
+{
+	struct image_store alone = { .lock = PTHREAD_MUTEX_INITIALIZER, .keep_all = keep_all() };
+	struct image *i = image_new(file, err);
+	int rc;
+
+	if (!i)
+		return ESP_ENOMEM;
+	i->path = strdup(path);
+	i->fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	rc = !i->path ? ESP_ENOMEM : i->fd < 0 ? err_fail_errno(err, "%s", path) : map_copy(&alone, i, err);
+	(void)unmap(&alone, i);
+	image_free(i, false);
+	return rc;
+}
+
+void image_trial_end(struct image_store *s)
+{
+	trial_end(&s->trial);
+}
+
 int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err)
 {
 	struct image *i;
@@ -331,15 +372,11 @@ int image_open(struct image_store *s, const char *file, struct image **ret, esp_
 
 	if (from < 0)
 		return from;
-	i = calloc(1, sizeof *i);
+	i = image_new(file, err);
 	if (!i) {
 		close(from);
-		return err_fail(err, ESP_ENOMEM, "%s: no memory", file);
+		return ESP_ENOMEM;
 	}
-	i->magic = IMAGE_MAGIC;
-	i->refs = 1;
-	i->fd = -1;
-	(void)snprintf(i->file, sizeof i->file, "%s", file);
 	rc = make_copy(s, i, from, err);
 	close(from);
 	if (rc == ESP_OK)

@@ -18,6 +18,8 @@
 
 #include <esp/module.h>
 
+#include "core/module/trial.h"
+
 #define IMAGE_MAGIC 0x6567616du /* "mage" */
 #define IMAGE_NAME_MAX 63
 #define IMAGE_FILE_MAX (256u << 20)
@@ -58,6 +60,7 @@ struct image_store {
 	struct image *images;        /* in use, or kept mapped (no references) */
 	uint64_t seq;
 	_Atomic uint64_t kept_mapped;
+	struct trial trial;          /* .binary set by the owner: every new file is loaded over there first */
 	bool keep_all;               /* ESP_KEEP_MODULES=1, sanitizers, coverage */
 };
 
@@ -71,6 +74,10 @@ void image_store_close(struct image_store *s);
 ESP_CHECKED int image_hash(const struct image_store *s, const char *file, char ret_hash[65], esp_err *err);
 /*! \brief Open <module_dir>/<file>.so as a new mapping; one reference. */
 ESP_CHECKED int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err);
+/*! \brief The images of this load are open: the process of their trials may end. */
+void image_trial_end(struct image_store *s);
+/*! \brief Map the copy at `path`, read its descriptor, unmap it: what a trial does in a process of its own. */
+ESP_CHECKED int image_try(const char *path, const char *file, esp_err *err);
 /*! \brief [control] Is any image of that file mapped?  When not, its hash need not be asked for. */
 bool image_known(struct image_store *s, const char *file);
 /*! \brief [control] An image of that file and hash that is mapped already; one more reference.  NULL: none. */
@@ -87,12 +94,15 @@ ESP_CHECKED int image_desc_copy(struct image_desc *d, const esp_module_desc *raw
                                 const char *file, esp_err *err);
 void image_desc_free(struct image_desc *d);
 
-/* image-file.c: safety, hashing, copying, ELF facts */
-struct elf_facts { bool unique, nodelete, cxx, tls_dtors; size_t nneeded; char needed[24][128]; };
+/* image-file.c: safety, hashing, copying */
 ESP_CHECKED int image_file_open(const char *dir, const char *file, esp_err *err);   /* descriptor or negative */
 ESP_CHECKED int image_file_hash(int fd, char ret_hash[65]);
 ESP_CHECKED int image_file_copy(int from, int to, char ret_hash[65]);
-/*! \brief What the ELF file says about unloading; -1 when it is no ELF shared object of this machine. */
-ESP_CHECKED int image_file_facts(int fd, struct elf_facts *ret);
+
+/* image-elf.c */
+struct elf_facts { bool unique, nodelete, cxx, tls_dtors, stripped; size_t nneeded; char needed[24][128]; };
+/*! \brief What the ELF file says about unloading.  ESP_EABI when the loader must not see it: no ELF shared object of
+ *  this machine, cut off, tables that point elsewhere. */
+ESP_CHECKED int image_file_facts(int fd, const char *file, struct elf_facts *ret, esp_err *err);
 
 #endif

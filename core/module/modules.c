@@ -101,6 +101,7 @@ int modules_open_store(struct modules *m, const struct config *c, esp_err *err)
 {
 	const esp_cfg *server = cfg_group(config_root(c), "server");
 	esp_str dir = cfg_string(server, "module_dir");
+	int rc;
 
 	if (m->state_dir)
 		return ESP_OK;
@@ -109,8 +110,10 @@ int modules_open_store(struct modules *m, const struct config *c, esp_err *err)
 	m->hostname = strdup(cfg_string(server, "hostname").len ? cfg_string(server, "hostname").ptr : "");
 	if (!m->state_dir || !m->hostname)
 		return err_fail(err, ESP_ENOMEM, "no memory");
-	return image_store_open(&m->store, m->opts.module_dir ? m->opts.module_dir : dir.len ? dir.ptr : ESP_MODULEDIR,
-	                        m->state_dir, err);
+	rc = image_store_open(&m->store, m->opts.module_dir ? m->opts.module_dir : dir.len ? dir.ptr : ESP_MODULEDIR,
+	                      m->state_dir, err);
+	m->store.trial.binary = m->opts.binary;
+	return rc;
 }
 
 /* ---- asking ------------------------------------------------------------------------------------------------ */

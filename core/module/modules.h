@@ -30,6 +30,7 @@ struct modules_opts {
 	const char *state_dir;        /* for copies of modules and their data; NULL: server.path */
 	const char *const *left_out;  /* instances not to load after crashes; mandatory modules are loaded anyway */
 	size_t nleft_out;
+	const char *binary; /* esp-server: modules are first loaded in a process of it (trial.h); NULL: they are not */
 	bool check_only;              /* esp-server check: modules_load stops after check() */
 	esp_nsec deadline;            /* for check .. worker_start of one reload; 0: 30 s */
 	void *arg;                    /* of the callbacks below; each may be NULL */

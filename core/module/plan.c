@@ -52,6 +52,12 @@ static int32_t do_open(void *arg)
 	return rc;
 }
 
+static int32_t do_end_trial(void *arg)
+{
+	image_trial_end(arg);
+	return ESP_OK;
+}
+
 /* Runs fn on the lane whatever the deadline says once it has begun. */
 static int on_lane(int32_t (*fn)(void *arg), void *arg, const char *what, esp_err *err)
 {
@@ -287,6 +293,8 @@ int plan_decide(struct reload *r)
 {
 	int rc = r->only ? list_one(r) : list_all(r);
 
+	if (on_lane(do_end_trial, &r->m->store, "trial", NULL) < 0)
+		log_line(ESP_LOG_WARNING, "core/module", "the process of the trials stays until the next reload");
 	if (rc == ESP_OK && !r->only)
 		config_check_env(r->config, r->errs);
 	if (r->errs->errors > 0 && rc == ESP_OK) {

@@ -1,0 +1,39 @@
+/* core/module/trial.h - a module is loaded first where a crash hurts nobody: in a process of its own.
+ *
+ * No check of a file's tables proves that the loader survives it: a page of zeros among the relocations, a constructor
+ * that jumps into nothing, a loop without an end.  So another process ("esp-server try-modules") maps the same copy,
+ * reads the descriptor and unmaps it again; what ends that process is refused by name.  One process serves all modules
+ * of a load; it is started at first need and costs some 15 ms.
+ *
+ * Thread: one at a time (the pool lane that opens images); blocks.  It guards against damage, not against malice: a
+ * module that loads runs with all rights of the server.
+ */
+#ifndef CORE_MODULE_TRIAL_H
+#define CORE_MODULE_TRIAL_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <esp/abi.h>
+
+enum { TRIAL_LIMIT_S = 20 };
+
+struct trial {
+	const char *binary;          /* esp-server; NULL: no trials are made */
+	uint32_t limit_s;            /* for one module; 0: TRIAL_LIMIT_S */
+	pid_t pid;                   /* 0: none runs */
+	int fd;
+	uint32_t passed;             /* modules the running process survived */
+};
+
+/*! \brief Load the copy at `path` of module `file` over there.  ESP_OK; ESP_EABI, the reason says what the loader said
+ *  or how the process ended; ESP_EIO when no process can be had. */
+ESP_CHECKED int trial_run(struct trial *t, const char *path, const char *file, esp_err *err);
+/*! \brief No more modules: the process ends. */
+void trial_end(struct trial *t);
+
+/*! \brief The other side ("esp-server try-modules SECONDS"): serves requests on descriptor 0 until it is closed, each
+ *  within so many seconds.  An exit code. */
+int trial_main(const char *seconds);
+
+#endif
