@@ -21,8 +21,8 @@ void generation_left(struct generation *g)
 {
 	struct generation *next = snapshot_find(g->modules->current, g->name);
 
-	if (!next || next == g || next->inherited || g->image->desc.flags & ESP_MODULE_EXCLUSIVE)
-		return;
+	if (!next || next->number <= g->number || next->inherited || g->image->desc.flags & ESP_MODULE_EXCLUSIVE)
+		return;         /* while g itself is being started, its predecessor is in force */
 	next->inherited = g->left;
 	next->inherited_len = g->left_len;
 	next->inherited_version = g->left_version;

@@ -67,6 +67,18 @@ def until_seen(client, pattern, began, limit=1.0):
 
 
 @scenario
+def a_password_changed_on_one_node_is_void_on_every_other():
+    with nodes(2) as servers:
+        for s in servers:                           # each remembers the login now
+            s.imap("alice").close()
+        servers[0].cli("password", f"alice@{DOMAIN}", "--password-stdin", input="another")
+        for s in servers:
+            with s.imap() as c:
+                assert "AUTHENTICATIONFAILED" in c.no(f"LOGIN alice@{DOMAIN} pass-alice")
+                c.ok(f"LOGIN alice@{DOMAIN} another")
+
+
+@scenario
 def a_change_on_one_node_reaches_idle_on_every_other_within_a_second():
     with nodes() as servers, contextlib.ExitStack() as stack:
         clients = []

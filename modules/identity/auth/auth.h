@@ -11,11 +11,15 @@
 #include <esp/sql.h>
 #include <esp/hook.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
 #define AUTH_PASSWORD_MAX 1024u  /* longer ones are refused before any work */
 #define AUTH_PHC_MAX      256u   /* "$argon2id$v=19$m=...": an encoded hash */
 
-struct cache;
-struct limits;
+struct shared;
 
 struct auth {
 	esp_auth table;            /* first: services are found by it */
@@ -29,11 +33,8 @@ struct auth {
 	esp_lane *hash_lane;
 	uint32_t memory_kib, passes;   /* argon2id */
 	int plaintext_ok;          /* passwords without TLS, for tests on loopback */
-	uint8_t key[32];           /* of the cache; made at init, never leaves the process */
 	char dummy[AUTH_PHC_MAX];  /* hash of nothing anybody knows: the work for an unknown user */
-	struct cache **cache;      /* per worker */
-	struct limits **limits;    /* per worker */
-	uint32_t nworkers;
+	struct shared *shared;     /* from start() to stop() */
 	esp_nsec cache_time;
 	esp_event_id login, failed;
 	esp_metric ok, refused, cached;
@@ -49,21 +50,55 @@ void hash_of_nobody(struct auth *a, char out[AUTH_PHC_MAX]);
 /*! \brief Made with weaker parameters than today's? */
 int hash_is_weak(const struct auth *a, const char *phc);
 
-/* cache.c: verified logins of this worker, by a keyed digest.  [worker] */
-struct cache *cache_new(void);
-void cache_free(struct cache *c);
-/*! \brief Keyed digest over length-prefixed account, credential version, and password. */
-void cache_digest(const struct auth *a, esp_id account, int64_t version, esp_str password, uint8_t out[32]);
+/* cache.c: verified logins, by a keyed digest.  [any] */
+#define CACHE_SETS 8192u
+#define CACHE_WAYS 4u
+struct cache_entry { uint8_t digest[32]; esp_nsec until; };
+struct cache { pthread_mutex_t lock; struct cache_entry e[CACHE_SETS][CACHE_WAYS]; };
+void cache_init(struct cache *c);
+void cache_end(struct cache *c);
+/*! \brief Keyed digest over account, credential version, and password. */
+void cache_digest(const esp_crypto_api *crypto, const uint8_t key[32], esp_id account, int64_t version,
+	esp_str password, uint8_t out[32]);
 int cache_has(struct cache *c, const uint8_t digest[32], esp_nsec now);
 void cache_put(struct cache *c, const uint8_t digest[32], esp_nsec until);
 
-/* limits.c: failures by address and account of this worker.  [worker] */
-struct limits *limits_new(void);
-void limits_free(struct limits *l);
-/*! \brief May this pair try now?  0: yes; else how long to wait (ns), or -1: refuse. */
-esp_nsec limits_ask(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
-void limits_failed(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
-void limits_worked(struct limits *l, esp_str peer, esp_str user);
+/* limits.c: failures by address and account.  [any] */
+#define LIMITS_SETS 4096u
+#define LIMITS_WAYS 4u
+#define LIMITS_LEVELS 3            /* an address, its network, its wide network */
+#define LIMITS_ENTRIES (LIMITS_LEVELS + 2) /* and the pair, and the account */
+struct limit {                     /* of an address, a pair or an account; what it does not need stays 0 */
+	uint64_t hash, wrong;          /* wrong: digest of a pair's last wrong password */
+	esp_nsec last, since, day, worked;
+	uint32_t failures, in_day, in_flight;
+};
+struct limits {
+	pthread_mutex_t lock;
+	uint64_t secret;
+	struct limit address[LIMITS_SETS][LIMITS_WAYS], pair[LIMITS_SETS][LIMITS_WAYS], account[LIMITS_SETS][LIMITS_WAYS];
+};
+/*! \brief One attempt, from limits_begin() to limits_end(). */
+struct attempt { uint64_t hash[LIMITS_ENTRIES]; };
+enum attempt_outcome { ATTEMPT_FAILED, ATTEMPT_WORKED, ATTEMPT_UNKNOWN };
+void limits_init(struct limits *l, uint64_t secret);
+void limits_end_all(struct limits *l);
+/*! \brief May this address try this account now?  0: yes, it is in flight until limits_end().  Above: ask again after
+ *  so long (ns).  -1: refuse. */
+esp_nsec limits_begin(struct limits *l, esp_str peer, esp_str user, esp_nsec now, struct attempt *ret);
+/*! \brief Once for every attempt that began.  password: a digest that tells equal ones, 0: none. */
+void limits_end(
+	struct limits *l, const struct attempt *t, enum attempt_outcome outcome, uint64_t password, esp_nsec now);
+
+/* shared.c: what all workers and generations share.  [control] */
+struct shared {
+	_Atomic uint32_t users;        /* generations */
+	uint8_t key[32];               /* of digests; never leaves the process */
+	struct limits limits;
+	struct cache cache;
+};
+ESP_CHECKED esp_status shared_take(struct auth *a);
+void shared_drop(struct auth *a);
 
 /* login.c */
 ESP_CHECKED esp_status login(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
@@ -85,7 +120,5 @@ ESP_CHECKED esp_status credential_get(
 	struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version);
 ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err);
 extern const esp_command *const auth_commands[];   /* ends with NULL */
-
-static inline uint32_t auth_here(const struct auth *a) { return a->core.loop->index(a->core.loop->here()); }
 
 #endif

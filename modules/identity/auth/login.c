@@ -5,8 +5,6 @@
  */
 #include "auth.h"
 
-#include <stdlib.h>
-
 int login_allowed(const struct auth *a, const esp_conn *c)
 {
 	const esp_conn_info *info = c->api->info(c);
@@ -29,18 +27,26 @@ static void tell(struct auth *a, const esp_conn *c, const char *protocol, esp_st
 		a->event->publish(a->self, id, fields, n, sizeof fields[0]);
 }
 
-/* Wait as long as earlier failures of this pair demand, not longer than the deadline allows. */
-static esp_status pass_limits(struct auth *a, const esp_conn *c, esp_str user)
+#define PATIENCE (30 * ESP_SEC)
+
+/* Wait as long as earlier failures demand and other attempts are in flight, not longer than the deadline allows. */
+static esp_status pass_limits(struct auth *a, const esp_conn *c, esp_str user, struct attempt *attempt)
 {
 	const esp_conn_info *info = c->api->info(c);
-	esp_nsec wait;
+	esp_nsec until = a->core.loop->clock() + PATIENCE;
+	esp_status st;
 
-	if (info->trusted)
-		return ESP_OK;
-	wait = limits_ask(a->limits[auth_here(a)], info->peer, user, a->core.loop->clock());
-	if (wait < 0)
-		return ESP_EBUSY;
-	return wait ? a->core.fiber->sleep_until(a->core.loop->clock() + wait) : ESP_OK;
+	for (;;) {
+		esp_nsec now = a->core.loop->clock();
+		esp_nsec wait = limits_begin(&a->shared->limits, info->peer, user, now, attempt);
+		if (wait <= 0)
+			return wait < 0 ? ESP_EBUSY : ESP_OK;
+		if (now + wait > until)
+			return ESP_EBUSY;
+		st = a->core.fiber->sleep_until(now + wait);
+		if (st != ESP_OK)
+			return st;
+	}
 }
 
 static void rehash(struct auth *a, const esp_account *account, esp_str password)
@@ -66,14 +72,14 @@ static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *ac
 	}
 	if (st != ESP_OK)
 		return st;
-	cache_digest(a, account->id, version, password, digest);
-	if (cache_has(a->cache[auth_here(a)], digest, a->core.loop->now())) {
+	cache_digest(a->crypto, a->shared->key, account->id, version, password, digest);
+	if (cache_has(&a->shared->cache, digest, a->core.loop->now())) {
 		a->metric->add(a->cached, 1);
 		return ESP_OK;
 	}
 	st = hash_verify(a, phc, password);
 	if (st == ESP_OK) {
-		cache_put(a->cache[auth_here(a)], digest, a->core.loop->now() + a->cache_time);
+		cache_put(&a->shared->cache, digest, a->core.loop->now() + a->cache_time);
 		if (hash_is_weak(a, phc))
 			rehash(a, account, password);
 	}
@@ -96,41 +102,62 @@ static esp_status ask_hooks(struct auth *a, esp_conn *c, esp_arena *arena, esp_s
 												  : ESP_OK;
 }
 
-esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
-	esp_str password, esp_identity *ret)
+/* Who it is, and whether the password is right.  *ret_why: for the log when it is not. */
+static esp_status identify(struct auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
+	esp_str password, esp_account *account, const char **ret_why)
 {
-	struct auth *a = (struct auth *)service;
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(a->self, a->directory);
-	const esp_conn_info *info = c->api->info(c);
-	esp_account account = { .size = sizeof account };
-	const char *why;
-	esp_status st;
+	esp_status st = dir ? dir->account(dir, arena, user, account) : ESP_EUNAVAIL;
 
-	if (!login_allowed(a, c))
-		return ESP_EACCES;
-	if (!dir)
-		return ESP_EUNAVAIL;
-	st = pass_limits(a, c, user);
-	if (st == ESP_EBUSY)
-		tell(a, c, protocol, user, "too many failures before");
-	if (st != ESP_OK)
-		return st;
-	st = dir->account(dir, arena, user, &account);
 	if (st != ESP_OK && st != ESP_ENOENT)
 		return st;
 	if (password.len > AUTH_PASSWORD_MAX)
 		password.len = 0;      /* cannot fit, and costs the same */
-	st = verify(a, arena, &account, st == ESP_OK && account.enabled, password);
+	st = verify(a, arena, account, st == ESP_OK && account->enabled, password);
 	if (st != ESP_OK && st != ESP_EACCES)
 		return st;
-	why = st == ESP_OK ? "a hook said no" : "wrong name or password, or switched off";
-	st = ask_hooks(a, c, arena, user, protocol, st == ESP_OK);
-	tell(a, c, protocol, user, st == ESP_OK ? NULL : why);
-	if (st == ESP_EACCES)
-		limits_failed(a->limits[auth_here(a)], info->peer, user, a->core.loop->clock());
+	*ret_why = st == ESP_OK ? "a hook said no" : "wrong name or password, or switched off";
+	return ask_hooks(a, c, arena, user, protocol, st == ESP_OK);
+}
+
+/* Tells equal wrong passwords of one pair, nothing else. */
+static uint64_t tag_of(const struct auth *a, esp_str password)
+{
+	uint8_t digest[32];
+	uint64_t tag;
+
+	cache_digest(a->crypto, a->shared->key, (esp_id){ { 0 } }, -1, password, digest);
+	memcpy(&tag, digest, sizeof tag);
+	return tag;
+}
+
+esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
+	esp_str password, esp_identity *ret)
+{
+	struct auth *a = (struct auth *)service;
+	int limited = !c->api->info(c)->trusted;
+	esp_account account = { .size = sizeof account };
+	struct attempt attempt;
+	const char *why = NULL;
+	esp_status st = ESP_OK;
+
+	if (!login_allowed(a, c))
+		return ESP_EACCES;
+	if (limited)
+		st = pass_limits(a, c, user, &attempt);
+	if (st == ESP_EBUSY)
+		tell(a, c, protocol, user, "too many failures before");
 	if (st != ESP_OK)
 		return st;
-	limits_worked(a->limits[auth_here(a)], info->peer, user);
+	st = identify(a, c, protocol, arena, user, password, &account, &why);
+	if (limited)
+		limits_end(&a->shared->limits, &attempt,
+			st == ESP_OK ? ATTEMPT_WORKED : st == ESP_EACCES ? ATTEMPT_FAILED : ATTEMPT_UNKNOWN,
+			st == ESP_EACCES ? tag_of(a, password) : 0, a->core.loop->clock());
+	if (why)
+		tell(a, c, protocol, user, st == ESP_OK ? NULL : why);
+	if (st != ESP_OK)
+		return st;
 	*ret = (esp_identity){
 		.size = sizeof *ret, .account = account.id, .login = account.address, .mechanism = ESP_STR("PLAIN")
 	};

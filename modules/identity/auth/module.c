@@ -2,7 +2,6 @@
 #include "auth.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 static const esp_event_field event_fields[] = {
 	{ .key = "user", .type = ESP_F_STR, .help = "the name as given" },
@@ -61,8 +60,7 @@ static void get_interfaces(struct auth *a, esp_module *self)
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
-	esp_arena *arena = self->host->arena(self);
-	struct auth *a = esp_alloc(arena, sizeof *a);
+	struct auth *a = esp_alloc(self->host->arena(self), sizeof *a);
 	esp_status st;
 
 	get_interfaces(a, self);
@@ -70,10 +68,6 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	a->passes = (uint32_t)a->core.cfg->integer(cfg, "passes");
 	a->plaintext_ok = a->core.cfg->boolean(cfg, "plaintext_on_trusted");
 	a->cache_time = a->core.cfg->integer(cfg, "cache");
-	a->nworkers = a->core.loop->workers();
-	a->cache = esp_alloc_array(arena, a->nworkers, sizeof(struct cache *));
-	a->limits = esp_alloc_array(arena, a->nworkers, sizeof(struct limits *));
-	a->crypto->random(a->key, sizeof a->key);
 	a->table = (esp_auth){ .service = { .size = sizeof(esp_auth), .minor = 0, .provider = self },
 		.mechanisms = sasl_mechanisms,
 		.login = login,
@@ -94,28 +88,9 @@ static esp_status on_start(esp_module *self, esp_err *err)
 
 	a->hash_lane = a->core.pool->lane("hash");
 	hash_of_nobody(a, a->dummy);
+	if (shared_take(a) != ESP_OK)
+		return ESP_ENOMEM;
 	return sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
-}
-
-static esp_status on_worker_start(esp_module *self, esp_worker *w)
-{
-	struct auth *a = self->state;
-	uint32_t i = a->core.loop->index(w);
-
-	a->cache[i] = cache_new();
-	a->limits[i] = limits_new();
-	return a->cache[i] && a->limits[i] ? ESP_OK : ESP_ENOMEM;
-}
-
-static void on_worker_stop(esp_module *self, esp_worker *w)
-{
-	struct auth *a = self->state;
-	uint32_t i = a->core.loop->index(w);
-
-	cache_free(a->cache[i]);
-	limits_free(a->limits[i]);
-	a->cache[i] = NULL;
-	a->limits[i] = NULL;
 }
 
 static void on_stop(esp_module *self)
@@ -123,7 +98,7 @@ static void on_stop(esp_module *self)
 	struct auth *a = self->state;
 
 	if (a)
-		a->crypto->wipe(a->key, sizeof a->key);
+		shared_drop(a);
 }
 
 static const esp_cfg_item config[] = {
@@ -143,8 +118,6 @@ static const esp_offer provides[] = { { .id = "esp.auth/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops,
 	.init = on_init,
 	.start = on_start,
-	.worker_start = on_worker_start,
-	.worker_stop = on_worker_stop,
 	.stop = on_stop };
 ESP_MODULE(.name = "identity_auth", .version = "1.0", .summary = "Passwords, SASL PLAIN and LOGIN", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .config = config, .ops = &ops);

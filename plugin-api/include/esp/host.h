@@ -57,9 +57,10 @@ struct esp_host {
 	const char *(*data_dir)(void);
 	/*! [any] Name this server gives itself: server.hostname of esp.conf. */
 	esp_str (*hostname)(void);
-	/*! [control, drain or stop] Blob handed to the next generation of the same instance; copied.  take(): an
-	 *  EXCLUSIVE one finds it in start(); one that runs side by side has started before and asks again later
-	 *  [control].  NULL when there is none. */
+	/*! [control; start, drain or stop] Blob handed to the next generation of the same instance; copied.  take() finds
+	 *  in start() what the one before has left by then: all of it when EXCLUSIVE; side by side what it left in its
+	 *  own start(), such as the address of memory that both share from now on (esp.mem/1), and what it leaves at
+	 *  its end is there later [control].  NULL when there is none. */
 	void (*leave)(esp_module *self, uint32_t version, const void *blob, size_t len);
 	const void *(*take)(esp_module *self, uint32_t version, size_t *ret_len);
 	/*! [in a fiber] Give back the services this call has got, before waiting for somebody slow (the body of a

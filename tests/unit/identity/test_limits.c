@@ -2,6 +2,7 @@
 #include "modules/identity/auth/auth.h"
 #include "tests/support/test.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #define PEER  ESP_STR("192.0.2.1")
@@ -11,87 +12,285 @@
 enum { START = 100 };              /* seconds on the clock when a test begins */
 static esp_nsec at(int seconds) { return (START + seconds) * (esp_nsec)ESP_SEC; }
 
+static struct limits *l;
+
+static void before(void)
+{
+	l = malloc(sizeof *l);
+	limits_init(l, 0x5ec4e7);
+}
+
+static void after(void)
+{
+	limits_end_all(l);
+	free(l);
+}
+
+TestSuite(limits, .init = before, .fini = after);
+
+static const esp_nsec look_again = 20 * ESP_MSEC;
+
+/* What begin() says; an attempt that may begin ends at once, and nobody knows how. */
+static esp_nsec ask(esp_str peer, esp_str user, esp_nsec now)
+{
+	struct attempt t;
+	esp_nsec wait = limits_begin(l, peer, user, now, &t);
+
+	if (wait == 0)
+		limits_end(l, &t, ATTEMPT_UNKNOWN, 0, now);
+	return wait;
+}
+
+static uint64_t another;           /* wrong password */
+
+/* An attempt that fails, after the wait it is told. */
+static void fail(esp_str peer, esp_str user, esp_nsec now)
+{
+	struct attempt t;
+	esp_nsec wait = limits_begin(l, peer, user, now, &t);
+
+	if (wait > 0)
+		wait = limits_begin(l, peer, user, now + wait, &t);
+	cr_assert_eq(wait, 0);
+	limits_end(l, &t, ATTEMPT_FAILED, ++another, now);
+}
+
+static void work(esp_str peer, esp_str user, esp_nsec now)
+{
+	struct attempt t;
+
+	cr_assert_eq(limits_begin(l, peer, user, now, &t), 0);
+	limits_end(l, &t, ATTEMPT_WORKED, 0, now);
+}
+
+__attribute__((format(printf, 1, 2))) static esp_str name_of(const char *format, ...)
+{
+	static _Thread_local char name[8][40];
+	static _Thread_local int turn;
+	va_list args;
+
+	turn = (turn + 1) % 8;
+	va_start(args, format);
+	vsnprintf(name[turn], sizeof name[turn], format, args);
+	va_end(args);
+	return (esp_str){ name[turn], strlen(name[turn]) };
+}
+
 Test(limits, a_pair_waits_longer_with_every_failure)
 {
 	static const int wait[] = { 0, 0, 2, 4, 8, 15, 15, 15 };
-	struct limits *l = limits_new();
 
 	for (size_t i = 0; i < sizeof wait / sizeof wait[0]; i++) {
-		cr_assert_eq(limits_ask(l, PEER, ALICE, at(0)), wait[i] * (esp_nsec)ESP_SEC, "after %zu failures", i);
-		limits_failed(l, PEER, ALICE, at(0));
+		cr_assert_eq(ask(PEER, ALICE, at(0)), wait[i] * (esp_nsec)ESP_SEC, "after %zu failures", i);
+		fail(PEER, ALICE, at(0));
 	}
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(10)), 5 * (esp_nsec)ESP_SEC, "the time that passed counts");
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(15)), 0);
-	limits_free(l);
+	cr_assert_eq(ask(PEER, ALICE, at(10)), 5 * (esp_nsec)ESP_SEC, "the time that passed counts");
+	cr_assert_eq(ask(PEER, ALICE, at(15)), 0);
 }
 
-Test(limits, an_account_is_never_locked_from_outside)
+Test(limits, the_case_of_a_name_makes_no_other_account)
 {
-	struct limits *l = limits_new();
-
-	for (int i = 0; i < 9; i++)
-		limits_failed(l, PEER, ALICE, at(0));
-	cr_assert_gt(limits_ask(l, PEER, ALICE, at(0)), 0);
-	cr_assert_eq(limits_ask(l, OTHER, ALICE, at(0)), 0, "another address does not wait");
-	cr_assert_eq(limits_ask(l, PEER, ESP_STR("bob@example.test"), at(0)), 0, "nor another account");
-	limits_free(l);
+	fail(PEER, ALICE, at(0));
+	fail(PEER, ESP_STR("ALICE@Example.Test"), at(0));
+	cr_assert_eq(ask(PEER, ESP_STR("aLiCe@example.test"), at(0)), 2 * (esp_nsec)ESP_SEC);
 }
 
 Test(limits, an_address_may_fail_ten_times_a_minute_over_all_accounts)
 {
-	struct limits *l = limits_new();
-
 	for (int i = 0; i < 10; i++) {
-		char name[16];
-		snprintf(name, sizeof name, "user%d", i);
-		cr_assert_eq(limits_ask(l, PEER, (esp_str){ name, strlen(name) }, at(i)), 0);
-		limits_failed(l, PEER, (esp_str){ name, strlen(name) }, at(i));
+		cr_assert_eq(ask(PEER, name_of("user%d", i), at(i)), 0);
+		fail(PEER, name_of("user%d", i), at(i));
 	}
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(10)), -1);
-	cr_assert_eq(limits_ask(l, OTHER, ALICE, at(10)), 0);
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(59)), -1);
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(60)), 0, "a minute after the first");
-	limits_free(l);
+	cr_assert_eq(ask(PEER, ALICE, at(10)), -1);
+	cr_assert_eq(ask(OTHER, ALICE, at(10)), 0);
+	cr_assert_eq(ask(PEER, ALICE, at(59)), -1);
+	cr_assert_eq(ask(PEER, ALICE, at(60)), 0, "a minute after the first");
+}
+
+Test(limits, an_address_may_fail_fifty_times_a_day)
+{
+	for (int i = 0; i < 50; i++)
+		fail(PEER, name_of("user%d", i), at(600 * i));
+	cr_assert_eq(ask(PEER, ALICE, at(600 * 50)), -1);
+	cr_assert_eq(ask(PEER, ALICE, at(86399)), -1);
+	cr_assert_eq(ask(PEER, ALICE, at(86400)), 0);
+}
+
+Test(limits, networks_have_three_and_nine_times_as_many)
+{
+	int n = 0;
+
+	for (; n < 30; n++)
+		fail(name_of("192.0.2.%d", 1 + n / 8), name_of("user%d", n), at(0));
+	cr_assert_eq(ask(ESP_STR("192.0.2.200"), ALICE, at(1)), -1, "30 of the /24");
+	cr_assert_eq(ask(ESP_STR("192.0.3.200"), ALICE, at(1)), 0);
+	for (; n < 90; n++)
+		fail(name_of("192.0.%d.1", 3 + n / 8), name_of("user%d", n), at(0));
+	cr_assert_eq(ask(ESP_STR("192.0.250.1"), ALICE, at(1)), -1, "90 of the /16");
+	cr_assert_eq(ask(ESP_STR("192.1.0.1"), ALICE, at(1)), 0);
+}
+
+Test(limits, ipv6_counts_by_64_56_and_48_bits)
+{
+	for (int i = 0; i < 10; i++)
+		fail(name_of("2001:db8:1:100::%d", 1 + i), name_of("user%d", i), at(0));
+	cr_assert_eq(ask(ESP_STR("2001:db8:1:100:ffff::1"), ALICE, at(1)), -1);
+	cr_assert_eq(ask(ESP_STR("2001:db8:1:101::1"), ALICE, at(1)), 0);
+	for (int i = 0; i < 20; i++)
+		fail(name_of("2001:db8:1:1%d::1", 10 + i / 8), name_of("more%d", i), at(0));
+	cr_assert_eq(ask(ESP_STR("2001:db8:1:1ff::1"), ALICE, at(1)), -1, "30 of the /56");
+	cr_assert_eq(ask(ESP_STR("2001:db8:1:200::1"), ALICE, at(1)), 0);
+}
+
+Test(limits, attempts_in_flight_count_like_failures_until_their_outcome_is_known)
+{
+	struct attempt t[10], more;
+
+	for (int i = 0; i < 10; i++)
+		cr_assert_eq(limits_begin(l, PEER, name_of("user%d", i), at(0), &t[i]), 0);
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &more), look_again);
+	for (int i = 0; i < 9; i++)
+		limits_end(l, &t[i], ATTEMPT_FAILED, ++another, at(0));
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &more), look_again, "nine, and one that may fail as well");
+	limits_end(l, &t[9], ATTEMPT_WORKED, 0, at(0));
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &more), 0);
+	cr_assert_eq(ask(PEER, ESP_STR("bob"), at(0)), look_again);
+	limits_end(l, &more, ATTEMPT_FAILED, ++another, at(0));
+	cr_assert_eq(ask(PEER, ESP_STR("bob"), at(0)), -1);
+}
+
+Test(limits, a_pair_tries_two_at_once_and_no_more)
+{
+	struct attempt t[2], more;
+
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &t[0]), 0);
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &t[1]), 0);
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &more), look_again);
+	limits_end(l, &t[0], ATTEMPT_FAILED, 1, at(0));
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &more), look_again);
+	limits_end(l, &t[1], ATTEMPT_FAILED, 2, at(0));
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(0), &more), 2 * (esp_nsec)ESP_SEC);
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(2), &t[0]), 0);
+	cr_assert_eq(limits_begin(l, PEER, ALICE, at(2), &more), look_again, "who waited for the same moment: one by one");
+	limits_end(l, &t[0], ATTEMPT_UNKNOWN, 0, at(2));
+}
+
+Test(limits, a_crowd_of_addresses_slows_an_account_down_and_not_its_owner)
+{
+	esp_str home = ESP_STR("203.0.113.7");
+
+	work(home, ALICE, at(0));
+	for (int i = 0; i < 20; i++)
+		fail(name_of("10.%d.0.1", i), ALICE, at(1));
+	cr_assert_eq(ask(ESP_STR("10.99.0.1"), ALICE, at(1)), 5 * (esp_nsec)ESP_SEC);
+	cr_assert_eq(ask(ESP_STR("10.99.0.1"), ALICE, at(6)), 0, "slowly");
+	cr_assert_eq(ask(ESP_STR("10.99.0.1"), ESP_STR("bob@example.test"), at(1)), 0);
+	cr_assert_eq(ask(home, ALICE, at(1)), 0);
+	cr_assert_eq(ask(ESP_STR("10.99.0.1"), ALICE, at(901)), 0, "a quarter of an hour later");
+}
+
+Test(limits, a_pair_that_logged_in_before_is_not_refused_for_its_neighbours)
+{
+	work(PEER, ALICE, at(0));
+	for (int i = 0; i < 10; i++)
+		fail(PEER, name_of("user%d", i), at(1));
+	cr_assert_eq(ask(PEER, ESP_STR("bob@example.test"), at(2)), -1);
+	cr_assert_eq(ask(PEER, ALICE, at(2)), 0);
+	for (int i = 0; i < 20; i++)
+		fail(PEER, ALICE, at(2));
+	cr_assert_eq(ask(PEER, ALICE, at(30)), -1, "twenty failures in a row: it is not so well known");
 }
 
 Test(limits, success_forgives_the_pair_and_not_the_address)
 {
-	struct limits *l = limits_new();
+	for (int i = 0; i < 9; i++)
+		fail(PEER, ALICE, at(0));
+	work(PEER, ALICE, at(20));
+	cr_assert_eq(ask(PEER, ALICE, at(21)), 0, "the pair is forgiven");
+	fail(PEER, ESP_STR("bob@example.test"), at(22));
+	cr_assert_eq(ask(PEER, ESP_STR("carol@example.test"), at(23)), -1, "the address failed ten times in this minute");
+}
 
-	for (int i = 0; i < 10; i++)
-		limits_failed(l, PEER, ALICE, at(0));
-	limits_worked(l, PEER, ALICE);
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(1)), -1, "the address failed ten times in this minute");
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(60)), 0, "the pair is forgiven");
-	limits_free(l);
+Test(limits, the_same_wrong_password_again_costs_its_pair_alone)
+{
+	struct attempt t;
+
+	for (int i = 0; i < 100; i++) {
+		cr_assert_eq(limits_begin(l, PEER, ALICE, at(20 * i), &t), 0);
+		limits_end(l, &t, ATTEMPT_FAILED, 4711, at(20 * i));
+	}
+	cr_assert_eq(ask(PEER, ALICE, at(20 * 99)), 15 * (esp_nsec)ESP_SEC);
+	cr_assert_eq(ask(PEER, ESP_STR("bob@example.test"), at(20 * 99)), 0);
 }
 
 Test(limits, failures_are_forgotten_after_ten_minutes)
 {
-	struct limits *l = limits_new();
-
 	for (int i = 0; i < 6; i++)
-		limits_failed(l, PEER, ALICE, at(0));
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(601)), 0);
-	limits_failed(l, PEER, ALICE, at(601));
-	cr_assert_eq(limits_ask(l, PEER, ALICE, at(601)), 0, "it begins with the first failure again");
-	limits_free(l);
+		fail(PEER, ALICE, at(0));
+	cr_assert_eq(ask(PEER, ALICE, at(601)), 0);
+	fail(PEER, ALICE, at(601));
+	cr_assert_eq(ask(PEER, ALICE, at(601)), 0, "it begins with the first failure again");
 }
 
-Test(limits, a_flood_of_names_takes_no_more_memory_and_names_do_not_run_together)
+Test(limits, refused_attempts_push_no_entry_out)
 {
-	struct limits *l = limits_new();
+	struct attempt t;
 
-	for (int i = 0; i < 100000; i++) {
-		char name[24];
-		snprintf(name, sizeof name, "n%d", i);
-		limits_failed(l, ESP_STR("198.51.100.1"), (esp_str){ name, strlen(name) }, at(i / 1000));
+	work(OTHER, ALICE, at(0));
+	for (int i = 0; i < 10; i++)
+		fail(PEER, name_of("user%d", i), at(1));
+	for (int i = 0; i < 200000; i++)
+		cr_assert_eq(limits_begin(l, PEER, name_of("n%d", i), at(2), &t), -1);
+	for (int i = 0; i < 10; i++)
+		fail(OTHER, name_of("user%d", i), at(2));
+	cr_assert_eq(ask(OTHER, ALICE, at(3)), 0, "it is still known");
+}
+
+Test(limits, names_do_not_run_together_and_an_attempt_in_flight_is_never_forgotten)
+{
+	struct attempt t;
+
+	cr_assert_eq(limits_begin(l, ESP_STR("192.0.2.99"), ALICE, at(0), &t), 0);
+	for (int i = 0; i < 60000; i++)
+		fail(name_of("10.%d.1.1", i % 250), name_of("n%d", i), at(61 * i));
+	limits_end(l, &t, ATTEMPT_FAILED, 1, at(61 * 60000));   /* aborts if it were */
+	fail(ESP_STR("ab"), ESP_STR("c"), at(0));
+	fail(ESP_STR("ab"), ESP_STR("c"), at(0));
+	cr_assert_gt(ask(ESP_STR("ab"), ESP_STR("c"), at(0)), 0);
+	cr_assert_eq(ask(ESP_STR("a"), ESP_STR("bc"), at(0)), 0);
+}
+
+/* --- by several threads ------------------------------------------------------------------------------------------ */
+
+static atomic_int begun;
+
+static void *guess(void *arg)
+{
+	int me = *(int *)arg;
+
+	for (int i = 0; i < 2000; i++) {
+		struct attempt t;
+
+		if (limits_begin(l, PEER, name_of("user%d", me * 10000 + i), at(0), &t) != 0)
+			continue;
+		atomic_fetch_add(&begun, 1);
+		limits_end(l, &t, ATTEMPT_FAILED, (uint64_t)(me * 10000 + i + 1), at(0));
 	}
-	limits_failed(l, ESP_STR("ab"), ESP_STR("c"), at(200));
-	limits_failed(l, ESP_STR("ab"), ESP_STR("c"), at(200));
-	cr_assert_gt(limits_ask(l, ESP_STR("ab"), ESP_STR("c"), at(200)), 0);
-	cr_assert_eq(limits_ask(l, ESP_STR("a"), ESP_STR("bc"), at(200)), 0);
-	limits_free(l);
+	return NULL;
+}
+
+Test(limits, hold_for_all_threads_together)
+{
+	pthread_t thread[4];
+	int number[4];
+
+	for (int i = 0; i < 4; i++) {
+		number[i] = i;
+		cr_assert_eq(pthread_create(&thread[i], NULL, guess, &number[i]), 0);
+	}
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	cr_assert_eq(begun, 10);
 }
 
 /* --- cache ------------------------------------------------------------------------------------------------------ */
@@ -112,40 +311,43 @@ static int32_t sum(uint32_t hash, esp_str key, const void *p, size_t n, uint8_t 
 
 static void wipe(void *p, size_t n) { memset(p, 0, n); }
 
+static const uint8_t key[32] = { 1, 2, 3 };
 static const esp_crypto_api crypto = { .size = sizeof crypto, .hmac = sum, .wipe = wipe };
 
 Test(cache, remembers_until_its_time_and_no_longer)
 {
-	struct auth a = { .crypto = &crypto };
-	struct cache *c = cache_new();
+	struct cache *c = malloc(sizeof *c);
 	esp_id id = { { 1 } };
 	uint8_t digest[32];
 
-	cache_digest(&a, id, 1, ESP_STR("secret"), digest);
+	cache_init(c);
+	cache_digest(&crypto, key, id, 1, ESP_STR("secret"), digest);
 	cr_assert_not(cache_has(c, digest, at(0)));
 	cache_put(c, digest, at(60));
 	cr_assert(cache_has(c, digest, at(0)));
 	cr_assert(cache_has(c, digest, at(59)));
 	cr_assert_not(cache_has(c, digest, at(60)));
-	cache_free(c);
+	cache_end(c);
+	free(c);
 }
 
 Test(cache, another_account_version_or_password_is_another_login)
 {
-	struct auth a = { .crypto = &crypto };
-	struct cache *c = cache_new();
+	struct cache *c = malloc(sizeof *c);
 	esp_id id = { { 1 } }, other = { { 2 } };
 	uint8_t digest[32];
 
-	cache_digest(&a, id, 1, ESP_STR("secret"), digest);
+	cache_init(c);
+	cache_digest(&crypto, key, id, 1, ESP_STR("secret"), digest);
 	cache_put(c, digest, at(60));
-	cache_digest(&a, other, 1, ESP_STR("secret"), digest);
+	cache_digest(&crypto, key, other, 1, ESP_STR("secret"), digest);
 	cr_assert_not(cache_has(c, digest, at(0)));
-	cache_digest(&a, id, 2, ESP_STR("secret"), digest);
+	cache_digest(&crypto, key, id, 2, ESP_STR("secret"), digest);
 	cr_assert_not(cache_has(c, digest, at(0)), "a changed password raises the version");
-	cache_digest(&a, id, 1, ESP_STR("secret2"), digest);
+	cache_digest(&crypto, key, id, 1, ESP_STR("secret2"), digest);
 	cr_assert_not(cache_has(c, digest, at(0)));
-	cache_digest(&a, id, 1, (esp_str){ NULL, 0 }, digest);
+	cache_digest(&crypto, key, id, 1, (esp_str){ NULL, 0 }, digest);
 	cr_assert_not(cache_has(c, digest, at(0)));
-	cache_free(c);
+	cache_end(c);
+	free(c);
 }
