@@ -49,6 +49,10 @@ static int64_t cfg_integer(const esp_cfg *c, const char *key)
 		return sqlhost->view_memory;
 	if (!strcmp(key, "view_idle"))
 		return sqlhost->view_idle;
+	if (!strcmp(key, "store_rows"))
+		return sqlhost->store_rows;
+	if (!strcmp(key, "store_delay"))
+		return 5 * ESP_MSEC;
 	if (!strcmp(key, "hint_interval"))
 		return 0;              /* tests count transactions */
 	must(!strcmp(key, "account_ttl"));
@@ -392,11 +396,13 @@ static esp_arena *host_arena(const esp_module *self)
 	(void)self;
 	return host_arena_of;
 }
+static void host_quiesce(void) { must(fiber_self()); }
 static const esp_host host_table = {
 	.size = sizeof host_table,
 	.abi_major = ESP_ABI_MAJOR,
 	.abi_minor = ESP_ABI_MINOR,
 	.version = "test",
+	.quiesce = host_quiesce,
 	.core = host_core,
 	.bind = host_bind,
 	.provide = host_provide,
@@ -429,6 +435,9 @@ void sqlhost_on(uint32_t worker, void (*fn)(void *arg), void *arg)
 		must_ok(fiber_suspend());
 }
 
+/* The fiber that settles flags is always there. */
+#define SETTLER 1
+
 /* The module tells of what waits; what it has not seen yet is a post or a timer still under way. */
 void sqlhost_indexed(void)
 {
@@ -436,7 +445,7 @@ void sqlhost_indexed(void)
 
 	for (int i = 0; quiet < 3 && i < 20000; i++) {
 		quiet = atomic_load(&index_waiting) == 0 && !owner_count(&sqlhost->core->owner, OWNER_POST) &&
-			owner_count(&sqlhost->core->owner, OWNER_FIBER) == 0 ? quiet + 1 : 0;
+			owner_count(&sqlhost->core->owner, OWNER_FIBER) == SETTLER ? quiet + 1 : 0;
 		must_ok(fiber_sleep_until(clock_monotonic() + ESP_MSEC));
 	}
 	must(quiet == 3);
@@ -543,6 +552,7 @@ void sqlhost_run_tuned(uint32_t workers, void (*tune)(struct sqlhost *h), void (
 	h->max_mailboxes = 200;
 	h->view_memory = 64 << 20;
 	h->view_idle = 600 * ESP_SEC;
+	h->store_rows = 500;
 	h->account_ttl = 60 * ESP_SEC;
 	snprintf(h->dir, sizeof h->dir, "/tmp/esp-mailstore-XXXXXX");
 	must(mkdtemp(h->dir));

@@ -67,7 +67,7 @@ struct sqlhost {
 	uint32_t nevents;
 	atomic_uint published;             /* topics */
 	/* configuration of the module */
-	int64_t max_mailboxes, view_memory, view_idle, account_ttl;
+	int64_t max_mailboxes, view_memory, view_idle, account_ttl, store_rows;
 };
 
 extern struct sqlhost *sqlhost;

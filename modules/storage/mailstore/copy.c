@@ -51,7 +51,7 @@ static esp_status collect(struct copy_op *o, esp_tx *tx)
 	esp_status st = ESP_OK;
 
 	while (st == ESP_OK && o->walk.from && o->n < o->limit) {
-		st = walk_next(&o->op, tx, o->from, &o->walk, &row, &n);
+		st = walk_next(&o->op, tx, &o->src, &o->walk, &row, &n);
 		if (st == ESP_OK && n)
 			st = rows_keep(o, row, n);
 	}
@@ -92,7 +92,7 @@ static esp_status take_out(struct copy_op *o, esp_tx *tx)
 	for (uint32_t i = 0; i < o->n; i++)
 		delta_count(&o->src, &o->row[i], -1, &d);
 	if (st == ESP_OK)
-		st = log_write(&o->op, tx, o->from, LOG_EXPUNGE, o->moved.range, o->moved.n, &d);
+		st = log_expunge(&o->op, tx, o->from, o->moved.range, o->moved.n, &d);
 	return st == ESP_OK ? box_update(&o->op, tx, o->from, d, NULL) : st;
 }
 

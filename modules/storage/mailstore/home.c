@@ -203,7 +203,7 @@ static int new_enough(const esp_view *v, struct want w)
 static esp_status entry_refresh(struct home *h, struct entry *e)
 {
 	const esp_view *v = NULL;
-	esp_status st = e->view ? view_refresh(h->m, e->mailbox, e->view, &v) : view_load(h->m, e->mailbox, &v);
+	esp_status st = view_refresh(h->m, e->mailbox, e->view, &v);
 
 	if (st == ESP_OK || st == ESP_ENOENT)
 		entry_set_view(h, e, v);

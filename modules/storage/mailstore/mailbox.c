@@ -337,7 +337,7 @@ static esp_status drop_messages(struct name_op *o, esp_tx *tx)
 	esp_status st = box_read(&o->op, tx, o->id, &box);
 
 	while (st == ESP_OK && walk.from) {
-		st = walk_next(&o->op, tx, o->id, &walk, &row, &n);
+		st = walk_next(&o->op, tx, &box, &walk, &row, &n);
 		for (uint32_t i = 0; st == ESP_OK && i < n; i++)
 			delta_count(&box, &row[i], -1, &d);
 		if (st == ESP_OK && n)

@@ -77,7 +77,8 @@ static void read_limits(struct mailstore *m, const esp_cfg *cfg)
 
 	m->limits = (struct limits){ .mailboxes = (uint32_t)c->integer(cfg, "max_mailboxes"),
 		.view_bytes = (uint64_t)c->integer(cfg, "view_memory"), .view_idle = c->integer(cfg, "view_idle"),
-		.account_ttl = c->integer(cfg, "account_ttl") };
+		.account_ttl = c->integer(cfg, "account_ttl"), .store_rows = (uint32_t)c->integer(cfg, "store_rows"),
+		.store_delay = c->integer(cfg, "store_delay") };
 }
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
@@ -111,6 +112,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = nodes_new(m, m->core.cfg->integer(cfg, "hint_interval"));
 	if (st == ESP_OK)
+		st = settle_new(m);
+	if (st == ESP_OK)
 		st = index_declare(m);
 	if (st == ESP_OK)
 		st = host->contribute(self, "esp.sql.migrations/1", &mailstore_migrations);
@@ -136,7 +139,9 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 
 	if (st == ESP_OK)
 		st = index_start(m, index);
-	return st == ESP_OK && index == 0 ? nodes_start(m) : st;
+	if (st == ESP_OK && index == 0)
+		st = nodes_start(m);
+	return st == ESP_OK && index == 0 ? settle_start(m) : st;
 }
 
 static void on_stop(esp_module *self)
@@ -160,6 +165,7 @@ static void on_drain(esp_module *self, esp_nsec deadline)
 	(void)deadline;
 	atomic_store(&m->draining, 1);
 	nodes_drain(m);
+	settle_drain(m);
 }
 
 static const esp_cfg_item config[] = { { .name = "max_mailboxes",
@@ -186,6 +192,18 @@ static const esp_cfg_item config[] = { { .name = "max_mailboxes",
 		.min = ESP_SEC,
 		.max = 3600 * ESP_SEC,
 		.help = "How soon a changed quota of the directory is noticed." },
+	{ .name = "store_rows",
+		.type = ESP_CFG_INT,
+		.def_int = 500,
+		.min = 1,
+		.max = 1000000,
+		.help = "A STORE of so many messages or more is one entry of the change log at first; rows and file names follow "
+				"after store_delay." },
+	{ .name = "store_delay",
+		.type = ESP_CFG_TIME,
+		.def_int = ESP_SEC,
+		.max = 60 * ESP_SEC,
+		.help = "How long after such a STORE its rows and file names begin to follow." },
 	{ .name = "hint_interval",
 		.type = ESP_CFG_TIME,
 		.def_int = 200 * ESP_MSEC,

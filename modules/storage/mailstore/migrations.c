@@ -3,7 +3,8 @@
  * `message` is the hot, narrow row; `message_info` holds what was computed from a message's content, once per blob
  * with a count of the rows that refer to it; `change_log` holds flag changes and expunges as packed UID ranges
  * (a new message needs no entry: its UID is above all before).  `mailbox.log_floor`: changes up to that modseq are
- * no longer in the log.
+ * no longer in the log.  `mailbox.unsettled`: flag changes of that modseq and above are in the log only, not yet in the
+ * messages' rows (0: none); settle.c says how they get there.
  */
 #include "store.h"
 
@@ -54,6 +55,13 @@ static const esp_sql_migration items[] = {
 		.title = "UIDs reserved in the folder's own file; 0 in older rows: at the next message",
 		.up = "ALTER TABLE mailbox ADD COLUMN uid_mark BIGINT NOT NULL DEFAULT 0",
 		.down = "ALTER TABLE mailbox DROP COLUMN uid_mark" },
+	{ .number = 5,
+		.title = "flag changes as masks over ranges, written into the messages' rows later",
+		.up = "ALTER TABLE change_log ADD COLUMN flags_keep BIGINT;\nALTER TABLE change_log ADD COLUMN flags_set BIGINT;\n"
+			  "ALTER TABLE mailbox ADD COLUMN unsettled BIGINT NOT NULL DEFAULT 0;\n"
+			  "CREATE INDEX mailbox_unsettled ON mailbox (id) WHERE unsettled > 0",
+		.down = "DROP INDEX mailbox_unsettled;\nALTER TABLE mailbox DROP COLUMN unsettled;\n"
+				"ALTER TABLE change_log DROP COLUMN flags_set;\nALTER TABLE change_log DROP COLUMN flags_keep" },
 };
 
 const esp_sql_migrations mailstore_migrations = {

@@ -5,6 +5,8 @@
  */
 #include "store.h"
 
+#define UIDS_IN_FACT 1000u
+
 struct fact_type { const char *name, *help; esp_event_field field[8]; uint32_t n; };
 
 #define F_ACCOUNT { "account", ESP_F_ID, 0, "account" }
@@ -85,7 +87,7 @@ void op_restart(struct op *op)
 		op->m->core.mem->arena_reset(op->arena);
 	op->facts = NULL;
 	op->facts_end = &op->facts;
-	op->jobs = op->behind_uid = 0;
+	op->jobs = op->behind_uid = op->unsettled = 0;
 	op->modseq = op->used = op->quota = 0;
 	op->address = (esp_str){ NULL, 0 };
 }
@@ -96,6 +98,8 @@ void op_committed(struct op *op)
 
 	if (op->blob && op->jobs)
 		op->blob->kick(op->blob);
+	if (op->unsettled)
+		settle_kick(m);
 	if (op->log && op->facts)
 		op->log->committed(op->log);
 	for (const struct fact *f = op->facts; f; f = f->next)
@@ -130,6 +134,21 @@ esp_status op_fact(struct op *op, esp_tx *tx, enum fact_kind kind, const esp_fie
 	if (!op->log)
 		return ESP_OK;
 	return op->log->append(op->log, tx, fact_type[kind].name, op->account, f->field, n, sizeof f->field[0]);
+}
+
+esp_status fact_about(struct op *op, esp_tx *tx, enum fact_kind kind, const struct box *b,
+	const esp_uid_range *range, uint32_t nranges, uint32_t n)
+{
+	esp_field field[6] = { ESP_FID("account", op->account), ESP_FID("mailbox", b->id), ESP_FSTR("name", b->name) };
+	esp_str uids;
+	esp_status st = ranges_text(op->arena, range, nranges, UIDS_IN_FACT, &uids);
+
+	if (st != ESP_OK)
+		return st;
+	field[3] = ESP_FSTR("uids", uids);
+	field[4] = ESP_FINT("messages", n);
+	field[5] = ESP_FINT("modseq", (int64_t)op->modseq);
+	return op_fact(op, tx, kind, field, 6);
 }
 
 esp_status op_job(struct op *op, esp_tx *tx, esp_blob_job *job)

@@ -9,7 +9,9 @@
  *  ESP_ENOENT: no such mailbox (any more). */
 ESP_CHECKED esp_status view_refresh(
 	const struct mailstore *m, esp_id mailbox, const esp_view *old, const esp_view **ret);
-/*! \brief The same from scratch, for the first use of a mailbox. */
-ESP_CHECKED esp_status view_load(const struct mailstore *m, esp_id mailbox, const esp_view **ret);
+/*! \brief [tx] The version as the account's lock holds it, built on `old`; a new reference, or NULL when `old` is too old
+ *  and the mailbox must be loaded first. */
+ESP_CHECKED esp_status view_under_lock(
+	const struct op *op, esp_tx *tx, const struct box *b, const esp_view *old, const esp_view **ret);
 
 #endif

@@ -7,8 +7,9 @@
 
 #include <stdlib.h>
 
-static const char BOX_READ[] = "SELECT uidnext, uidvalidity, first_recent, noselect, name, keywords FROM mailbox WHERE "
-							   "id = $1 AND account_id = $2";
+static const char BOX_READ[] =
+	"SELECT uidnext, uidvalidity, first_recent, noselect, name, keywords, modseq, log_floor, unsettled FROM mailbox"
+	" WHERE id = $1 AND account_id = $2";
 static const char BOX_UPDATE[] =
 	"UPDATE mailbox SET modseq = $3, uidnext = uidnext + $4, messages = messages + $5, unseen = unseen + $6,"
 	" deleted = deleted + $7, recent = recent + $8, bytes = bytes + $9, log_rows = log_rows + $10"
@@ -24,9 +25,21 @@ static const char INSERT[] =
 static const char DELETE_RANGE[] = "DELETE FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3";
 static const char USES[] = "UPDATE message_info SET refs = refs + $2 WHERE blob_id = $1 RETURNING refs";
 static const char INFO_DELETE[] = "DELETE FROM message_info WHERE blob_id = $1";
-static const char LOG_INSERT[] = "INSERT INTO change_log (mailbox_id, modseq, kind, ranges) VALUES ($1, $2, $3, $4)";
+static const char FLAG_RANGE[] =
+	"UPDATE message SET flags = (flags & $4) | $5, modseq = $6"
+	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 AND modseq < $6";
+static const char FLAG_RANGE_BLOBS[] =
+	"UPDATE message SET flags = (flags & $4) | $5, modseq = $6"
+	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 AND modseq < $6 RETURNING uid, flags, blob_id, bytes";
+static const char LATE[] =
+	"SELECT modseq, flags_keep, flags_set, ranges FROM change_log"
+	" WHERE mailbox_id = $1 AND modseq >= $2 AND flags_keep IS NOT NULL ORDER BY modseq";
+static const char LOG_INSERT[] =
+	"INSERT INTO change_log (mailbox_id, modseq, kind, ranges, flags_keep, flags_set) VALUES ($1, $2, $3, $4, $5, $6)";
+/* what is not settled stays */
 static const char LOG_MIDDLE[] =
-	"SELECT modseq FROM change_log WHERE mailbox_id = $1 ORDER BY modseq DESC LIMIT 1 OFFSET 1000";
+	"SELECT c.modseq FROM change_log c JOIN mailbox b ON b.id = c.mailbox_id WHERE c.mailbox_id = $1"
+	" AND (b.unsettled = 0 OR c.modseq < b.unsettled) ORDER BY c.modseq DESC LIMIT 1 OFFSET 1000";
 static const char LOG_DELETE[] = "DELETE FROM change_log WHERE mailbox_id = $1 AND modseq <= $2";
 static const char LOG_FLOOR[] = "UPDATE mailbox SET log_floor = $2, log_rows = log_rows - $3 WHERE id = $1";
 
@@ -43,8 +56,34 @@ static esp_status box_fill(struct op *op, esp_id id, const esp_sql_rows *rows, s
 	ret->first_recent = (uint32_t)int_of(esp_sql_at(rows, 0, 2));
 	ret->noselect = (uint32_t)int_of(esp_sql_at(rows, 0, 3));
 	ret->name = name;
+	ret->keywords_text = keywords;
 	keywords_parse(&ret->keywords, keywords);
 	return ESP_OK;
+}
+
+/* Changes of the log that the rows do not show yet, oldest first. */
+static esp_status late_read(struct op *op, esp_tx *tx, struct box *b)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(b->unsettled) };
+	struct flag_change *late;
+	esp_sql_rows rows;
+	esp_status st = tx->exec(tx, LATE, args, 2, &rows);
+
+	if (st != ESP_OK)
+		return st;
+	late = esp_alloc_array(op->arena, rows.nrows + 1, sizeof *late);
+	if (!late)
+		return ESP_ENOMEM;
+	for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++) {
+		struct uid_ranges set = { .arena = op->arena };
+		st = ranges_unpack(str_of(esp_sql_at(&rows, i, 3)), &set);
+		late[i] = (struct flag_change){ .modseq = (uint64_t)int_of(esp_sql_at(&rows, i, 0)),
+			.keep = (uint64_t)int_of(esp_sql_at(&rows, i, 1)), .set = (uint64_t)int_of(esp_sql_at(&rows, i, 2)),
+			.range = set.range, .n = set.n };
+	}
+	b->late = late;
+	b->nlate = rows.nrows;
+	return st;
 }
 
 esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret)
@@ -53,12 +92,18 @@ esp_status box_read(struct op *op, esp_tx *tx, esp_id id, struct box *ret)
 	esp_sql_rows rows;
 	esp_status st = tx->exec(tx, BOX_READ, args, 2, &rows);
 
+	*ret = (struct box){ .uidnext = 0 };
 	if (st != ESP_OK)
 		return st;
 	if (rows.nrows == 0)
 		return ESP_ENOENT;
 	st = box_fill(op, id, &rows, ret);
-	return st == ESP_OK && ret->noselect ? ESP_ENOENT : st;
+	ret->modseq = (uint64_t)int_of(esp_sql_at(&rows, 0, 6));
+	ret->log_floor = (uint64_t)int_of(esp_sql_at(&rows, 0, 7));
+	ret->unsettled = (uint64_t)int_of(esp_sql_at(&rows, 0, 8));
+	if (st == ESP_OK && ret->noselect)
+		st = ESP_ENOENT;
+	return st == ESP_OK && ret->unsettled ? late_read(op, tx, ret) : st;
 }
 
 esp_status box_update(struct op *op, esp_tx *tx, esp_id id, struct box_delta d, struct box *ret)
@@ -104,8 +149,19 @@ esp_status box_save_keywords(struct op *op, esp_tx *tx, const struct box *b)
 	return tx->exec(tx, BOX_KEYWORDS, (esp_sql_value[]){ ESP_SQL_ID(b->id), ESP_SQL_T(text) }, 2, NULL);
 }
 
+static void show_late(const struct box *b, struct row *r)
+{
+	for (uint32_t i = 0; i < b->nlate; i++) {
+		const struct flag_change *c = &b->late[i];
+		if (c->modseq <= r->modseq || ranges_find(c->range, c->n, r->uid) < 0)
+			continue;
+		r->flags = (r->flags & c->keep) | c->set;
+		r->modseq = c->modseq;
+	}
+}
+
 /* Rows of one SELECT that the set names. */
-static uint32_t pick(const esp_sql_rows *rows, esp_uid_set set, struct row *out)
+static uint32_t pick(const struct box *b, const esp_sql_rows *rows, esp_uid_set set, struct row *out)
 {
 	uint32_t n = 0;
 
@@ -121,11 +177,13 @@ static uint32_t pick(const esp_sql_rows *rows, esp_uid_set set, struct row *out)
 			.blob = id_of(esp_sql_at(rows, i, 3)),
 			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 4)),
 			.internal_date = int_of(esp_sql_at(rows, i, 5)) };
+		show_late(b, &out[n - 1]);
 	}
 	return n;
 }
 
-esp_status walk_next(struct op *op, esp_tx *tx, esp_id box, struct walk *w, struct row **ret, uint32_t *ret_n)
+esp_status walk_next(
+	struct op *op, esp_tx *tx, const struct box *box, struct walk *w, struct row **ret, uint32_t *ret_n)
 {
 	uint32_t first = 0, last = 0;
 	esp_sql_rows rows;
@@ -137,7 +195,7 @@ esp_status walk_next(struct op *op, esp_tx *tx, esp_id box, struct walk *w, stru
 			w->from = 0;
 			return ESP_OK;
 		}
-		st = tx->exec(tx, PAGE, (esp_sql_value[]){ ESP_SQL_ID(box), ESP_SQL_I(first), ESP_SQL_I(last) }, 3, &rows);
+		st = tx->exec(tx, PAGE, (esp_sql_value[]){ ESP_SQL_ID(box->id), ESP_SQL_I(first), ESP_SQL_I(last) }, 3, &rows);
 		if (st != ESP_OK)
 			return st;
 		if (rows.nrows == PAGE_ROWS)
@@ -148,7 +206,7 @@ esp_status walk_next(struct op *op, esp_tx *tx, esp_id box, struct walk *w, stru
 		*ret = esp_alloc_array(op->arena, rows.nrows, sizeof **ret);
 		if (!*ret)
 			return ESP_ENOMEM;
-		*ret_n = pick(&rows, w->set, *ret);
+		*ret_n = pick(box, &rows, w->set, *ret);
 	}
 	return ESP_OK;
 }
@@ -219,18 +277,59 @@ esp_status rows_delete(struct op *op, esp_tx *tx, const struct box *b, const str
 	return st == ESP_OK && !moved && n ? info_uses(op, tx, row, n, -1) : st;
 }
 
-esp_status log_write(
-	struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d)
+static esp_status flag_jobs(struct op *op, esp_tx *tx, const struct box *b, const esp_sql_rows *rows)
 {
-	esp_sql_value args[4] = { ESP_SQL_ID(box), ESP_SQL_I(op->modseq), ESP_SQL_I(kind) };
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < rows->nrows; i++) {
+		esp_blob_job job = { .kind = ESP_BLOB_FLAGS, .folder = b->name, .id = id_of(esp_sql_at(rows, i, 2)),
+			.uid = (uint32_t)int_of(esp_sql_at(rows, i, 0)), .uidvalidity = b->uidvalidity,
+			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 3)),
+			.flags = (uint32_t)(int_of(esp_sql_at(rows, i, 1)) & 0xffff) };
+		st = op_job(op, tx, &job);
+	}
+	return st;
+}
+
+esp_status rows_flag(
+	struct op *op, esp_tx *tx, const struct box *b, uint32_t first, uint32_t last, const struct flag_change *change)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(first), ESP_SQL_I(last), ESP_SQL_I(change->keep),
+		ESP_SQL_I(change->set), ESP_SQL_I(change->modseq) };
+	int on_disk = op->blob && ((~change->keep | change->set) & 0xffff) != 0;   /* keywords are not in file names */
+	esp_sql_rows rows;
+	esp_status st = tx->exec(tx, on_disk ? FLAG_RANGE_BLOBS : FLAG_RANGE, args, 6, &rows);
+
+	return st == ESP_OK && on_disk ? flag_jobs(op, tx, b, &rows) : st;
+}
+
+/* --- change log -------------------------------------------------------------------------------------- */
+
+static esp_status log_write(struct op *op, esp_tx *tx, esp_id box, int kind, const struct flag_change *c,
+	struct box_delta *d)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(box), ESP_SQL_I(op->modseq), ESP_SQL_I(kind), ESP_SQL_NONE,
+		kind == LOG_FLAGS ? ESP_SQL_I(c->keep) : ESP_SQL_NONE, kind == LOG_FLAGS ? ESP_SQL_I(c->set) : ESP_SQL_NONE };
 	esp_str packed;
-	esp_status st = ranges_pack(op->arena, range, n, &packed);
+	esp_status st = ranges_pack(op->arena, c->range, c->n, &packed);
 
 	if (st != ESP_OK)
 		return st;
 	args[3] = ESP_SQL_B(packed);
 	d->log++;
-	return tx->exec(tx, LOG_INSERT, args, 4, NULL);
+	return tx->exec(tx, LOG_INSERT, args, 6, NULL);
+}
+
+esp_status log_expunge(
+	struct op *op, esp_tx *tx, esp_id box, const esp_uid_range *range, uint32_t n, struct box_delta *d)
+{
+	return log_write(op, tx, box, LOG_EXPUNGE, &(struct flag_change){ .range = range, .n = n }, d);
+}
+
+esp_status log_flags(
+	struct op *op, esp_tx *tx, esp_id box, const struct flag_change *change, struct box_delta *d)
+{
+	return log_write(op, tx, box, LOG_FLAGS, change, d);
 }
 
 esp_status log_prune(esp_tx *tx, esp_id box, int64_t log_rows)

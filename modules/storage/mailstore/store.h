@@ -35,8 +35,9 @@ enum fact_kind {
 struct home;
 struct nodes;
 struct indexer;
+struct settler;
 
-struct limits { uint32_t mailboxes, page; uint64_t view_bytes; esp_nsec view_idle, account_ttl; };
+struct limits { uint32_t mailboxes, page, store_rows; uint64_t view_bytes; esp_nsec view_idle, account_ttl, store_delay; };
 
 struct mailstore {
 	esp_mailstore table;               /* first: services are found by it */
@@ -60,6 +61,7 @@ struct mailstore {
 	struct home **home;                /* by worker; each used on its worker only */
 	struct nodes *nodes;               /* other servers; NULL: none are looked for */
 	struct indexer **indexer;          /* the same */
+	struct settler *settler;
 };
 
 /*! \brief The mailstore behind its table; aborts when it is not one. */
@@ -110,6 +112,7 @@ struct op {
 	esp_id behind;                     /* ESP_EAGAIN: mailbox whose mark must be raised first, to this UID */
 	uint32_t behind_uid;
 	uint32_t jobs;                     /* folder jobs recorded */
+	uint32_t unsettled;                /* flag changes that are to be settled */
 	uint32_t shared_arena;             /* arena is the transaction's: not ours to empty */
 };
 
@@ -186,6 +189,8 @@ ESP_CHECKED esp_status ranges_add(struct uid_ranges *r, uint32_t first, uint32_t
 ESP_CHECKED esp_status ranges_add_uid(struct uid_ranges *r, uint32_t uid, int joined);
 /*! \brief Sort and join what was added in any order. */
 void ranges_normalize(struct uid_ranges *r);
+/*! \brief The first range with a UID of first .. last, or -1. */
+int64_t ranges_overlap(const esp_uid_range *range, uint32_t n, uint32_t first, uint32_t last);
 /*! \brief Which range holds the UID, or -1. */
 int64_t ranges_find(const esp_uid_range *range, uint32_t n, uint32_t uid);
 /*! \brief As IMAP writes it, "1:4,7"; cut with "..." beyond `max`. */
@@ -200,12 +205,17 @@ int uid_set_span(esp_uid_set set, uint32_t *place, uint32_t from, uint32_t *ret_
 
 /* --- rows.c: tables inside a transaction ------------------------------------------------------------- */
 
-/*! \brief A mailbox row under the account's lock. */
+/*! \brief A change of flags as the log has it: new flags of a message = (old & keep) | set, if its modseq is lower. */
+struct flag_change { uint64_t modseq, keep, set; const esp_uid_range *range; uint32_t n; };
+/*! \brief A mailbox row under the account's lock.  `late`: flag changes that message rows do not show yet. */
 struct box {
 	esp_id id;
 	uint32_t uidnext, uidvalidity, first_recent, noselect;
-	esp_str name;
+	uint64_t modseq, log_floor, unsettled;
+	esp_str name, keywords_text;
 	struct keywords keywords;
+	const struct flag_change *late;
+	uint32_t nlate;
 };
 struct box_delta { int64_t uids, messages, unseen, deleted, recent, bytes, log; };
 /*! \brief A message row. */
@@ -225,7 +235,10 @@ ESP_CHECKED esp_status box_save_keywords(struct op *op, esp_tx *tx, const struct
 /*! \brief Read rows of the set from *from on, up to PAGE_ROWS, in op's arena; *from 0: no more. */
 struct walk { esp_uid_set set; uint32_t place, from; };
 ESP_CHECKED esp_status walk_next(
-	struct op *op, esp_tx *tx, esp_id box, struct walk *w, struct row **ret, uint32_t *ret_n);
+	struct op *op, esp_tx *tx, const struct box *box, struct walk *w, struct row **ret, uint32_t *ret_n);
+/*! \brief Change the flags of rows that are older than the change, and of their files. */
+ESP_CHECKED esp_status rows_flag(
+	struct op *op, esp_tx *tx, const struct box *b, uint32_t first, uint32_t last, const struct flag_change *change);
 ESP_CHECKED esp_status row_insert(struct op *op, esp_tx *tx, const struct box *b, const struct row *r);
 /*! \brief Delete rows that were read, their folder links, and (unless moved) what they refer to. */
 ESP_CHECKED esp_status rows_delete(
@@ -234,8 +247,10 @@ void delta_count(const struct box *b, const struct row *r, int sign, struct box_
 /*! \brief More or fewer uses of these blobs; those with none left go away. */
 ESP_CHECKED esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta);
 enum { LOG_FLAGS = 1, LOG_EXPUNGE = 2 };
-ESP_CHECKED esp_status log_write(
-	struct op *op, esp_tx *tx, esp_id box, int kind, const esp_uid_range *range, uint32_t n, struct box_delta *d);
+ESP_CHECKED esp_status log_expunge(
+	struct op *op, esp_tx *tx, esp_id box, const esp_uid_range *range, uint32_t n, struct box_delta *d);
+ESP_CHECKED esp_status log_flags(
+	struct op *op, esp_tx *tx, esp_id box, const struct flag_change *change, struct box_delta *d);
 ESP_CHECKED esp_status log_prune(esp_tx *tx, esp_id box, int64_t rows);
 
 /* --- threading.c: what THREAD needs of a message ----------------------------------------------------- */
@@ -263,7 +278,21 @@ ESP_CHECKED esp_status content_info(
 	const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret);
 #define NO_DAY INT64_MIN
 
-/* --- message.c, deliver.c, copy.c, mailbox.c, rename.c, fetch.c, search.c ---------------------------- */
+/* --- settle.c ---------------------------------------------------------------------------------------- */
+
+ESP_CHECKED esp_status settle_new(struct mailstore *m);
+/*! \brief [worker 0] */
+ESP_CHECKED esp_status settle_start(const struct mailstore *m);
+/*! \brief [any] There are flag changes to settle. */
+void settle_kick(const struct mailstore *m);
+/*! \brief [control] The fiber settles what there is and ends. */
+void settle_drain(const struct mailstore *m);
+
+/* --- store.c, expunge.c, deliver.c, copy.c, mailbox.c, rename.c, fetch.c, search.c ------------------- */
+
+/*! \brief [tx] An event about messages of a mailbox. */
+ESP_CHECKED esp_status fact_about(struct op *op, esp_tx *tx, enum fact_kind kind, const struct box *b,
+	const esp_uid_range *range, uint32_t nranges, uint32_t n);
 
 esp_status message_prepare(const esp_mailstore *s, esp_arena *a, esp_append *m);
 esp_status message_append(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, const esp_append *m,

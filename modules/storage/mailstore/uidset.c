@@ -64,19 +64,21 @@ void ranges_normalize(struct uid_ranges *r)
 	r->n = out + 1;
 }
 
-int64_t ranges_find(const esp_uid_range *range, uint32_t n, uint32_t uid)
+int64_t ranges_overlap(const esp_uid_range *range, uint32_t n, uint32_t first, uint32_t last)
 {
 	uint32_t lo = 0, hi = n;
 
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
-		if (range[mid].last < uid)
+		if (range[mid].last < first)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return lo < n && range[lo].first <= uid ? (int64_t)lo : -1;
+	return lo < n && range[lo].first <= last ? (int64_t)lo : -1;
 }
+
+int64_t ranges_find(const esp_uid_range *range, uint32_t n, uint32_t uid) { return ranges_overlap(range, n, uid, uid); }
 
 esp_status ranges_text(esp_arena *a, const esp_uid_range *range, uint32_t n, size_t max, esp_str *ret)
 {

@@ -232,7 +232,17 @@ esp_status builder_finish(struct builder *b, const struct view_head *head, const
 
 /* --- the next version -------------------------------------------------------------------------------- */
 
+/* Rows on their way from one version to the next: a chunk at a time. */
+struct stage { uint32_t n; struct view_row row[CHUNK_MAX]; };
 struct cursor { uint32_t gone, row; };
+
+static int flags_between(const struct view_change *ch, uint32_t first, uint32_t last)
+{
+	for (uint32_t i = 0; i < ch->nflags; i++)
+		if (ranges_overlap(ch->flags[i].range, ch->flags[i].n, first, last) >= 0)
+			return 1;
+	return 0;
+}
 
 /* Does any change fall between the first and last UID of the chunk?  Moves the cursors up to it. */
 static int touched(const esp_view_chunk *c, const struct view_change *ch, struct cursor *at)
@@ -244,10 +254,50 @@ static int touched(const esp_view_chunk *c, const struct view_change *ch, struct
 	while (at->row < ch->nrow && ch->row[at->row].uid < first)
 		at->row++;
 	return (at->gone < ch->ngone && ch->gone[at->gone].first <= last) ||
-		   (at->row < ch->nrow && ch->row[at->row].uid <= last);
+		   (at->row < ch->nrow && ch->row[at->row].uid <= last) || flags_between(ch, first, last);
 }
 
-static void rewrite(struct builder *b, const esp_view_chunk *c, const struct view_change *ch, struct cursor *at)
+static uint32_t stage_from(const struct stage *s, uint32_t uid)
+{
+	uint32_t lo = 0, hi = s->n;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (s->row[mid].uid < uid)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* A row that is as new as the change has it already. */
+static void stage_flags(struct stage *s, const struct flag_change *c)
+{
+	uint32_t first = s->row[0].uid, last = s->row[s->n - 1].uid;
+	int64_t at = ranges_overlap(c->range, c->n, first, last);
+
+	for (uint32_t k = (uint32_t)at; at >= 0 && k < c->n && c->range[k].first <= last; k++) {
+		for (uint32_t i = stage_from(s, c->range[k].first); i < s->n && s->row[i].uid <= c->range[k].last; i++) {
+			if (s->row[i].modseq >= c->modseq)
+				continue;
+			s->row[i].flags = (s->row[i].flags & c->keep) | c->set;
+			s->row[i].modseq = c->modseq;
+		}
+	}
+}
+
+static void stage_flush(struct builder *b, struct stage *s, const struct view_change *ch)
+{
+	for (uint32_t i = 0; s->n && i < ch->nflags; i++)
+		stage_flags(s, &ch->flags[i]);
+	for (uint32_t i = 0; i < s->n; i++)
+		builder_row(b, s->row[i].uid, s->row[i].modseq, s->row[i].flags);
+	s->n = 0;
+}
+
+static void rewrite(
+	struct builder *b, struct stage *s, const esp_view_chunk *c, const struct view_change *ch, struct cursor *at)
 {
 	for (uint32_t i = 0; i < c->count; i++) {
 		uint32_t uid = c->uid[i];
@@ -258,32 +308,44 @@ static void rewrite(struct builder *b, const esp_view_chunk *c, const struct vie
 		if (at->gone < ch->ngone && ch->gone[at->gone].first <= uid)
 			continue;
 		if (at->row < ch->nrow && ch->row[at->row].uid == uid)
-			builder_row(b, uid, ch->row[at->row].modseq, ch->row[at->row].flags);
+			s->row[s->n++] = ch->row[at->row];
 		else
-			builder_row(b, uid, c->modseq[i], c->flags[i]);
+			s->row[s->n++] = (struct view_row){ uid, c->modseq[i], c->flags[i] };
 	}
+	stage_flush(b, s, ch);
+}
+
+static void add(struct builder *b, struct stage *s, const struct view_change *ch)
+{
+	for (uint32_t i = 0; i < ch->nadded; i++) {
+		s->row[s->n++] = ch->added[i];
+		if (s->n == CHUNK_MAX)
+			stage_flush(b, s, ch);
+	}
+	stage_flush(b, s, ch);
 }
 
 esp_status view_apply(const esp_mem_api *mem, const esp_view *old, const struct view_head *head,
                       const struct view_change *change, const esp_view **ret)
 {
 	struct builder *b = builder_new(mem);
+	struct stage *stage = calloc(1, sizeof *stage);
 	struct cursor at = { 0, 0 };
-	esp_status st;
+	esp_status st = b && stage ? ESP_OK : ESP_ENOMEM;
 
-	if (!b)
-		return ESP_ENOMEM;
-	for (uint32_t i = 0; i < old->nchunks; i++) {
+	for (uint32_t i = 0; st == ESP_OK && i < old->nchunks; i++) {
 		const esp_view_chunk *c = old->chunk[i];
 		int grows = i + 1 == old->nchunks && change->nadded && c->count < CHUNK_MAX;
 		if (touched(c, change, &at) || grows)
-			rewrite(b, c, change, &at);
+			rewrite(b, stage, c, change, &at);
 		else
 			builder_chunk(b, c);
 	}
-	for (uint32_t i = 0; i < change->nadded; i++)
-		builder_row(b, change->added[i].uid, change->added[i].modseq, change->added[i].flags);
-	st = builder_finish(b, head, old, ret);
+	if (st == ESP_OK) {
+		add(b, stage, change);
+		st = builder_finish(b, head, old, ret);
+	}
+	free(stage);
 	builder_free(b);
 	return st;
 }

@@ -44,11 +44,12 @@ void builder_chunk(struct builder *b, const esp_view_chunk *c);
 ESP_CHECKED esp_status builder_finish(
 	struct builder *b, const struct view_head *head, const esp_view *old, const esp_view **ret);
 
-/*! \brief What changed since a version. */
+/*! \brief What changed since a version.  Flags are changed last, in rows of all three kinds. */
 struct view_change {
 	const esp_uid_range *gone; uint32_t ngone;      /* normalized */
 	const struct view_row *row; uint32_t nrow;      /* ascending; flags of messages the version has */
 	const struct view_row *added; uint32_t nadded;  /* ascending; behind all the version has */
+	const struct flag_change *flags; uint32_t nflags; /* in order of their modseq */
 };
 ESP_CHECKED esp_status view_apply(const esp_mem_api *mem, const esp_view *old, const struct view_head *head,
                                   const struct view_change *change, const esp_view **ret);

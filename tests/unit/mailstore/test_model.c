@@ -404,7 +404,11 @@ static void random_calls(void *arg)
 			store_is_sound();
 		if (i % 97 == 96)
 			sqlhost_indexed();
+		if (i % 61 == 60)
+			settled();
 	}
+	settled();
+	one_compare(m);
 	if (m->renamed == NO_RENAMES)
 		store_is_sound();
 	for (uint32_t i = 0; i < BOXES; i++)
@@ -416,6 +420,9 @@ Test(model, random_calls_with_one_worker) { sqlhost_run(1, random_calls, &(uint6
 
 static void no_view_memory(struct sqlhost *h) { h->view_memory = 1; }
 Test(model, views_may_be_dropped_at_any_time) { sqlhost_run_tuned(3, no_view_memory, random_calls, &(uint64_t){ 99 }); }
+
+static void rows_later(struct sqlhost *h) { h->store_rows = 1; }
+Test(model, rows_may_get_their_flags_later) { sqlhost_run_tuned(2, rows_later, random_calls, &(uint64_t){ 31 }); }
 
 static void renames(struct sqlhost *h)
 {

@@ -47,12 +47,40 @@ static void same(const esp_view *v, const struct plain *p)
 	cr_assert_eq(v->deleted, deleted);
 }
 
+/* Masks over ranges, some of them older than rows they name. */
+static uint32_t some_flags(
+	struct rnd *r, const struct plain *p, struct view_head *h, struct flag_change flags[8], esp_uid_range of[8][4])
+{
+	uint32_t n = rnd_below(r, 3) ? 0 : rnd_below(r, 8);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = 0;
+		flags[i] = (struct flag_change){ .modseq = h->modseq + rnd_below(r, 2), .keep = rnd_below(r, 2) ? 0 : ~(uint64_t)rnd_below(r, 32),
+			.set = rnd_below(r, 32), .range = of[i], .n = 1 + rnd_below(r, 4) };
+		h->modseq = flags[i].modseq;
+		for (uint32_t k = 0; k < flags[i].n; k++) {
+			of[i][k].first = at + 1 + rnd_below(r, 1 + h->uidnext / 3);
+			at = of[i][k].last = of[i][k].first + rnd_below(r, rnd_below(r, 3) ? 5 : 3000);
+		}
+		for (uint32_t k = 0; k < p->n; k++) {
+			struct view_row *row = &p->row[k];
+			if (row->modseq >= flags[i].modseq || ranges_find(of[i], flags[i].n, row->uid) < 0)
+				continue;
+			row->flags = (row->flags & flags[i].keep) | flags[i].set;
+			row->modseq = flags[i].modseq;
+		}
+	}
+	return n;
+}
+
 /* One random round of change: to the plain rows, and as a view_change. */
 static const esp_view *change(struct rnd *r, struct plain *p, struct view_head *h, const esp_view *old)
 {
 	static esp_uid_range gone[64];
 	static struct view_row changed[256], added[1200];
-	struct view_change ch = { .gone = gone, .row = changed, .added = added };
+	static esp_uid_range of[8][4];
+	static struct flag_change flags[8];
+	struct view_change ch = { .gone = gone, .row = changed, .added = added, .flags = flags };
 	uint32_t at = 0, kept = 0, first_new = p->n;
 	const esp_view *v;
 
@@ -74,6 +102,7 @@ static const esp_view *change(struct rnd *r, struct plain *p, struct view_head *
 		h->uidnext += rnd_below(r, 3);
 		p->row[p->n++] = added[ch.nadded++] = (struct view_row){ h->uidnext++, h->modseq, rnd_below(r, 32) };
 	}
+	ch.nflags = some_flags(r, p, h, flags, of);
 	for (uint32_t i = 0; i < p->n; i++)
 		if (i >= first_new || ranges_find(gone, ch.ngone, p->row[i].uid) < 0)
 			p->row[kept++] = p->row[i];
