@@ -197,8 +197,9 @@ static const esp_cfg_item config[] = { { .name = "max_mailboxes",
 		.def_int = 500,
 		.min = 1,
 		.max = 1000000,
-		.help = "A STORE of so many messages or more is one entry of the change log at first; rows and file names follow "
-				"after store_delay." },
+		.help =
+			"A STORE of so many messages or more is one entry of the change log at first; rows and file names follow "
+			"after store_delay." },
 	{ .name = "store_delay",
 		.type = ESP_CFG_TIME,
 		.def_int = ESP_SEC,

@@ -57,7 +57,8 @@ static const esp_sql_migration items[] = {
 		.down = "ALTER TABLE mailbox DROP COLUMN uid_mark" },
 	{ .number = 5,
 		.title = "flag changes as masks over ranges, written into the messages' rows later",
-		.up = "ALTER TABLE change_log ADD COLUMN flags_keep BIGINT;\nALTER TABLE change_log ADD COLUMN flags_set BIGINT;\n"
+		.up = "ALTER TABLE change_log ADD COLUMN flags_keep BIGINT;\nALTER TABLE change_log ADD COLUMN flags_set "
+			  "BIGINT;\n"
 			  "ALTER TABLE mailbox ADD COLUMN unsettled BIGINT NOT NULL DEFAULT 0;\n"
 			  "CREATE INDEX mailbox_unsettled ON mailbox (id) WHERE unsettled > 0",
 		.down = "DROP INDEX mailbox_unsettled;\nALTER TABLE mailbox DROP COLUMN unsettled;\n"

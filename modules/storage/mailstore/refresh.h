@@ -9,7 +9,7 @@
  *  ESP_ENOENT: no such mailbox (any more). */
 ESP_CHECKED esp_status view_refresh(
 	const struct mailstore *m, esp_id mailbox, const esp_view *old, const esp_view **ret);
-/*! \brief [tx] The version as the account's lock holds it, built on `old`; a new reference, or NULL when `old` is too old
+/*! \brief [tx] The version as the account's lock holds it, built on `old`; a new reference.  NULL: `old` is too old
  *  and the mailbox must be loaded first. */
 ESP_CHECKED esp_status view_under_lock(
 	const struct op *op, esp_tx *tx, const struct box *b, const esp_view *old, const esp_view **ret);

@@ -37,7 +37,11 @@ struct nodes;
 struct indexer;
 struct settler;
 
-struct limits { uint32_t mailboxes, page, store_rows; uint64_t view_bytes; esp_nsec view_idle, account_ttl, store_delay; };
+struct limits {
+	uint32_t mailboxes, page, store_rows;
+	uint64_t view_bytes;
+	esp_nsec view_idle, account_ttl, store_delay;
+};
 
 struct mailstore {
 	esp_mailstore table;               /* first: services are found by it */

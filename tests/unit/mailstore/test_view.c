@@ -55,8 +55,11 @@ static uint32_t some_flags(
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t at = 0;
-		flags[i] = (struct flag_change){ .modseq = h->modseq + rnd_below(r, 2), .keep = rnd_below(r, 2) ? 0 : ~(uint64_t)rnd_below(r, 32),
-			.set = rnd_below(r, 32), .range = of[i], .n = 1 + rnd_below(r, 4) };
+		flags[i] = (struct flag_change){ .modseq = h->modseq + rnd_below(r, 2),
+			.keep = rnd_below(r, 2) ? 0 : ~(uint64_t)rnd_below(r, 32),
+			.set = rnd_below(r, 32),
+			.range = of[i],
+			.n = 1 + rnd_below(r, 4) };
 		h->modseq = flags[i].modseq;
 		for (uint32_t k = 0; k < flags[i].n; k++) {
 			of[i][k].first = at + 1 + rnd_below(r, 1 + h->uidnext / 3);
