@@ -77,4 +77,16 @@ def what_rows_do_not_show_yet_survives_a_kill():
         wait_until(lambda: list(file_flags(s, "Big").values()).count("RS") == 650, timeout=30)
 
 
+@scenario
+def a_backup_has_flags_that_are_not_in_the_rows_yet():
+    with MailServer(users=["alice"], config={"store": {"store_delay": "60s"}}) as s, s.imap("alice") as c:
+        fill(c, "Big", MANY)
+        c.ok("STORE 1:* +FLAGS.SILENT (\\Flagged)")
+        target = os.path.join(s.dir, "backup")
+        s.cli("backup", target)
+        lines = [line for name in glob.glob(os.path.join(target, "sets", "*", "accounts", "alice@*", "Big*"))
+                 for line in open(name)]
+        assert len(lines) == MANY + 1 and all("Flagged" in line for line in lines[1:])
+
+
 run()

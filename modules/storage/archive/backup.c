@@ -274,10 +274,14 @@ static esp_status write_set(struct backup *b)
 {
 	const esp_sql *sql = archive_sql(b->t->a);
 	const esp_blob *blob = archive_blob(b->t->a);
+	const esp_mailstore *store = archive_store(b->t->a);
 	esp_status st;
 
-	if (!sql || !blob || !sql->read)
+	if (!sql || !blob || !sql->read || !store)
 		return task_fail(b->t, ESP_EUNAVAIL, "there is no database, or no message store");
+	/* accounts/ has the flags that messages' rows have */
+	if (store->settle(store) != ESP_OK)
+		return task_fail(b->t, ESP_EUNAVAIL, "the flags of messages cannot be settled");
 	st = schema_read(b->t->a, b->t->arena, &b->schema, &b->t->err);
 	task_step(b->t, "reading tables", "rows", 0);
 	return st == ESP_OK ? sql->read(sql, dump_set, b) : st;

@@ -58,7 +58,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 }
 
 static const esp_need needs[] = { { .id = "esp.sql/1", .min_minor = 1 }, { .id = "esp.blob/1", .min_minor = 1 },
-	{ .id = "esp.mailstore/1" }, { .id = "esp.directory/1" }, { .id = NULL } };
+	{ .id = "esp.mailstore/1", .min_minor = 1 }, { .id = "esp.directory/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "storage_archive", .version = "1.0", .summary = "Backup, restore, import and export",
 	.license = "MIT", .needs = needs, .ops = &ops);

@@ -30,7 +30,7 @@ esp_status store_query(const struct mailstore *m, uint32_t flags, esp_arena *a, 
 }
 
 static const esp_mailstore table = {
-	.service = { .size = sizeof(esp_mailstore), .minor = 0 },
+	.service = { .size = sizeof(esp_mailstore), .minor = 1 },
 	.list = mailbox_list,
 	.find = mailbox_find,
 	.create = mailbox_create,
@@ -53,6 +53,7 @@ static const esp_mailstore table = {
 	.deliver = message_deliver,
 	.delivered = view_delivered,
 	.thread = message_thread,
+	.settle = settle_all,
 };
 
 static esp_status bind_all(struct mailstore *m)
@@ -216,7 +217,7 @@ static const esp_need needs[] = {
 	{ .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.eventlog/1", .optional = 1 },
 	{ .id = "esp.directory/1", .optional = 1 }, { .id = "esp.textindex/1", .optional = 1 }, { .id = NULL }
 };
-static const esp_offer provides[] = { { .id = "esp.mailstore/1", .minor = 0 }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.mailstore/1", .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops,
 	.init = on_init,

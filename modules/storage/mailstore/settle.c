@@ -100,33 +100,47 @@ static esp_status settle_mailbox(const struct mailstore *m, esp_id account, esp_
 	return st;
 }
 
-/* Returns 1 when there may be more. */
-static int settle_round(const struct mailstore *m, esp_arena *a)
+/* *ret_more: there may be more. */
+static esp_status settle_round(const struct mailstore *m, esp_arena *a, int *ret_more)
 {
 	esp_sql_rows rows;
 	esp_status st = store_query(m, 0, a, WAITING, NULL, 0, &rows);
 
+	*ret_more = st == ESP_OK && rows.nrows == MAILBOXES;
 	for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++) {
 		st = settle_mailbox(m, id_of(esp_sql_at(&rows, i, 1)), id_of(esp_sql_at(&rows, i, 0)));
 		if (st == ESP_ENOENT)          /* removed meanwhile */
 			st = ESP_OK;
 	}
-	if (st != ESP_OK && st != ESP_ECANCELED)
-		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "flags wait to be written into messages' rows and file names",
-			ESP_FINT("status", st));
-	return st == ESP_OK && rows.nrows == MAILBOXES;
+	return st;
 }
 
-static void settle_rounds(struct settler *s)
+esp_status settle_all(const esp_mailstore *s)
 {
-	const struct mailstore *m = s->m;
+	const struct mailstore *m = store_of(s);
 	esp_arena *a = m->core.mem->arena_new(m->self, "mailstore-settle", 0);
+	esp_status st = a ? ESP_OK : ESP_ENOMEM;
+	int more = 1;
 
-	s->pending = 0;
-	while (a && settle_round(m, a))
+	while (st == ESP_OK && more) {
 		m->core.mem->arena_reset(a);
+		st = settle_round(m, a, &more);
+	}
 	if (a)
 		m->core.mem->arena_free(a);
+	return st;
+}
+
+static void settle_now(struct settler *s)
+{
+	const esp_core *core = &s->m->core;
+	esp_status st;
+
+	s->pending = 0;
+	st = settle_all(&s->m->table);
+	if (st != ESP_OK && st != ESP_ECANCELED)
+		esp_log(core->log, s->m->self, ESP_LOG_WARNING, "flags wait to be written into messages' rows and file names",
+			ESP_FINT("status", st));
 }
 
 static void on_settler(void *arg)
@@ -135,7 +149,7 @@ static void on_settler(void *arg)
 	const esp_core *core = &s->m->core;
 
 	for (;;) {
-		settle_rounds(s);
+		settle_now(s);
 		core->host->quiesce();
 		if (s->draining || core->fiber->canceled())
 			return;

@@ -289,6 +289,7 @@ ESP_CHECKED esp_status settle_new(struct mailstore *m);
 ESP_CHECKED esp_status settle_start(const struct mailstore *m);
 /*! \brief [any] There are flag changes to settle. */
 void settle_kick(const struct mailstore *m);
+esp_status settle_all(const esp_mailstore *s);
 /*! \brief [control] The fiber settles what there is and ends. */
 void settle_drain(const struct mailstore *m);
 

@@ -222,6 +222,10 @@ struct esp_mailstore {
 	 *  of RFC 5256.  Trees are up to as deep as there are messages: walk them without recursion.  ESP_EINVAL. */
 	ESP_CHECKED esp_status (*thread)(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_view *view,
 		uint32_t algorithm, const uint32_t *uids, uint32_t n, const esp_thread_node **ret, uint32_t *ret_n);
+
+	/*! Since 1.1.  [worker] ESP_SUSPENDS.  A change of many messages' flags reaches their rows and file names a moment
+	 *  later: for who reads those, it has when this returns. */
+	ESP_CHECKED esp_status (*settle)(const esp_mailstore *s);
 };
 
 /*! \brief 0-based index of a UID in a view, or -1. */
