@@ -63,6 +63,11 @@ static void status_network(struct json *j, const struct net *n)
 	put_time(j, "certificate_expires", net_certificate_expires(n));
 }
 
+static void put_name(void *arg, const char *name)
+{
+	json_text(arg, name);
+}
+
 static int run_status(struct command_call *call)
 {
 	const struct server *s = call->server;
@@ -100,8 +105,7 @@ static int run_status(struct command_call *call)
 	json_put_text(j, "last_reload_error", s->last_reload_error[0] ? s->last_reload_error : NULL);
 	json_key(j, "left_out");
 	json_begin_array(j);
-	for (size_t i = 0; i < s->nleft_out; i++)
-		json_text(j, s->left_out[i]);
+	modules_left_out(s->modules, put_name, j);
 	json_end_array(j);
 	json_put_int(j, "resident_bytes", resident_bytes());
 	json_put_text(j, "config", s->config_path);
@@ -129,6 +133,7 @@ static void on_module(void *arg, const struct module_info *m)
 	json_put_bool(j, "exclusive", m->exclusive);
 	json_put_bool(j, "resident", m->resident);
 	json_put_seconds(j, "age", m->age);
+	json_put_text(j, "note", m->note);
 	json_put_text(j, "summary", m->summary);
 	json_end_object(j);
 }

@@ -21,6 +21,7 @@
 #include "core/control/settings.h"
 #include "core/control/spawn.h"
 #include "core/loop/loop.h"
+#include "core/module/crash.h"
 #include "core/module/generation.h"
 #include "core/module/image.h"
 #include "core/module/modules.h"
@@ -86,7 +87,10 @@ static int offline_loops(struct offline *o)
 {
 	struct loop_config lc = { .workers = 1 };
 	esp_err err = ESP_ERR_INIT;
-	int status = loop_init(&lc, &err);
+	int status = crash_install(NULL, &err);      /* who checks is told which module crashed */
+
+	if (!status)
+		status = loop_init(&lc, &err);
 
 	if (!status)
 		status = loop_start(&err);

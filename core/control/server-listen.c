@@ -272,9 +272,10 @@ static int rehearse_spawn(const struct server *s, const char *config_path, int o
 }
 
 /* Ends with the child: killed when the wait was cut short. */
-static int rehearse_wait(pid_t pid, int wait_status, esp_err *err)
+static int rehearse_wait(pid_t pid, int wait_status, const char *text, esp_err *err)
 {
 	int fd = pidfd_open(pid, 0), code = 0;
+	const char *crash;
 
 	if (wait_status)
 		kill(pid, SIGKILL);
@@ -289,8 +290,11 @@ static int rehearse_wait(pid_t pid, int wait_status, esp_err *err)
 		;
 	if (wait_status)
 		return err_fail(err, wait_status, "the rehearsal did not end within %d seconds", REHEARSE_LIMIT_S);
+	crash = strstr(text, "CRASH ");              /* its handler names module and point; a sanitizer exits then */
+	if (crash)
+		return err_fail(err, ESP_ECONFIG, "the rehearsal crashed: %.*s", (int)strcspn(crash, "\n"), crash);
 	if (WIFSIGNALED(code))
-		return err_fail(err, ESP_ECONFIG, "the rehearsal crashed with signal %d (%s)", WTERMSIG(code),
+		return err_fail(err, ESP_ECONFIG, "the rehearsal was killed by signal %d (%s)", WTERMSIG(code),
 		                strsignal(WTERMSIG(code)));
 	return WEXITSTATUS(code) ? ESP_ECONFIG : ESP_OK;
 }
@@ -316,7 +320,7 @@ int server_on_rehearse(void *arg, const char *config_path, esp_err *err)
 	status = rehearse_read(fds[0], text, sizeof(text));
 	fiber_set_deadline(was);
 	close(fds[0]);
-	status = rehearse_wait(pid, status, err);
+	status = rehearse_wait(pid, status, text, err);
 	if (status == ESP_ECONFIG && !err->text[0])
 		esp_err_set(err, "%s", text[0] ? text : "the rehearsal was refused");
 	return status;

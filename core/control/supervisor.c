@@ -107,10 +107,13 @@ static void leave_out_the_blamed(struct supervisor *s)
 {
 	s->spawn.nleft_out = crash_left_out(s->settings.path, time(NULL), BLAME_TIMES, BLAME_WINDOW_S, s->spawn.left_out,
 	                                    SPAWN_LEFT_OUT);
-	for (size_t i = 0; i < s->spawn.nleft_out; i++)
+	for (size_t i = 0; i < s->spawn.nleft_out; i++) {
+		const char *name = s->spawn.left_out[i] + (s->spawn.left_out[i][0] == '-');
+
 		say("module \"%s\" crashed the server %d times in %d minutes: starting without it if esp.conf calls it "
-			"optional",
-			s->spawn.left_out[i], BLAME_TIMES, BLAME_WINDOW_S / 60);
+			"optional; \"esp-cli reload %s\" tries it again",
+			name, BLAME_TIMES, BLAME_WINDOW_S / 60, name);
+	}
 }
 
 /* Follow the file on disk as far as it is good; a broken one is the server process's to complain about. */

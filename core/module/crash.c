@@ -1,13 +1,14 @@
 /* core/module/crash.c - blames of crashes, written by the dying process, read by its supervisor; see crash.h.
  *
  * crash.log: a line "seconds signal instance point thread" for each crash ("-" where nothing is known), then its
- * backtrace in indented lines.  The writing half runs in a signal handler: no allocation, no stdio, no locks; the name
- * of the file was opened before.
+ * backtrace in indented lines; signal 0 at "retried": an administrator had the instance tried again.  The writing half
+ * runs in a signal handler: no allocation, no stdio, no locks; the name of the file was opened before.
  */
 #include "core/module/crash.h"
 
 #include <execinfo.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,20 @@ static void on_crash(const struct loop_crash *c)
 	write_frames();
 }
 
+void crash_forgive(const char *instance)
+{
+	struct text t = { .len = 0 };
+
+	put_number(&t, (uint64_t)time(NULL));
+	put_number(&t, 0);
+	put(&t, instance);
+	put(&t, "retried");
+	put(&t, "control");
+	t.bytes[t.len - 1] = '\n';
+	if (log_fd >= 0 && write(log_fd, t.bytes, t.len) < 0)
+		return;                  /* the next start may leave it out once more: it can be tried again */
+}
+
 static char *path_in(const char *dir, const char *name)
 {
 	char *path = NULL;
@@ -136,7 +151,7 @@ static int parse(const char *line, struct crash_blame *b)
 	return 0;
 }
 
-size_t crash_read(const char *dir, struct crash_blame *out, size_t max)
+static size_t read_lines(const char *dir, bool with_retried, struct crash_blame *out, size_t max)
 {
 	char *path = path_in(dir, "crash.log"), line[512];
 	FILE *f = path ? fopen(path, "re") : NULL;
@@ -146,7 +161,7 @@ size_t crash_read(const char *dir, struct crash_blame *out, size_t max)
 	while (max > 0 && f && fgets(line, sizeof line, f)) {
 		struct crash_blame b;
 
-		if (*line < '0' || *line > '9' || parse(line, &b) < 0)
+		if (*line < '0' || *line > '9' || parse(line, &b) < 0 || (!b.signal && !with_retried))
 			continue;
 		if (n == max)
 			n--;
@@ -159,34 +174,51 @@ size_t crash_read(const char *dir, struct crash_blame *out, size_t max)
 	return n;
 }
 
+size_t crash_read(const char *dir, struct crash_blame *out, size_t max)
+{
+	return read_lines(dir, false, out, max);
+}
+
 /* Crashed before it could be asked for its hooks: then not even that is tried again. */
 static int before_start(const struct crash_blame *b)
 {
 	return !strcmp(b->point, "load") || !strcmp(b->point, "check") || !strcmp(b->point, "init");
 }
 
-static int known(char (*out)[64], size_t n, const char *module)
+static bool named_before(const struct crash_blame *blames, size_t i)
 {
-	for (size_t i = 0; i < n; i++)
-		if (!strcmp(out[i] + (out[i][0] == '-'), module))
-			return 1;
-	return 0;
+	for (size_t k = 0; k < i; k++)
+		if (!strcmp(blames[k].module, blames[i].module))
+			return true;
+	return false;
+}
+
+/* Of the module that blames[i], its newest, names. */
+static uint32_t count_blames(const struct crash_blame *blames, size_t n, size_t i, esp_time since)
+{
+	uint32_t count = 0;
+
+	for (size_t k = i; k < n; k++) {
+		if (strcmp(blames[k].module, blames[i].module) != 0)
+			continue;
+		if (!blames[k].signal)
+			break;
+		count += blames[k].when >= since;
+	}
+	return count;
 }
 
 size_t crash_left_out(const char *dir, esp_time now, uint32_t times, esp_time window, char (*out)[64], size_t max)
 {
 	struct crash_blame blames[BLAMES_MAX];
-	size_t n = crash_read(dir, blames, BLAMES_MAX), found = 0;
+	size_t n = read_lines(dir, true, blames, BLAMES_MAX), found = 0;
 
 	for (size_t i = 0; i < n && found < max; i++) {
 		const struct crash_blame *b = &blames[i];
-		uint32_t count = 0;
 
-		if (!b->module[0] || known(out, found, b->module))
+		if (!b->module[0] || named_before(blames, i))
 			continue;
-		for (size_t k = i; k < n; k++)
-			count += blames[k].when + window >= now && !strcmp(blames[k].module, b->module);
-		if (count >= times)
+		if (count_blames(blames, n, i, now - window) >= times)
 			(void)snprintf(out[found++], sizeof *out, "%s%.62s", before_start(b) ? "-" : "", b->module);
 	}
 	return found;

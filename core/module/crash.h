@@ -14,12 +14,16 @@
 /*! \brief [main, once, before threads] Install the handlers.  `dir`: server.path, or NULL for stderr alone. */
 ESP_CHECKED int crash_install(const char *dir, esp_err *err);
 
+/*! \brief [control] An administrator has that instance tried again: its blames before now count no longer. */
+void crash_forgive(const char *instance);
+
 /*! \brief One entry of crash.log: "time signal instance point". */
 struct crash_blame { esp_time when; int signal; char module[64]; char point[32]; };
 /*! \brief [any, no process of ours needs to run] The newest entries of <dir>/crash.log, newest first; returns how
  *  many.  For the supervisor. */
 size_t crash_read(const char *dir, struct crash_blame *out, size_t max);
-/*! \brief [any] Instances blamed at least `times` within the last `window` seconds before `now`; names are written
+/*! \brief [any] Instances blamed at least `times` within the last `window` seconds before `now`, and since they were
+ *  tried again; names are written
  *  into out (each at most 63 bytes), with a "-" in front when the module crashed before it could say which hooks it
  *  has (then modules_new does not even load it); returns how many. */
 size_t crash_left_out(const char *dir, esp_time now, uint32_t times, esp_time window, char (*out)[64], size_t max);

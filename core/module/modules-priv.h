@@ -18,7 +18,13 @@
 
 #define MODULES_MAGIC 0x4d4f4453u
 
-enum { MODULES_MAX = 256 };
+enum { MODULES_MAX = 256, LEFT_OUT_MAX = 32 };
+
+/*! \brief An instance that is left out after crashes (leftout.c). */
+struct left_out {
+	char name[64];
+	bool unloaded;                       /* it crashed before it could say which hooks it has */
+};
 
 /*! \brief What every loop has of us (WORKER_SLOT_MODULE). */
 struct module_here {
@@ -34,6 +40,8 @@ struct modules {
 	struct modules_opts opts;
 	char *state_dir, *hostname;
 	struct image_store store;
+	struct left_out left_out[LEFT_OUT_MAX];
+	size_t nleft_out;
 	struct snapshot *current;            /* published last */
 	struct list snapshots, draining;     /* struct snapshot, struct generation */
 	uint32_t nloops;
@@ -71,6 +79,9 @@ void modules_adopted(const struct snapshot *s);
 void sessions_say_goodbye(const struct generation *g);
 /*! \brief [control] The directories of the first configuration; once. */
 ESP_CHECKED int modules_open_store(struct modules *m, const struct config *c, esp_err *err);
+/*! \brief [control] leftout.c: that instance among those left out, or NULL; and it runs again. */
+const struct left_out *left_out_find(const struct modules *m, const char *name);
+void left_out_forgive(struct modules *m, const char *name);
 /*! \brief [control] Set the gauges. */
 void modules_count(struct modules *m);
 /*! \brief [control] It called leave(): give the blob to its successor if that runs already. */

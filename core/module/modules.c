@@ -73,6 +73,7 @@ int modules_new(const struct modules_opts *opts, struct modules **ret)
 	ESP_ASSERT(!modules_self);
 	MAGIC_SET(m, MODULES_MAGIC);
 	m->opts = *opts;
+	modules_set_left_out(m, opts->left_out, opts->nleft_out);
 	list_init(&m->snapshots);
 	list_init(&m->draining);
 	declare_metrics(m);
@@ -81,13 +82,6 @@ int modules_new(const struct modules_opts *opts, struct modules **ret)
 	modules_self = m;
 	*ret = m;
 	return ESP_OK;
-}
-
-void modules_set_left_out(struct modules *m, const char *const *names, size_t n)
-{
-	MAGIC_CHECK(m, MODULES_MAGIC);
-	m->opts.left_out = names;
-	m->opts.nleft_out = n;
 }
 
 void modules_set_deadline(struct modules *m, esp_nsec deadline)
@@ -130,12 +124,20 @@ struct snapshot *modules_snapshot(const struct modules *m)
 	return m->current;
 }
 
+static const char *left_out_note(const char *name, char *buf, size_t cap)
+{
+	(void)snprintf(buf, cap, "crashed; try again: esp-cli reload %s", name);
+	return buf;
+}
+
 static void tell(const struct generation *g, void (*each)(void *arg, const struct module_info *info), void *arg)
 {
 	const struct image_desc *d = &g->image->desc;
 	const struct owner *o = &g->core.owner;
+	char note[128];
 	struct module_info i = {
 		.name = g->name, .file = g->file, .version = d->version, .summary = d->summary ? d->summary : "",
+		.note = g->left_out ? left_out_note(g->name, note, sizeof note) : NULL,
 		.state = g->left_out ? "left out" : generation_state_name(g->state), .generation = g->number,
 		.fibers = owner_count(o, OWNER_FIBER), .timers = owner_count(o, OWNER_TIMER),
 		.watches = owner_count(o, OWNER_WATCH), .posts = owner_count(o, OWNER_POST), .jobs = owner_count(o, OWNER_JOB),
@@ -146,11 +148,27 @@ static void tell(const struct generation *g, void (*each)(void *arg, const struc
 	each(arg, &i);
 }
 
+/* Left out before it was loaded: nothing of it runs, but it is in esp.conf and an administrator looks for it. */
+static void tell_unloaded(const struct modules *m, void (*each)(void *arg, const struct module_info *info), void *arg)
+{
+	for (uint32_t i = 0; i < config_module_count(m->current->config); i++) {
+		const struct config_module *e = config_module_at(m->current->config, i);
+		char note[128];
+
+		if (left_out_find(m, e->name) && !snapshot_find(m->current, e->name))
+			each(arg, &(struct module_info){ .name = e->name, .file = e->file, .version = "", .summary = "",
+			                                 .state = "not loaded",
+			                                 .note = left_out_note(e->name, note, sizeof note) });
+	}
+}
+
 void modules_each(const struct modules *m, void (*each)(void *arg, const struct module_info *info), void *arg)
 {
 	MAGIC_CHECK(m, MODULES_MAGIC);
 	for (size_t i = 0; m->current && i < m->current->ngens; i++)
 		tell(m->current->gens[i], each, arg);
+	if (m->current)
+		tell_unloaded(m, each, arg);
 	list_for(n, &m->draining)
 		tell(list_entry(n, struct generation, link), each, arg);
 }

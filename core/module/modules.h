@@ -28,7 +28,8 @@ struct modules_opts {
 	const char *config_path;      /* esp.conf; read anew by every reload */
 	const char *module_dir;       /* NULL: server.module_dir, else the compiled-in directory */
 	const char *state_dir;        /* for copies of modules and their data; NULL: server.path */
-	const char *const *left_out;  /* instances not to load after crashes; mandatory modules are loaded anyway */
+	const char *const
+		*left_out; /* instances not to run after crashes (see crash_left_out); mandatory ones run anyway */
 	size_t nleft_out;
 	const char *binary; /* esp-server: modules are first loaded in a process of it (trial.h); NULL: they are not */
 	bool check_only;              /* esp-server check: modules_load stops after check() */
@@ -78,8 +79,10 @@ void plan_free(struct plan *p);      /* NULL is fine */
 
 /*! \brief [control] ESP_OK and the object, or ESP_ENOMEM. */
 ESP_CHECKED int modules_new(const struct modules_opts *opts, struct modules **ret);
-/*! \brief [control] Other instances to leave out, from the next load or reload on; the list must outlive m. */
+/*! \brief [control] Other instances to leave out, from the next load or reload on; copied. */
 void modules_set_left_out(struct modules *m, const char *const *names, size_t n);
+/*! \brief [control] Instances that are left out: each(arg, name). */
+void modules_left_out(const struct modules *m, void (*each)(void *arg, const char *name), void *arg);
 
 /*! \brief [control] Another deadline for the loads and reloads to come; 0: 30 s. */
 void modules_set_deadline(struct modules *m, esp_nsec deadline);
@@ -95,7 +98,8 @@ ESP_CHECKED int modules_plan(struct modules *m, const char *only, struct plan **
                              esp_err *err);
 
 /*! \brief [control] Suspends until the new snapshot is published (not until the old one is gone).  `only` (may be
- *  NULL) makes a new generation of that instance even when nothing changed and leaves the other modules alone.
+ *  NULL) makes a new generation of that instance even when nothing changed and leaves the other modules alone; one
+ *  that is left out after crashes is tried again and, when it starts, left out no longer.
  *  A call while another one runs waits for it, then all that waited share one reload.  ret_plan may be NULL. */
 ESP_CHECKED int modules_reload(struct modules *m, const char *only, struct plan **ret_plan,
                                struct config_errors *errs, esp_err *err);
@@ -115,13 +119,14 @@ struct snapshot *modules_snapshot(const struct modules *m);
 /*! \brief One generation, for `esp-cli modules`.  Borrowed for the call. */
 struct module_info {
 	const char *name, *file, *version, *summary;
+	const char *note;                /* what an administrator should know or do; NULL: nothing */
 	const char *state;               /* "active", "draining" ... */
 	uint64_t generation;             /* counts up in this process */
 	uint64_t fibers, timers, watches, posts, jobs, holds, conns; /* what can still run its code */
 	bool exclusive, resident;
 	esp_nsec age;                    /* since ACTIVE */
 };
-/*! \brief [control] In module-list order, then what drains. */
+/*! \brief [control] In module-list order, then those that were not even loaded after crashes, then what drains. */
 void modules_each(const struct modules *m, void (*each)(void *arg, const struct module_info *info), void *arg);
 
 /*! \brief [control] Figures of the metrics of the same names. */

@@ -80,17 +80,12 @@ int plan_read(struct reload *r)
 
 /* ---- one instance ------------------------------------------------------------------------------------------ */
 
-static bool is_left_out(const struct modules *m, const char *name, bool *ret_unloaded)
+/* NULL also when an administrator names it: tried again. */
+static const struct left_out *left_out(const struct reload *r, const struct config_module *e)
 {
-	*ret_unloaded = false;
-	for (size_t i = 0; i < m->opts.nleft_out; i++) {
-		const char *n = m->opts.left_out[i];
+	bool named = r->only && !strcmp(r->only, e->name);
 
-		*ret_unloaded = *n == '-';
-		if (!strcmp(n + *ret_unloaded, name))
-			return true;
-	}
-	return false;
+	return e->optional && !named ? left_out_find(r->m, e->name) : NULL;
 }
 
 static int find_image(struct reload *r, struct next *n)
@@ -179,13 +174,11 @@ static int compare(struct reload *r, struct next *n)
 
 static int decide(struct reload *r, struct next *n)
 {
-	bool unloaded;
 	int rc = find_image(r, n);
 
 	if (rc < 0)
 		return rc;
-	n->left_out = is_left_out(r->m, n->entry->name, &unloaded) && n->entry->optional &&
-	              !(n->image->desc.flags & ESP_MODULE_MANDATORY);
+	n->left_out = left_out(r, n->entry) && !(n->image->desc.flags & ESP_MODULE_MANDATORY);
 	rc = read_overrides(n);
 	if (rc == ESP_OK)
 		rc = config_check_module(r->config, n->index, n->image->desc.config, sizeof(esp_cfg_item), &n->cfg, r->errs);
@@ -203,11 +196,12 @@ static struct generation *running(const struct reload *r, const char *name)
 
 static bool skipped(const struct reload *r, const struct config_module *e)
 {
-	bool unloaded;
+	const struct left_out *l = left_out(r, e);
 
-	if (!is_left_out(r->m, e->name, &unloaded) || !unloaded || !e->optional)
+	if (!l || !l->unloaded || running(r, e->name))
 		return false;
-	log_line(ESP_LOG_ERROR, e->name, "left out: it crashed the server before it could start");
+	log_line(ESP_LOG_ERROR, e->name, "not loaded: it crashed the server before it could start; "
+		"\"esp-cli reload NAME\" tries it again");
 	return true;
 }
 
@@ -243,29 +237,40 @@ static int list_all(struct reload *r)
 	return rc;
 }
 
-/* `reload NAME`: everybody else stays as it runs. */
+static int add_one(struct reload *r, int32_t at)
+{
+	struct next *n = &r->list[r->n++];
+
+	*n = (struct next){ .entry = config_module_at(r->config, (uint32_t)at), .index = (uint32_t)at,
+	                    .old = running(r, r->only) };
+	return decide(r, n);
+}
+
+/* `reload NAME`: everybody else stays as it runs.  One that was not loaded after crashes takes its place in the
+ * list. */
 static int list_one(struct reload *r)
 {
 	struct snapshot *s = r->m->current;
 	int32_t at = config_module_find(r->config, r->only);
+	bool added = false;
 	int rc = ESP_OK;
 
-	if (at < 0 || !running(r, r->only))
+	if (at < 0 || (!running(r, r->only) && !left_out_find(r->m, r->only)))
 		return err_fail(r->err, ESP_ENOENT, "no module \"%s\" runs and is in %s", r->only, config_path(r->config));
-	r->list = calloc(s->ngens + 1, sizeof *r->list);
+	r->list = calloc(s->ngens + 2, sizeof *r->list);
 	if (!r->list)
 		return err_fail(r->err, ESP_ENOMEM, "no memory");
 	for (size_t i = 0; i < s->ngens; i++) {
-		struct next *n = &r->list[r->n++];
+		bool same = !strcmp(s->gens[i]->name, r->only);
 
-		*n = (struct next){ .old = s->gens[i], .action = PLAN_KEEP };
-		if (!strcmp(s->gens[i]->name, r->only)) {
-			n->entry = config_module_at(r->config, (uint32_t)at);
-			n->index = (uint32_t)at;
-			rc = decide(r, n);
+		if (!added && (same || (!running(r, r->only) && config_module_find(r->config, s->gens[i]->name) > at))) {
+			rc = add_one(r, at);
+			added = true;
 		}
+		if (!same)
+			r->list[r->n++] = (struct next){ .old = s->gens[i], .action = PLAN_KEEP };
 	}
-	return rc;
+	return added ? rc : add_one(r, at);
 }
 
 static bool listed(const struct reload *r, const struct generation *g)

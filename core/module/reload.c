@@ -58,7 +58,8 @@ static void activate(const struct reload *r)
 			continue;
 		g->active_since = clock_monotonic();
 		if (g->left_out)
-			log_line(ESP_LOG_ERROR, g->name, "left out after crashes: its hooks answer by their failure policy");
+			log_line(ESP_LOG_ERROR, g->name, "left out after crashes: its hooks answer by their failure policy; "
+				"\"esp-cli reload NAME\" tries it again");
 		else
 			g->state = GEN_ACTIVE;
 	}
@@ -89,6 +90,8 @@ static void publish(struct reload *r)
 	if (r->swapped)
 		exclusive_open(m);
 	retire_old(r);
+	if (r->only)
+		left_out_forgive(m, r->only);
 	(void)loops_run(r->n ? r->list[0].gen : NULL, LOOPS_ALL, "adopt", nothing);
 	fiber_shield(0);
 }

@@ -19,6 +19,12 @@ def crash(s):
     wait_until(lambda: s.is_serving() and s.pid() != old, 40)
 
 
+def verdict(s):
+    with s.connect("echo") as c:
+        c.line()
+        return c.ask("HELO again")
+
+
 @scenario
 def a_killed_server_process_is_started_again():
     with Server([ECHO], {"echo": {}}) as s:
@@ -74,16 +80,73 @@ def a_module_that_crashes_three_times_is_left_out():
             assert c.ask("HELO again") == "verdict 40", "its hooks answer by their failure policy: defer"
             assert c.ask("ECHO alive") == "alive"
 
-        def verdict():
-            with s.connect("echo") as c:
-                c.line()
-                return c.ask("HELO again")
-        s.cli("reload", "bad", check=0)
-        assert verdict() == "verdict 40", "the file alone proves nothing"
+        s.cli("reload")
+        assert s.status()["left_out"] == ["bad"] and verdict(s) == "verdict 40", "a reload of all proves nothing"
         s.modules[1]["optional"] = False
         s.write()
-        s.cli("reload", check=0)
+        s.cli("reload")
         crash(s)        # it runs again: that is what the administrator asked for
+
+
+@scenario
+def a_module_left_out_is_tried_again_when_an_administrator_names_it():
+    with Server([ECHO, CRASH], {"echo": {}}, faults=True) as s:
+        s.start()
+        for _ in range(3):
+            crash(s)
+        row, = s.module("bad")
+        assert row["state"] == "left out" and "esp-cli reload bad" in row["note"], row
+        s.logged(r'"esp-cli reload bad" tries it again')
+        s.cli("reload", "bad")
+        assert s.status()["left_out"] == [] and s.module("bad")[0]["state"] == "active"
+        crash(s)
+        assert s.status()["left_out"] == [], "its crashes count from the new try on"
+        s.modules[1]["config"] = {"at": "never"}
+        s.write()
+        s.cli("reload", "bad")
+        assert verdict(s) == "verdict 0"
+        os.kill(s.pid(), signal.SIGKILL)
+        wait_until(lambda: s.is_serving() and verdict(s) == "verdict 0")
+
+
+@scenario
+def one_that_crashes_in_init_is_not_loaded_until_it_is_named():
+    with Server([ECHO, {**CRASH, "config": {"at": "never"}}, {"name": "last", "file": "abi_fail"}], {"echo": {}},
+                faults=True) as s:
+        s.start()
+        s.modules[1]["config"] = {"at": "init"}
+        s.write()
+        os.kill(s.pid(), signal.SIGKILL)
+        wait_until(lambda: s.is_serving() and s.status()["left_out"] == ["bad"], 40)
+        row, = s.module("bad")
+        assert row["state"] == "not loaded" and row["generation"] == 0 and "esp-cli reload bad" in row["note"], row
+        s.modules[1]["config"] = {"at": "never"}
+        s.write()
+        s.cli("reload")
+        assert s.module("bad")[0]["state"] == "not loaded", "a reload of all leaves it where it is"
+        assert [m["action"] for m in s.cli("reload", "--dry-run", "bad", "--json").json["modules"]
+                if m["module"] == "bad"] == ["add"]
+        assert s.module("bad")[0]["state"] == "not loaded", "a dry run changes nothing"
+        s.cli("reload", "bad")
+        assert s.status()["left_out"] == []
+        rows = s.cli("modules", "--json").json
+        assert [(m["name"], m["state"]) for m in rows] == [("echo", "active"), ("bad", "active"), ("last", "active")], rows
+        assert verdict(s) == "verdict 0"
+
+
+@scenario
+def a_crash_in_check_is_met_by_the_rehearsal_and_named():
+    with Server([ECHO, {**CRASH, "config": {"at": "never"}}], {"echo": {}}, faults=True) as s:
+        s.start()
+        pid = s.pid()
+        s.modules[1]["config"] = {"at": "check"}
+        s.write()
+        for words in (("reload",), ("reload", "bad")):
+            done = s.cli(*words, check=1)
+            assert "the rehearsal crashed" in done.err and "module bad, at check" in done.err, done.err
+        assert s.pid() == pid and verdict(s) == "verdict 0"
+        done = s.run("check")
+        assert done.code and "module bad, at check" in done.err, done.err
 
 
 @scenario
