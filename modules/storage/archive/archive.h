@@ -10,8 +10,7 @@
  *   restore.c     a set into an empty server
  *   place.c       messages into a folder of a running server, each once
  *   fetch.c       an account, folder or message of a set back into a running server
- *   mbox.c, maildir_read.c      formats of others; pure but for reading files
- *   import.c, export.c          from and to them
+ *   import.c, export.c          from and to other programs; foreign.h has how their files look
  *   copy.c        all tables to a file and back: the way from one database engine to another
  */
 #ifndef ESP_STORAGE_ARCHIVE_H
@@ -35,7 +34,7 @@ struct archive {
 	const esp_crypto_api *crypto;
 	esp_lane *lane;                /* files are read and written there */
 	esp_binding sql, blob, store, directory;
-	esp_command commands[10];
+	esp_command commands[12];
 };
 
 static inline const esp_sql *archive_sql(const struct archive *a)
@@ -224,25 +223,34 @@ ESP_CHECKED esp_status index_open(const char *target, FILE **ret);
 /* --- place.c: messages into a folder, each once ------------------------------------------------------------ */
 
 struct placed { esp_id id; uint64_t flags; const esp_str *keywords; uint32_t nkeywords; esp_time date; };
+struct place_batch;
+struct place_ids { esp_id *id; size_t n, cap; };   /* malloc'ed */
 struct place {
 	struct task *t;
 	esp_actor actor;
 	esp_id mailbox;
-	esp_id *have;                  /* ids in the folder, ascending; malloc'ed */
-	size_t n, cap;
+	struct place_ids have;         /* in the folder, ascending */
+	struct place_ids mine;         /* that were added, or were there already */
 	uint64_t added, skipped;
 	char name[1024];
+	struct place_batch *batch;
 };
-/*! \brief [worker] ESP_SUSPENDS.  The account and its folder, made when it is not there. */
-ESP_CHECKED esp_status place_account(struct task *t, esp_str address, int create, esp_actor *ret);
+/*! \brief [worker] ESP_SUSPENDS.  The account of that address. */
+ESP_CHECKED esp_status place_account(struct task *t, esp_str address, esp_actor *ret);
+/*! \brief [worker] ESP_SUSPENDS.  The folder, made when it is not there.  place_close() in any case. */
 ESP_CHECKED esp_status place_open(struct place *p, struct task *t, esp_actor actor, esp_str folder);
 void place_close(struct place *p);
 int place_has(const struct place *p, esp_id id);
-/*! \brief [worker] ESP_SUSPENDS.  Durable when it returns.  One whose id is in the folder already is skipped. */
-ESP_CHECKED esp_status place_add(struct place *p, const struct placed *m, esp_str content);
-/*! \brief The id of a message that comes from outside: the same for the same bytes in the same folder, so that an
- *  import that is run again adds nothing.  `nth`: which of equal ones. */
-esp_id place_id(const struct place *p, esp_str content, esp_time date, uint32_t nth);
+/*! \brief [worker] ESP_SUSPENDS.  One whose id is in the folder already is skipped.  Takes `content` (malloc'ed). */
+ESP_CHECKED esp_status place_add(struct place *p, const struct placed *m, char *content, size_t len);
+/*! \brief [worker] ESP_SUSPENDS.  What was added is durable when this returns. */
+ESP_CHECKED esp_status place_flush(struct place *p);
+/*! \brief [worker] ESP_SUSPENDS.  Ask the server once more which messages the folder has; *ret_missing grows by those
+ *  that are not there any more. */
+ESP_CHECKED esp_status place_verify(struct place *p, uint64_t *ret_missing);
+/*! \brief The id of a message that comes from outside: the same for the same bytes and date in the same folder, so
+ *  that an import that is run again adds nothing. */
+esp_id place_id(const struct place *p, esp_str content, esp_time date);
 
 /* --- the commands' work ------------------------------------------------------------------------------------ */
 
@@ -250,8 +258,10 @@ esp_status backup_run(struct task *t);
 esp_status verify_set(struct task *t, const struct set *s);      /* messages too */
 esp_status restore_run(struct task *t);
 esp_status fetch_run(struct task *t, const struct set *s);
-esp_status import_run(struct task *t);
-esp_status export_run(struct task *t);
+esp_status import_maildir_run(struct task *t);
+esp_status import_mbox_run(struct task *t);
+esp_status export_maildir_run(struct task *t);
+esp_status export_mbox_run(struct task *t);
 esp_status copy_out_run(struct task *t);
 esp_status copy_in_run(struct task *t);
 

@@ -173,10 +173,7 @@ static esp_status fetch_message(struct fetch *f, struct place *p)
 	st = task_lane(f->t, read_message, f);
 	if (st != ESP_OK)
 		return task_fail(f->t, st, "a message of %.200s cannot be read from the backup (%d)", f->folder, st);
-	st = place_add(p, &f->m, (esp_str){ f->content, f->len });
-	free(f->content);
-	f->content = NULL;
-	return st;
+	return place_add(p, &f->m, f->content, f->len);
 }
 
 static esp_status fetch_messages(struct fetch *f, struct place *p)
@@ -213,7 +210,7 @@ static esp_status fetch_folder(struct fetch *f, esp_actor actor, const char *fil
 	esp_str only = task_option(f->t, "--folder=");
 	struct folder_job j = { f, file };
 	char name[2100];
-	struct place p = { .have = NULL };
+	struct place p = { .t = NULL };
 	esp_status st = task_lane(f->t, open_folder, &j);
 
 	if (st == ESP_OK && !f->noselect && (!only.len || esp_str_eq(only, (esp_str){ f->folder, strlen(f->folder) }))) {
@@ -221,6 +218,8 @@ static esp_status fetch_folder(struct fetch *f, esp_actor actor, const char *fil
 		st = place_open(&p, f->t, actor, (esp_str){ name, strlen(name) });
 		if (st == ESP_OK)
 			st = fetch_messages(f, &p);
+		if (st == ESP_OK)
+			st = place_flush(&p);
 		f->added += p.added;
 		f->skipped += p.skipped;
 		f->folders++;
@@ -247,7 +246,7 @@ static esp_status check_words(struct fetch *f)
 static esp_status fetch_folders(struct fetch *f)
 {
 	esp_actor actor;
-	esp_status st = place_account(f->t, task_option(f->t, "--account="), 0, &actor);
+	esp_status st = place_account(f->t, task_option(f->t, "--account="), &actor);
 
 	task_step(f->t, "restoring messages", "messages", 0);
 	for (uint32_t i = 0; st == ESP_OK && i < f->nfiles; i++)

@@ -11,6 +11,10 @@
 	static esp_status name(esp_module *self, esp_command_call *call) { return task_run(self, call, run_); }
 COMMAND(on_backup, backup_run)
 COMMAND(on_restore, restore_run)
+COMMAND(on_export_maildir, export_maildir_run)
+COMMAND(on_export_mbox, export_mbox_run)
+COMMAND(on_import_maildir, import_maildir_run)
+COMMAND(on_import_mbox, import_mbox_run)
 
 static const esp_command commands[] = {
 	{ .words = "backup", .usage = "DIRECTORY [--verify [--set=TIME]]", .run = on_backup,
@@ -19,6 +23,14 @@ static const esp_command commands[] = {
 	{ .words = "restore", .run = on_restore,
 	  .usage = "DIRECTORY [--set=TIME] [--account=ADDRESS [--folder=NAME] [--message=ID] [--into=FOLDER]]",
 	  .help = "A whole backup into an empty server; or an account, a folder or a message into a running one" },
+	{ .words = "export maildir", .usage = "ADDRESS DIRECTORY [--folder=NAME]", .run = on_export_maildir,
+	  .help = "Write an account's mail as a Maildir++ tree that Dovecot and others read" },
+	{ .words = "export mbox", .usage = "ADDRESS DIRECTORY [--folder=NAME]", .run = on_export_mbox,
+	  .help = "Write an account's mail as mbox files, one a folder" },
+	{ .words = "import maildir", .usage = "DIRECTORY ADDRESS [--into=FOLDER]", .run = on_import_maildir,
+	  .help = "Add all mail of a Maildir tree to an account; what is there already stays as it is" },
+	{ .words = "import mbox", .usage = "FILE|DIRECTORY ADDRESS [--into=FOLDER]", .run = on_import_mbox,
+	  .help = "Add all mail of mbox files to an account; what is there already stays as it is" },
 };
 
 static esp_status contribute(struct archive *a, esp_module *self)
