@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""mailbox.py - what a mailbox costs as it grows: FETCH, STORE, COPY, APPEND, SEARCH at 1,000 to 1,000,000 messages.
+"""mailbox.py - what a mailbox costs as it grows: delivery, SELECT, FETCH, STORE, COPY, APPEND, SEARCH, EXPUNGE at 1,000
+to 1,000,000 messages.
 
 Usage: mailbox.py [--sizes 1000,10000,100000] [--json FILE] [--svg FILE] [--plot JSON]
-Run it in a build directory.  One small message is appended and copied until the mailbox is as large as asked, the server
-is started anew, and each figure is taken over plain IMAP on loopback: cold is the first time after the start, warm the
-median of five.  --svg draws all figures over the size, both axes logarithmic; --plot draws a file written before.
+Run it in a build directory.  A thousand small messages are appended and copied until the mailbox is as large as asked
+(a file has one link for each copy), the index and the folder have followed, the server is started anew, and each figure
+is taken over plain IMAP and SMTP on loopback: cold is the first time after the start, warm the median of five.
+--svg draws all figures over the size, both axes logarithmic; --plot draws a file written before.
 """
 import argparse
 import json
 import math
 import os
 import socket
+import sqlite3
 import statistics
 import sys
 import time
@@ -19,6 +22,7 @@ SOURCE = os.path.abspath(os.environ.get("ESP_SRC", os.path.join(os.path.dirname(
 sys.path.insert(0, os.path.join(SOURCE, "tests", "scenario"))
 RUNS = 5
 BODY = "".join(f"line {i} of a message that is about three kilobytes long\r\n" for i in range(50))
+SEED = 1000                                                # messages that differ
 
 
 class Client:
@@ -57,6 +61,20 @@ class Client:
         return time.perf_counter() - start
 
 
+    def expunge(self, number):
+        self.ask(f"STORE {number} +FLAGS.SILENT (\\Deleted)")
+        return self.ask("EXPUNGE")[1]
+
+
+def deliver(s):
+    """From MAIL to the 250 behind the final dot."""
+    with s.smtp() as c:
+        c.ehlo()
+        start = time.perf_counter()
+        c.send_message("a@elsewhere.test", "u@example.test", f"Subject: x\r\n\r\n{BODY}")
+        return time.perf_counter() - start
+
+
 def memory(s):
     with open(f"/proc/{s.children()[0]}/smaps_rollup") as f:
         return next(int(line.split()[1]) for line in f if line.startswith("Pss:")) * 1024
@@ -83,6 +101,8 @@ def figures(s, box, size):
     c.ask(f"SELECT {box}")
     select = time.perf_counter() - start
     first, whole, _ = c.ask("FETCH 1:* FLAGS")
+    out["SELECT, cold"] = select
+    out["SELECT, warm"] = warm(lambda: c.ask(f"SELECT {box}")[1])
     out["FETCH FLAGS, first byte, cold"] = select + first
     out["FETCH FLAGS, all"] = warm(lambda: c.ask("FETCH 1:* FLAGS")[1])
     out["FETCH FLAGS, first byte, warm"] = warm(lambda: c.ask("FETCH 1:* FLAGS")[0])
@@ -92,10 +112,14 @@ def figures(s, box, size):
     out["STORE of all, a keyword"] = warm(lambda: c.ask(f"STORE 1:* {next(signs)}FLAGS.SILENT ($Bench)")[1])
     signs = iter("+-" * RUNS)
     out["STORE of all, a flag"] = warm(lambda: c.ask(f"STORE 1:* {next(signs)}FLAGS.SILENT (\\Flagged)")[1])
+    signs = iter("+-" * RUNS)
+    out["STORE of one"] = warm(lambda: c.ask(f"STORE {size // 2} {next(signs)}FLAGS.SILENT (\\Flagged)")[1])
     c.ask("CREATE There")
     out["COPY of 1,000"] = warm(lambda: c.ask("COPY 1:1000 There")[1])
     c.ask("DELETE There")
     out["APPEND of one"] = warm(lambda: c.append(box, f"Subject: x\r\n\r\n{BODY}"))
+    out["EXPUNGE of one"] = warm(lambda: c.expunge(size // 2))
+    out["delivery of one"] = warm(lambda: deliver(s))
     out["SEARCH of an absent word"] = warm(lambda: c.ask("SEARCH BODY xyzzyplugh")[1])
     out["SEARCH by date"] = warm(lambda: c.ask("SEARCH SINCE 1-Jan-2020")[1])
     return out
@@ -107,24 +131,30 @@ def indexed(s):
         time.sleep(0.5)
 
 
+def linked(s):
+    while sqlite3.connect(f"{s.dir}/data/esp.db").execute("SELECT COUNT(*) FROM blob_job").fetchone()[0]:
+        time.sleep(0.5)
+
+
 def measure(sizes):
     from mail import MailServer
     results = []
     with MailServer(users=["u"]) as s:
         c = Client(s.ports["imap"])
         c.ask("CREATE Big")
-        c.append("Big", f"Subject: one\r\nDate: Mon, 2 Jan 2006 15:04:05 +0000\r\n\r\n{BODY}")
-        have = 1
+        for i in range(SEED):
+            c.append("Big", f"Subject: number {i}\r\nDate: Mon, 2 Jan 2006 15:04:05 +0000\r\n\r\n{BODY}")
+        have = SEED
         for size in sizes:
             c.ask("SELECT Big")
             have = grow(c, "Big", have, size)
             indexed(s)
-            s.stop(timeout=120)
+            linked(s)
+            s.stop(timeout=600)
             s.start()
             results.append(figures(s, "Big", size))
             print(json.dumps(results[-1]), flush=True)
             c = Client(s.ports["imap"])
-            have += RUNS
     return results
 
 

@@ -31,6 +31,8 @@ static const char FLAG_RANGE[] =
 static const char FLAG_RANGE_BLOBS[] =
 	"UPDATE message SET flags = (flags & $4) | $5, modseq = $6"
 	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 AND modseq < $6 RETURNING uid, flags, blob_id, bytes";
+static const char SETTLE[] =
+	"UPDATE message SET flags = $4, modseq = $5 WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 AND modseq < $5";
 static const char LATE[] =
 	"SELECT modseq, flags_keep, flags_set, ranges FROM change_log"
 	" WHERE mailbox_id = $1 AND modseq >= $2 AND flags_keep IS NOT NULL ORDER BY modseq";
@@ -173,6 +175,7 @@ static uint32_t pick(const struct box *b, const esp_sql_rows *rows, esp_uid_set 
 		out[n++] = (struct row){ .uid = uid,
 			.range = (uint32_t)range,
 			.flags = (uint64_t)int_of(esp_sql_at(rows, i, 1)),
+			.settled = (uint64_t)int_of(esp_sql_at(rows, i, 1)),
 			.modseq = (uint64_t)int_of(esp_sql_at(rows, i, 2)),
 			.blob = id_of(esp_sql_at(rows, i, 3)),
 			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 4)),
@@ -277,16 +280,23 @@ esp_status rows_delete(struct op *op, esp_tx *tx, const struct box *b, const str
 	return st == ESP_OK && !moved && n ? info_uses(op, tx, row, n, -1) : st;
 }
 
+static esp_status flag_job(struct op *op, esp_tx *tx, const struct box *b, const struct row *r)
+{
+	esp_blob_job job = { .kind = ESP_BLOB_FLAGS, .folder = b->name, .id = r->blob, .uid = r->uid,
+		.uidvalidity = b->uidvalidity, .bytes = r->bytes, .flags = (uint32_t)(r->flags & 0xffff) };
+
+	return op_job(op, tx, &job);
+}
+
 static esp_status flag_jobs(struct op *op, esp_tx *tx, const struct box *b, const esp_sql_rows *rows)
 {
 	esp_status st = ESP_OK;
 
 	for (uint32_t i = 0; st == ESP_OK && i < rows->nrows; i++) {
-		esp_blob_job job = { .kind = ESP_BLOB_FLAGS, .folder = b->name, .id = id_of(esp_sql_at(rows, i, 2)),
-			.uid = (uint32_t)int_of(esp_sql_at(rows, i, 0)), .uidvalidity = b->uidvalidity,
-			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 3)),
-			.flags = (uint32_t)(int_of(esp_sql_at(rows, i, 1)) & 0xffff) };
-		st = op_job(op, tx, &job);
+		struct row r = { .uid = (uint32_t)int_of(esp_sql_at(rows, i, 0)),
+			.flags = (uint64_t)int_of(esp_sql_at(rows, i, 1)), .blob = id_of(esp_sql_at(rows, i, 2)),
+			.bytes = (uint64_t)int_of(esp_sql_at(rows, i, 3)) };
+		st = flag_job(op, tx, b, &r);
 	}
 	return st;
 }
@@ -301,6 +311,26 @@ esp_status rows_flag(
 	esp_status st = tx->exec(tx, on_disk ? FLAG_RANGE_BLOBS : FLAG_RANGE, args, 6, &rows);
 
 	return st == ESP_OK && on_disk ? flag_jobs(op, tx, b, &rows) : st;
+}
+
+esp_status rows_settle(struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n)
+{
+	esp_status st = ESP_OK;
+
+	/* neighbours that became alike in one statement; a row that has it all is left alone by its modseq */
+	for (uint32_t i = 0, next; st == ESP_OK && i < n; i = next) {
+		esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(row[i].uid), ESP_SQL_NONE, ESP_SQL_I(row[i].flags),
+			ESP_SQL_I(row[i].modseq) };
+		for (next = i + 1; next < n && row[next].range == row[i].range && row[next].flags == row[i].flags &&
+			 row[next].modseq == row[i].modseq; next++)
+			;
+		args[2] = ESP_SQL_I(row[next - 1].uid);
+		st = tx->exec(tx, SETTLE, args, 5, NULL);
+	}
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++)
+		if ((row[i].flags ^ row[i].settled) & 0xffff)
+			st = flag_job(op, tx, b, &row[i]);
+	return st;
 }
 
 /* --- change log -------------------------------------------------------------------------------------- */

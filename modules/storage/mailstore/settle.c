@@ -2,9 +2,9 @@
  *
  * One fiber on worker 0, a moment after a STORE that left some and at the start.  What there is to do is in the
  * database (mailbox.unsettled), so nothing is lost with the process, and a second server that does the same does no
- * harm: a row takes a change only when it is older.  Large changes are settled ROWS_A_TIME messages a transaction, for
- * deliveries wait behind it; the fiber remembers how far it came.  The last one resets `unsettled`, under the account's
- * lock, when it saw the whole log.
+ * harm: a row takes what is newer than itself.  All changes of a row are written at once; flags that went and came back
+ * rename no file.  A pass over the mailbox takes ROWS_A_TIME messages a transaction, for deliveries wait behind it.  At
+ * its end all changes that the log had at its beginning are settled.
  */
 #include "store.h"
 
@@ -13,44 +13,55 @@
 #define LOOK_EVERY     (60 * ESP_SEC)    /* what another server left behind */
 
 static const char WAITING[] = "SELECT id, account_id FROM mailbox WHERE unsettled > 0 LIMIT 50";
-static const char NTH_UID[] =
-	"SELECT uid FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 ORDER BY uid LIMIT 1 OFFSET 1999";
-static const char SETTLED[] = "UPDATE mailbox SET unsettled = 0 WHERE id = $1";
+static const char SETTLED[] = "UPDATE mailbox SET unsettled = $2 WHERE id = $1";
 
 struct settler { const struct mailstore *m; esp_fcond wake; uint32_t draining, pending; atomic_int posted; };
 
-/* How far a mailbox is settled: all changes before `modseq`, and of that one all UIDs before `uid`. */
-struct settle_op { struct op op; esp_id mailbox; struct { uint64_t modseq; uint32_t uid; } done, next; int more; };
+/* A pass: UIDs below `from` show all changes up to `upto`; from 0: all do. */
+struct settle_op { struct op op; esp_id mailbox; uint64_t upto, next_upto; uint32_t from, next_from; };
 
 /* --- in the transaction ------------------------------------------------------------------------------ */
 
-/* The end of a part of the range that has ROWS_A_TIME messages at most. */
-static esp_status part_of(struct settle_op *o, esp_tx *tx, uint32_t first, uint32_t last, uint32_t *ret_last)
+/* UIDs that any late change names. */
+static esp_status late_uids(struct op *op, const struct box *b, struct uid_ranges *ret)
 {
-	esp_sql_rows rows;
-	esp_status st =
-		tx->exec(tx, NTH_UID, (esp_sql_value[]){ ESP_SQL_ID(o->mailbox), ESP_SQL_I(first), ESP_SQL_I(last) }, 3, &rows);
+	esp_status st = ESP_OK;
 
-	*ret_last = st == ESP_OK && rows.nrows ? (uint32_t)int_of(esp_sql_at(&rows, 0, 0)) : last;
+	*ret = (struct uid_ranges){ .arena = op->arena };
+	for (uint32_t i = 0; i < b->nlate; i++)
+		for (uint32_t k = 0; st == ESP_OK && k < b->late[i].n; k++)
+			st = ranges_add(ret, b->late[i].range[k].first, b->late[i].range[k].last);
+	ranges_normalize(ret);
 	return st;
 }
 
-static esp_status settle_range(
-	struct settle_op *o, esp_tx *tx, const struct box *b, const struct flag_change *c, esp_uid_range r)
+/* What came into the log since the pass began is settled by the next one. */
+static esp_status pass_ended(struct settle_op *o, esp_tx *tx, const struct box *b)
 {
-	uint32_t last = r.last;
-	esp_status st;
+	uint64_t left = 0;
 
-	if (o->next.modseq == c->modseq && r.first < o->next.uid)
-		r.first = o->next.uid;
-	if (r.first > r.last)
-		return ESP_OK;
-	st = part_of(o, tx, r.first, r.last, &last);
-	if (st == ESP_OK)
-		st = rows_flag(&o->op, tx, b, r.first, last, c);
-	o->next.modseq = c->modseq;
-	o->next.uid = last == UINT32_MAX ? last : last + 1;
-	o->more = last < r.last;
+	for (uint32_t i = 0; i < b->nlate && !left; i++)
+		if (b->late[i].modseq > o->next_upto)
+			left = b->late[i].modseq;
+	return tx->exec(tx, SETTLED, (esp_sql_value[]){ ESP_SQL_ID(o->mailbox), ESP_SQL_I(left) }, 2, NULL);
+}
+
+static esp_status settle_part(struct settle_op *o, esp_tx *tx, const struct box *b)
+{
+	struct walk walk = { .from = o->from };
+	struct uid_ranges uids;
+	struct row *row = NULL;
+	uint32_t n = 0, seen = 0;
+	esp_status st = late_uids(&o->op, b, &uids);
+
+	walk.set = (esp_uid_set){ uids.range, uids.n };
+	while (st == ESP_OK && walk.from && seen < ROWS_A_TIME) {
+		st = walk_next(&o->op, tx, b, &walk, &row, &n);
+		if (st == ESP_OK && n)
+			st = rows_settle(&o->op, tx, b, row, n);
+		seen += n;
+	}
+	o->next_from = walk.from;
 	return st;
 }
 
@@ -58,41 +69,31 @@ static esp_status on_settle(esp_tx *tx, void *arg)
 {
 	struct settle_op *o = arg;
 	struct box box;
-	uint32_t work = 0;
 	esp_status st;
 
 	op_restart(&o->op);
-	o->next = o->done;
-	o->more = 0;
 	st = account_lock(&o->op, tx, (struct account_charge){ .bump = 1 });   /* the order of folder jobs */
 	if (st == ESP_OK)
 		st = box_read(&o->op, tx, o->mailbox, &box);
-	for (uint32_t i = 0; st == ESP_OK && !o->more && i < box.nlate; i++) {
-		const struct flag_change *c = &box.late[i];
-		if (c->modseq < o->next.modseq)
-			continue;
-		for (uint32_t k = 0; st == ESP_OK && !o->more && k < c->n; k++) {
-			st = settle_range(o, tx, &box, c, c->range[k]);
-			o->more |= ++work == ROWS_A_TIME;
-		}
-	}
-	if (st != ESP_OK || o->more)
+	if (st != ESP_OK)
 		return st;
-	return tx->exec(tx, SETTLED, (esp_sql_value[]){ ESP_SQL_ID(o->mailbox) }, 1, NULL);
+	o->next_upto = o->from > 1 ? o->upto : box.nlate ? box.late[box.nlate - 1].modseq : 0;
+	st = settle_part(o, tx, &box);
+	return st == ESP_OK && !o->next_from ? pass_ended(o, tx, &box) : st;
 }
 
 /* --- the fiber --------------------------------------------------------------------------------------- */
 
 static esp_status settle_mailbox(const struct mailstore *m, esp_id account, esp_id mailbox)
 {
-	struct settle_op o = { .more = 1 };
+	struct settle_op o = { .from = 1 };
 	esp_status st = op_begin(m, &o.op, account);
 
 	o.mailbox = mailbox;
-	while (st == ESP_OK && o.more) {
+	while (st == ESP_OK && o.from) {
 		st = op_run(&o.op, &mailbox, 1, on_settle, &o);
-		o.done.modseq = o.next.modseq;
-		o.done.uid = o.next.uid;
+		o.upto = o.next_upto;
+		o.from = o.next_from;
 		if (st == ESP_OK)
 			op_committed(&o.op);
 	}

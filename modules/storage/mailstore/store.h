@@ -227,6 +227,7 @@ struct row {
 	uint32_t uid;
 	uint32_t range;            /* of the set that was walked: no row between two of one range was left out */
 	uint64_t flags, modseq, bytes;
+	uint64_t settled;          /* flags as the row itself has them: without late changes */
 	esp_id blob;
 	esp_time internal_date;
 };
@@ -251,6 +252,8 @@ void delta_count(const struct box *b, const struct row *r, int sign, struct box_
 /*! \brief More or fewer uses of these blobs; those with none left go away. */
 ESP_CHECKED esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta);
 enum { LOG_FLAGS = 1, LOG_EXPUNGE = 2 };
+/*! \brief Write late changes that the rows of a walk show into the rows, and into their files. */
+ESP_CHECKED esp_status rows_settle(struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n);
 ESP_CHECKED esp_status log_expunge(
 	struct op *op, esp_tx *tx, esp_id box, const esp_uid_range *range, uint32_t n, struct box_delta *d);
 ESP_CHECKED esp_status log_flags(
