@@ -22,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LINGER (2 * ESP_MSEC)   /* how long an idle subscriber's fiber waits for more */
+
 enum slot_state {
 	SLOT_FREE,        /* what its ring holds is thrown away */
 	SLOT_WAITING,     /* subscribed, its generation is not active yet */
@@ -281,6 +283,7 @@ static void on_deliver(void *arg)
 {
 	const esp_event *events[EVENT_BATCH_MAX];
 	struct slot *s = arg;
+	bool lingered = false;
 
 	for (;;) {
 		enum slot_state state = state_of(s);
@@ -289,9 +292,16 @@ static void on_deliver(void *arg)
 		if (n) {
 			deliver_batch(s, events, n);
 			(void)!fiber_yield();   /* cancelled or not, the state says what becomes of the rest */
+			lingered = false;
 			continue;
 		}
 		s->fiber = NULL;
+		/* Who publishes often finds us awake: a wake costs more than an event. */
+		if (!lingered) {
+			lingered = true;
+			(void)!fiber_sleep_until(clock_monotonic() + LINGER);
+			continue;
+		}
 		/* Who puts after this exchange wakes us anew; who put before it is seen by the look that follows. */
 		atomic_exchange_explicit(&s->woken, false, memory_order_acq_rel);
 		if (ring_empty(atomic_load(&s->ring)) || atomic_exchange_explicit(&s->woken, true, memory_order_acq_rel))
