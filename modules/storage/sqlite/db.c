@@ -1,7 +1,8 @@
 /* db - one SQLite connection with its prepared statements.
  *
- * Statement texts are constants of modules whose image may go away, so a prepared statement is found by the text's
- * bytes and keeps a copy.  Rows are copied into the caller's arena before the statement is reset.
+ * Statement texts are constants of modules whose image may go away and make room for another: a prepared statement is
+ * found by the text's address, keeps a copy and is compared with it.  Rows are copied into the caller's arena before
+ * the statement is reset.
  * Errors: ESP_EEXIST a unique rule said no; ESP_EBUSY, ESP_ENOSPC try later; ESP_EIO, ESP_ECORRUPT the file failed;
  * ESP_EINVAL the SQL is wrong.
  */
@@ -14,15 +15,11 @@
 
 #define DB_MAGIC 0x42445153u
 
-static uint64_t text_hash(const char *text, size_t *ret_len)
+static uint64_t address_hash(const char *text)
 {
-	uint64_t h = 0xcbf29ce484222325u;
-	const char *p = text;
+	uint64_t h = (uint64_t)(uintptr_t)text * 0x9e3779b97f4a7c15u;
 
-	for (; *p; p++)
-		h = (h ^ (uint8_t)*p) * 0x100000001b3u;
-	*ret_len = (size_t)(p - text);
-	return h;
+	return h ^ h >> 32;
 }
 
 int db_status(struct db *db, int rc)
@@ -134,10 +131,10 @@ void db_close(struct db *db)
 	free(db);
 }
 
-static int prepare(struct db *db, struct db_stmt *s, const char *text, size_t len, uint64_t hash)
+static int prepare(struct db *db, struct db_stmt *s, const char *text, uint64_t hash)
 {
 	const char *tail = NULL;
-	int rc = sqlite3_prepare_v3(db->handle, text, (int)len, SQLITE_PREPARE_PERSISTENT, &s->stmt, &tail);
+	int rc = sqlite3_prepare_v3(db->handle, text, -1, SQLITE_PREPARE_PERSISTENT, &s->stmt, &tail);
 	int n;
 
 	if (rc != SQLITE_OK)
@@ -161,8 +158,7 @@ static int prepare(struct db *db, struct db_stmt *s, const char *text, size_t le
 
 static int find_statement(struct db *db, const char *text, struct db_stmt **ret)
 {
-	size_t len;
-	uint64_t hash = text_hash(text, &len);
+	uint64_t hash = address_hash(text);
 	uint32_t i;
 	int st;
 
@@ -175,7 +171,7 @@ static int find_statement(struct db *db, const char *text, struct db_stmt **ret)
 		}
 	}
 	*ret = &db->stmts[i];
-	st = prepare(db, *ret, text, len, hash);
+	st = prepare(db, *ret, text, hash);
 	if (st == ESP_OK) {
 		db->nstmts++;
 	} else {
