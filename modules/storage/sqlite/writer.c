@@ -1,8 +1,10 @@
 /* writer - the one thread that writes: many transactions per COMMIT.
  *
- * The lane takes all jobs that came (modules/common/batch), runs each in a savepoint, commits once, wakes all.  If
- * SQLite rolled the batch back (disk full), every job is run again alone, so that each gets its own answer; functions
- * given to transact() may be run again.
+ * The lane takes all jobs that came (modules/common/batch), runs them one after the other, commits once, wakes all.
+ * Jobs seldom fail, and a savepoint copies each page that its job changes; so jobs are run without.  When one fails,
+ * all is rolled back and run again with a savepoint each, and so are the next batches: failures come in swarms.
+ * If SQLite rolled the batch back (disk full), every job is run again alone, so that each gets its own answer.
+ * Functions given to transact() may be run again.
  *
  * A write or sync that failed below us leaves SQLite's idea of the file in doubt: the process ends and recovers.
  */
@@ -12,6 +14,7 @@
 #include <stdlib.h>
 
 #define BATCH_MAX 256u   /* transactions per COMMIT: bounds how long the first waits for the last */
+#define CAREFUL   64u    /* batches with savepoints after a job that failed */
 
 struct writer_job {
 	struct batch_job batch;    /* first: the batch links jobs by it */
@@ -46,17 +49,20 @@ static int control(struct writer *w, const char *text)
 	return st;
 }
 
-/* One job inside the open transaction.  Returns 0 when SQLite has rolled the whole batch back. */
-static int run_in_savepoint(struct writer *w, struct writer_job *job)
+/* One job inside the open transaction.  Returns 0 when nothing of the batch can be committed: SQLite has rolled it
+ * back, or the job failed and has no savepoint. */
+static int run_one(struct writer *w, struct writer_job *job, int savepoint)
 {
 	struct lane_tx tx = { .pub = { .exec = tx_exec, .arena = w->arena }, .writer = w };
 
-	if (control(w, "SAVEPOINT job") != ESP_OK)
+	if (savepoint && control(w, "SAVEPOINT job") != ESP_OK)
 		return 0;
 	job->status = job->fn(&tx.pub, job->arg);
 	w->core->mem->arena_reset(w->arena);
 	if (sqlite3_get_autocommit(w->db->handle))
 		return 0;
+	if (!savepoint)
+		return job->status >= 0;
 	if (job->status < 0 && control(w, "ROLLBACK TO job") != ESP_OK)
 		return 0;
 	return control(w, "RELEASE job") == ESP_OK;
@@ -68,8 +74,16 @@ static void rollback(struct writer *w)
 		file_failed(w, "ROLLBACK");
 }
 
-/* Returns ESP_OK when the batch is durable; else nothing of it is. */
-static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int *ret_begun)
+/* Why the batch could not go on after this job. */
+static esp_status stopped_by(struct writer *w, const struct writer_job *job)
+{
+	if (!sqlite3_get_autocommit(w->db->handle) && job->status < 0)
+		return ESP_EAGAIN;
+	return job->status == ESP_ENOSPC ? ESP_ENOSPC : ESP_EBUSY;
+}
+
+/* Returns ESP_OK when the batch is durable; else nothing of it is.  ESP_EAGAIN: a job without a savepoint failed. */
+static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int savepoints, int *ret_begun)
 {
 	int st = control(w, "BEGIN IMMEDIATE");
 
@@ -77,8 +91,8 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int
 	if (st != ESP_OK)
 		return st;
 	for (uint32_t i = 0; i < n; i++) {
-		if (!run_in_savepoint(w, jobs[i])) {
-			st = jobs[i]->status == ESP_ENOSPC ? ESP_ENOSPC : ESP_EBUSY;
+		if (!run_one(w, jobs[i], savepoints)) {
+			st = stopped_by(w, jobs[i]);
 			rollback(w);
 			return st;
 		}
@@ -92,8 +106,14 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int
 /* Recurses one level deep: with single jobs. */
 static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
 {
-	int begun, st = run_batch(w, jobs, n, &begun);
+	int begun, st;
 
+	w->careful -= w->careful > 0;
+	st = run_batch(w, jobs, n, n > 1 && w->careful, &begun);
+	if (st == ESP_EAGAIN && n > 1) {
+		w->careful = CAREFUL;
+		st = run_batch(w, jobs, n, 1, &begun);
+	}
 	/* another program that holds the database would be waited for once a job */
 	if (st != ESP_OK && n > 1 && begun) {
 		w->metric->add(w->retries, n);

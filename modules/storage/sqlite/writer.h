@@ -14,6 +14,7 @@ struct writer {
 	struct db *db;             /* used on the lane only, once started */
 	esp_arena *arena;          /* for one transaction's rows; lane only */
 	struct batch batch;
+	uint32_t careful;          /* so many batches more run with savepoints; lane only */
 	const esp_metric_api *metric;
 	esp_metric commits, transactions, retries;
 };
