@@ -15,6 +15,7 @@
 
 #define NUMBER_BATCH 1000
 #define PRUNE_BATCH  1000
+#define BODY_FIRST   512u
 #define BODY_MAX     (16u << 10)
 #define READ_MAX     1000u
 
@@ -50,7 +51,23 @@ static struct eventlog *of(const esp_eventlog *l) { return (struct eventlog *)l;
 
 /* --- appending ------------------------------------------------------------------------------------------- */
 
-struct body { char *text; size_t len; };
+struct body { esp_arena *arena; char *text; size_t len, cap; };
+
+static esp_status body_grow(struct body *b, size_t need)
+{
+	size_t cap = b->cap * 2;
+	char *text;
+
+	while (cap < need)
+		cap *= 2;
+	text = esp_alloc(b->arena, cap);
+	if (!text)
+		return ESP_ENOMEM;
+	memcpy(text, b->text, b->len);
+	b->text = text;
+	b->cap = cap;
+	return ESP_OK;
+}
 
 static esp_status body_sink(void *arg, esp_str piece)
 {
@@ -58,6 +75,8 @@ static esp_status body_sink(void *arg, esp_str piece)
 
 	if (piece.len > BODY_MAX - b->len)
 		return ESP_E2BIG;
+	if (piece.len > b->cap - b->len && body_grow(b, b->len + piece.len) != ESP_OK)
+		return ESP_ENOMEM;
 	memcpy(b->text + b->len, piece.ptr, piece.len);
 	b->len += piece.len;
 	return ESP_OK;
@@ -68,7 +87,7 @@ static esp_status append(const esp_eventlog *l, esp_tx *tx, const char *name, es
 {
 	struct eventlog *log = of(l);
 	static const esp_id none;
-	struct body body = { .text = esp_alloc(tx->arena, BODY_MAX) };
+	struct body body = { .arena = tx->arena, .text = esp_alloc(tx->arena, BODY_FIRST), .cap = BODY_FIRST };
 	esp_id id = log->crypto->new_id();
 	struct json j;
 
