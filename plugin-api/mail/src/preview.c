@@ -4,7 +4,7 @@
 #include <esp/mail/utf8.h>
 
 #define LOOK_AT 32768u
-#define STEP    512u
+#define STEP    256u
 
 /* The first text/plain that is no attachment, else the first other text. */
 static const esp_mime_part *pick(const esp_mime *m)
@@ -26,24 +26,34 @@ static const esp_mime_part *pick(const esp_mime *m)
 	return other;
 }
 
+/* How many characters begin in [from, from+n) of valid UTF-8. */
+static size_t characters(const char *from, size_t n)
+{
+	size_t chars = 0;
+
+	while (n--)
+		chars += ((unsigned char)*from++ & 0xc0) != 0x80;
+	return chars;
+}
+
 esp_status esp_mime_preview(const esp_mime *m, uint32_t chars, esp_buf *out)
 {
 	const esp_mime_part *part = pick(m);
 	esp_buf text;
 	esp_text t;
 	esp_str s;
-	size_t at = 0;
+	size_t at = 0, have = 0;
 	esp_status st;
 
 	if (!part)
 		return ESP_OK;
 	esp_buf_init(&text, LOOK_AT * 8);
 	st = esp_text_open_part(&t, part, ESP_TEXT_SPACE);
-	/* a character has at most four bytes: with so many decoded the rest need not be looked at */
-	while (st == ESP_OK && at < part->body.len && at < LOOK_AT && text.len < (size_t)chars * 4) {
-		size_t n = part->body.len - at < STEP ? part->body.len - at : STEP;
+	while (st == ESP_OK && at < part->body.len && at < LOOK_AT && have < chars) {
+		size_t n = part->body.len - at < STEP ? part->body.len - at : STEP, before = text.len;
 
 		st = esp_text_feed(&t, esp_str_of(part->body.ptr + at, n), &text);
+		have += characters(text.data + before, text.len - before);
 		at += n;
 	}
 	if (st == ESP_OK && at == part->body.len)

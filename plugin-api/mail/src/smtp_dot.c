@@ -5,6 +5,8 @@
  */
 #include <esp/mail/smtp.h>
 
+#include <string.h>
+
 enum { AT_START = 0, MID, AFTER_CR, AFTER_DOT, AFTER_DOT_CR };
 
 static void put(esp_smtp_undot *d, esp_buf *out, char c)
@@ -40,24 +42,36 @@ static void bare_lf(esp_smtp_undot *d, esp_buf *out)
 	d->state = MID;
 }
 
-/* The fast path: everything up to the next CR or LF is text. */
+/* What bytes of text there are in [p, p+n): eight at a time. */
+static uint32_t text_seen(const char *p, size_t n)
+{
+	uint64_t all = 0;
+	uint32_t seen = memchr(p, 0, n) ? ESP_DOT_NUL : 0;
+
+	for (uint64_t eight; n >= sizeof(eight); p += sizeof(eight), n -= sizeof(eight)) {
+		memcpy(&eight, p, sizeof(eight));
+		all |= eight;
+	}
+	while (n--)
+		all |= (unsigned char)*p++;
+	return all & UINT64_C(0x8080808080808080) ? seen | ESP_DOT_8BIT : seen;
+}
+
+/* The fast path: everything up to the next CR or LF is text; there is some. */
 static void copy_run(esp_smtp_undot *d, esp_cursor *c, esp_buf *out)
 {
-	const char *from = c->p;
-	unsigned char all = 0;
+	const char *from = c->p, *lf = memchr(from, '\n', (size_t)(c->end - from)), *cr;
+	size_t n = (size_t)((lf ? lf : c->end) - from);
 
-	while (c->p < c->end && *c->p != '\r' && *c->p != '\n') {
-		all |= (unsigned char)*c->p;
-		if (*c->p++ == 0)
-			d->seen |= ESP_DOT_NUL;
-	}
-	if (all & 0x80)
-		d->seen |= ESP_DOT_8BIT;
-	esp_buf_add(out, from, (size_t)(c->p - from));
-	d->bytes += (size_t)(c->p - from);
-	d->line += (size_t)(c->p - from);
-	if (c->p > from)
-		d->state = MID;
+	cr = memchr(from, '\r', n);
+	if (cr)
+		n = (size_t)(cr - from);
+	d->seen |= text_seen(from, n);
+	esp_buf_add(out, from, n);
+	d->bytes += n;
+	d->line += n;
+	d->state = MID;
+	c->p += n;
 }
 
 esp_status esp_smtp_undot_feed(esp_smtp_undot *d, esp_str in, size_t *ret_used, esp_buf *out)
