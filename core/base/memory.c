@@ -5,11 +5,14 @@
 
 /* glibc's own first value.  Set, it stays; else every large block that is freed raises it, up to 32 MiB. */
 #define OWN_MAPPING (128 << 10)
+/* An arena's free end is kept up to this, not given to the kernel and faulted in again with each message. */
+#define KEPT_END    (1 << 20)
 
 void memory_settle(uint32_t loops)
 {
 	(void)mallopt(M_ARENA_MAX, (int)loops);
 	(void)mallopt(M_MMAP_THRESHOLD, OWN_MAPPING);
+	(void)mallopt(M_TRIM_THRESHOLD, KEPT_END);
 }
 
 void memory_trim(void)
