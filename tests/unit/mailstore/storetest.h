@@ -107,11 +107,11 @@ static inline void settled(void)
  * are compared when they have them. */
 static inline void view_is_true(const esp_view *v)
 {
+	int late = unsettled(v->mailbox);   /* asked first: rows may settle while they are read */
 	esp_arena *a = sqlhost_arena();
 	esp_sql_rows rows = sqlhost_rows(a, "SELECT uid, modseq, flags FROM message WHERE mailbox_id = $1 ORDER BY uid",
 		(esp_sql_value[]){ ESP_SQL_ID(v->mailbox) }, 1);
 	uint32_t n = 0, unseen = 0, deleted = 0;
-	int late = unsettled(v->mailbox);
 
 	must(v->exists == rows.nrows);
 	for (uint32_t c = 0; c < v->nchunks; c++) {
