@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -71,6 +72,61 @@ int settings_load(const char *config_path, struct settings *ret, struct config_e
 		status = settings_take(c, ret, errs);
 	config_unref(c);
 	return status;
+}
+
+/* `control = "/..."` in one line, not behind the beginning of a comment. */
+static bool line_says_control(const char *line, char *ret)
+{
+	static const char key[] = "control";
+	size_t comment = strcspn(line, "#");
+	const char *slashes = strstr(line, "//"), *at = line;
+	char value[SOCKETS_ADDRESS];
+
+	if (slashes && (size_t)(slashes - line) < comment)
+		comment = (size_t)(slashes - line);
+	for (; (at = strstr(at, key)) != NULL && (size_t)(at - line) < comment; at++) {
+		if ((at > line && !strchr(" \t{;,", at[-1])) ||
+		    sscanf(at + sizeof(key) - 1, " %*1[=:] \"%107[^\"\n]\"", value) != 1 || value[0] != '/')
+			continue;
+		snprintf(ret, SOCKETS_ADDRESS, "%s", value);
+		return true;
+	}
+	return false;
+}
+
+/* The text is beyond parsing: the administrator who broke it must reach the server all the same. */
+static bool text_says_control(const char *config_path, char *ret)
+{
+	const char *env = getenv("ESP_SERVER_CONTROL");
+	char line[1024];
+	bool found = false;
+	FILE *f;
+
+	if (env && env[0]) {
+		snprintf(ret, SOCKETS_ADDRESS, "%s", env);
+		return true;
+	}
+	f = fopen(config_path, "re");
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = line_says_control(line, ret);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+void settings_control(const char *config_path, char *ret, struct config_errors *errs)
+{
+	struct config *c = NULL;
+	esp_str control = { NULL, 0 };
+
+	(void)!config_load(config_path, (const char *const *)environ, &c, errs);
+	if (c)
+		control = cfg_string(cfg_group(config_root(c), "server"), "control");
+	if (control.len && control.len < SOCKETS_ADDRESS)
+		snprintf(ret, SOCKETS_ADDRESS, "%s", control.ptr);
+	else if (!text_says_control(config_path, ret))
+		snprintf(ret, SOCKETS_ADDRESS, "%s", SETTINGS_CONTROL);
+	config_unref(c);
 }
 
 int settings_open(const struct settings *st, struct sockets *s, char *reasons, size_t cap)

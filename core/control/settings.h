@@ -8,6 +8,8 @@
 
 #include "core/control/sockets.h"
 
+#define SETTINGS_CONTROL "/run/esp/control.sock"   /* where a packaged server has its control socket */
+
 struct config;
 struct config_errors;
 struct privilege;
@@ -21,6 +23,10 @@ struct settings {
 
 /*! \brief Read them from the file.  ESP_ECONFIG with the reasons in errs. */
 ESP_CHECKED int settings_load(const char *config_path, struct settings *ret, struct config_errors *errs);
+/*! \brief Where the server's control socket is, as far as the file can tell: its server.control although other parts of
+ *  it are wrong; when it cannot be parsed, the variable ESP_SERVER_CONTROL, the line of it that seems to say so, or
+ *  where a packaged server has it.  ret: SOCKETS_ADDRESS bytes.  What is wrong with the file goes to errs. */
+void settings_control(const char *config_path, char *ret, struct config_errors *errs);
 /*! \brief From a loaded configuration. */
 ESP_CHECKED int settings_take(const struct config *c, struct settings *ret, struct config_errors *errs);
 /*! \brief sockets_open() for its addresses. */

@@ -140,30 +140,28 @@ static int read_password(struct request *r)
 
 /* --- reaching the server ------------------------------------------------------------------------------------- */
 
-/* --socket, ESP_CONTROL, server.control of --config or of the default file, or where a packaged server has it. */
-static int find_socket(const struct request *r, char *ret, size_t cap)
+/* --socket, ESP_CONTROL, server.control of --config or of the default file, or where a packaged server has it.  A
+ * file that is wrong is said, and no obstacle: the server that runs is asked, with what it read when it was right. */
+static void find_socket(const struct request *r, char ret[SOCKETS_ADDRESS])
 {
 	const char *file = r->config ? r->config : SYSCONFDIR "/esp/esp.conf", *given = r->socket;
 	struct config_errors errs = CONFIG_ERRORS_INIT;
-	struct settings *st;
-	int code = CLI_OK;
 
 	if (!given && !r->config)
 		given = getenv("ESP_CONTROL");
-	if (given || (!r->config && access(file, R_OK))) {
-		snprintf(ret, cap, "%s", given ? given : "/run/esp/control.sock");
-		return CLI_OK;
+	if (!given && !r->config && access(file, F_OK))
+		given = SETTINGS_CONTROL;
+	if (given) {
+		snprintf(ret, SOCKETS_ADDRESS, "%s", given);
+		return;
 	}
-	st = calloc(1, sizeof(*st));
-	if (st && settings_load(file, st, &errs) == ESP_OK) {
-		snprintf(ret, cap, "%s", st->control);
-	} else {
+	settings_control(file, ret, &errs);
+	if (errs.errors) {
 		config_errors_print(&errs, stderr);
-		code = complain(CLI_UNREACHABLE, "%s does not say where the server is; repair it or give --socket PATH", file);
+		fprintf(stderr, "esp-cli: %s has mistakes; asking the server at %s, which runs with what it read before\n", file,
+		        ret);
 	}
 	config_errors_free(&errs);
-	free(st);
-	return code;
 }
 
 static int reach(const char *path, int *ret_fd)
@@ -307,14 +305,14 @@ static int receive(int fd, const struct request *r, struct buffer *in)
 
 static int talk(const struct request *r)
 {
-	char path[512];
+	char path[SOCKETS_ADDRESS];
 	struct buffer in;
 	struct frame hello;
 	size_t used;
-	int fd = -1, code = find_socket(r, path, sizeof(path));
+	int fd = -1, code;
 
-	if (!code)
-		code = reach(path, &fd);
+	find_socket(r, path);
+	code = reach(path, &fd);
 	buffer_init(&in, 4 * FRAME_MAX_ANSWER);
 	if (!code)
 		code = next_frame(fd, &in, HELLO_LIMIT_MS, &hello, &used);

@@ -136,6 +136,36 @@ def the_socket_is_found_through_the_configuration_or_the_environment():
 
 
 @scenario
+def who_broke_the_configuration_still_reaches_the_server():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        good = open(s.conf_file).read()
+
+        def ask(*words, check=0, env=None):
+            done = subprocess.run([s.binary("esp-cli"), "--config", s.conf_file, *words], text=True, capture_output=True,
+                                  timeout=30, env={**s.env, **(env or {})})
+            assert done.returncode == check, (words, done.returncode, done.stderr)
+            return done
+
+        unknown = good.replace("hostname", "hostnam", 1)
+        unclosed = "# control = \"/tmp/wrong\";\nlisteners = {\n" + good
+        stray = "}\n" + good
+        for broken, mistake in ((unknown, "hostnam"), (unclosed, "never closed"), (stray, "esp.conf:1:")):
+            s.write(broken)
+            done = ask("status", "--json")
+            assert json.loads(done.stdout)["state"] == "serving"
+            assert mistake in done.stderr and f"asking the server at {s.control}" in done.stderr, done.stderr
+            assert "mx.example.test" in ask("config", "show").stdout
+            for words in (["reload", "--dry-run"], ["reload"]):
+                assert mistake in ask(*words, check=1).stderr
+        s.write(unclosed.replace(s.control, "/nowhere/control.sock"))
+        assert "no server listens at /nowhere/control.sock" in ask("status", check=3).stderr
+        ask("status", env={"ESP_SERVER_CONTROL": s.control})
+        s.write(good)
+        assert ask("status").stderr == ""
+
+
+@scenario
 def hooks_metrics_and_settings_can_be_looked_at():
     with Server([ECHO, {"name": "slow", "file": "abi_never"}], {"echo": {}}) as s:
         s.start()
