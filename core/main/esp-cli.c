@@ -158,8 +158,8 @@ static void find_socket(const struct request *r, char ret[SOCKETS_ADDRESS])
 	settings_control(file, ret, &errs);
 	if (errs.errors) {
 		config_errors_print(&errs, stderr);
-		fprintf(stderr, "esp-cli: %s has mistakes; asking the server at %s, which runs with what it read before\n", file,
-		        ret);
+		fprintf(stderr, "esp-cli: %s has mistakes; asking the server at %s, which runs with what it read before\n",
+			file, ret);
 	}
 	config_errors_free(&errs);
 }

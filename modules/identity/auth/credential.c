@@ -128,6 +128,7 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(self, a->directory);
 	esp_str name = { "", 0 };
 	uint64_t quota = UINT64_C(1) << 30;
+	int with_mail = 0;
 	esp_account account;
 	esp_status st;
 
@@ -135,6 +136,10 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 		esp_str w = call->argv[i];
 		if (esp_str_eq(w, ESP_STR("--password-stdin")))
 			continue;              /* esp-cli's word: the password is in call->input */
+		if (esp_str_eq(w, ESP_STR("--with-mail"))) {
+			with_mail = 1;
+			continue;
+		}
 		if (w.len > 8 && memcmp(w.ptr, "--quota=", 8) == 0 && parse_quota((esp_str){ w.ptr + 8, w.len - 8 }, &quota))
 			continue;
 		if (w.len > 7 && memcmp(w.ptr, "--name=", 7) == 0) {
@@ -145,12 +150,13 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 	}
 	if (call->argc < 1) {
 		snprintf(call->err->text, sizeof call->err->text,
-			"usage: user add ADDRESS [--name=TEXT] [--quota=\"1 GiB\"] [--password-stdin]");
+			"usage: user add ADDRESS [--name=TEXT] [--quota=\"1 GiB\"] [--with-mail] [--password-stdin]");
 		return ESP_EINVAL;
 	}
 	if (!dir)
 		return ESP_EUNAVAIL;
-	st = dir->create_account(dir, call->arena, call->argv[0], name, quota, &account, call->err);
+	st = (with_mail ? dir->revive_account : dir->create_account)(
+		dir, call->arena, call->argv[0], name, quota, &account, call->err);
 	if (st == ESP_OK && password_of(call).len)
 		st = credential_set(a, account.id, account.address, password_of(call), call->err);
 	return st == ESP_OK ? answer(call, account.address) : st;
@@ -179,8 +185,8 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 
 static const esp_command user_add = { .size = sizeof user_add,
 	.words = "user add",
-	.usage = "ADDRESS [--name=TEXT] [--quota=SIZE] [--password-stdin]",
-	.help = "Make an account (quota 1 GiB unless said)",
+	.usage = "ADDRESS [--name=TEXT] [--quota=SIZE] [--with-mail] [--password-stdin]",
+	.help = "Make an account (quota 1 GiB unless said); --with-mail: one that was removed, with the mail it had",
 	.run = on_user_add };
 static const esp_command password = { .size = sizeof password,
 	.words = "password",

@@ -111,9 +111,8 @@ static const esp_cfg_item config[] = {
 	  .help = "Allow passwords without TLS from loopback on listeners marked trust_loopback (tests)." },
 	{ .name = NULL }
 };
-static const esp_need needs[] = {
-	{ .id = "esp.sql/1" }, { .id = "esp.directory/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL }
-};
+static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = "esp.directory/1", .min_minor = 1 },
+	{ .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.auth/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops,
 	.init = on_init,

@@ -3,15 +3,6 @@
 
 #include <stdio.h>
 
-enum {
-	EVENT_DOMAIN_CREATED,
-	EVENT_DOMAIN_UPDATED,
-	EVENT_DOMAIN_DELETED,
-	EVENT_USER_CREATED,
-	EVENT_USER_UPDATED,
-	EVENT_USER_DELETED,
-	EVENTS
-};
 static const struct { const char *name, *help; } events[EVENTS] = {
 	{ "domain.created", "A domain was added" }, { "domain.updated", "A domain was changed" },
 	{ "domain.deleted", "A domain was removed" },
@@ -33,18 +24,6 @@ esp_status change_declare_events(struct directory *d)
 	return st;
 }
 
-/* One statement and its event.  `missing`: what to say when no row was touched. */
-struct change {
-	struct directory *d;
-	const esp_eventlog *log;
-	const char *stmt;
-	esp_sql_value args[8];
-	uint32_t nargs;
-	int event;
-	esp_id account;
-	esp_str name, what;
-};
-
 static esp_status change_tx(esp_tx *tx, void *arg)
 {
 	struct change *c = arg;
@@ -54,6 +33,8 @@ static esp_status change_tx(esp_tx *tx, void *arg)
 
 	if (st == ESP_OK && rows.changed == 0)
 		st = ESP_ENOENT;
+	if (st == ESP_OK && c->then)
+		st = c->then(tx, c);
 	if (st == ESP_OK && c->log)
 		st = c->log->append(c->log, tx, events[c->event].name, c->account, f, 2, sizeof f[0]);
 	return st;
@@ -69,7 +50,7 @@ static void tell(const struct change *c)
 		d->event->publish(d->self, d->facts[c->event], f, 2, sizeof f[0]);
 }
 
-static esp_status run(struct directory *d, struct change *c)
+esp_status change_run(struct directory *d, struct change *c)
 {
 	const esp_sql *sql = directory_sql(d);
 	esp_sql_key key = { .kind = ESP_SQL_KEY_ACCOUNT, .id = c->account };
@@ -85,10 +66,13 @@ static esp_status run(struct directory *d, struct change *c)
 	return st;
 }
 
-static esp_status fail(esp_err *err, esp_status st, const char *what, esp_str name)
+esp_status change_fail(esp_err *err, esp_status st, const char *what, esp_str name)
 {
 	const char *why = st == ESP_EEXIST ? "exists already" : st == ESP_ENOENT ? "does not exist" :
 	                  st == ESP_EPROTO || st == ESP_E2BIG ? "is not valid" : st == ESP_EINVAL ? "is still in use" :
+	                  st == ESP_EBUSY ? "was removed and its mail is still there: bring it back with its mail"
+	                  " (user add --with-mail), remove the mail (user purge), or, when that is under way"
+	                  " (user list --removed), try again in a moment" :
 	                  "cannot be changed now (the database does not answer)";
 
 	if (st != ESP_OK)
@@ -97,7 +81,7 @@ static esp_status fail(esp_err *err, esp_status st, const char *what, esp_str na
 	return st;
 }
 
-static esp_status domain_name(esp_arena *arena, esp_str name, esp_str *ret)
+esp_status change_domain_name(esp_arena *arena, esp_str name, esp_str *ret)
 {
 	char *room = esp_alloc(arena, ESP_ADDRESS_ROOM);
 	esp_buf buf;
@@ -118,30 +102,20 @@ esp_status change_domain_add(struct directory *d, esp_arena *arena, esp_str name
 	esp_id id = d->crypto->new_id();
 	struct domain real = { .enabled = 0 };
 	esp_str real_name;
-	esp_status st = domain_name(arena, name, &c.name);
+	esp_status st = change_domain_name(arena, name, &c.name);
 
 	if (st == ESP_OK && alias_of.len) {
-		st = domain_name(arena, alias_of, &real_name);
+		st = change_domain_name(arena, alias_of, &real_name);
 		if (st == ESP_OK)
 			st = store_domain(d, arena, real_name, &real);
 		if (st != ESP_OK)
-			return fail(err, st, "domain", alias_of);
+			return change_fail(err, st, "domain", alias_of);
 	}
 	c.args[0] = ESP_SQL_ID(id);
 	c.args[1] = ESP_SQL_T(c.name);
 	c.args[2] = alias_of.len ? ESP_SQL_ID(real.id) : ESP_SQL_NONE;
 	c.args[3] = ESP_SQL_I(d->core.loop->wall(NULL));
-	return fail(err, st == ESP_OK ? run(d, &c) : st, "domain", name);
-}
-
-esp_status change_domain_remove(struct directory *d, esp_arena *arena, esp_str name, esp_err *err)
-{
-	struct change c = { .event = EVENT_DOMAIN_DELETED, .what = ESP_STR("deleted"), .nargs = 1,
-		.stmt = "DELETE FROM domain WHERE name = $1" };
-	esp_status st = domain_name(arena, name, &c.name);
-
-	c.args[0] = ESP_SQL_T(c.name);
-	return fail(err, st == ESP_OK ? run(d, &c) : st, "domain", name);
+	return change_fail(err, st == ESP_OK ? change_run(d, &c) : st, "domain", name);
 }
 
 esp_status change_domain_catch_all(struct directory *d, esp_arena *arena, esp_str name, esp_str address, esp_err *err)
@@ -149,24 +123,23 @@ esp_status change_domain_catch_all(struct directory *d, esp_arena *arena, esp_st
 	struct change c = { .event = EVENT_DOMAIN_UPDATED, .what = ESP_STR("catch-all"), .nargs = 2,
 		.stmt = "UPDATE domain SET catch_all = $2 WHERE name = $1" };
 	esp_address parsed;
-	esp_status st = domain_name(arena, name, &c.name);
+	esp_status st = change_domain_name(arena, name, &c.name);
 
 	if (st == ESP_OK && address.len && esp_address_parse(address, ESP_ADDRESS_SMTPUTF8, &parsed) != ESP_OK)
-		return fail(err, ESP_EPROTO, "address", address);
+		return change_fail(err, ESP_EPROTO, "address", address);
 	c.args[0] = ESP_SQL_T(c.name);
 	c.args[1] = ESP_SQL_T(address);
-	return fail(err, st == ESP_OK ? run(d, &c) : st, "domain", name);
+	return change_fail(err, st == ESP_OK ? change_run(d, &c) : st, "domain", name);
 }
 
-/* Splits and finds the domain; the local part must be one of ours to write. */
-static esp_status place(
+esp_status change_place(
 	struct directory *d, esp_arena *arena, esp_str address, struct key *key, struct domain *domain, esp_err *err)
 {
 	esp_status st = store_key(d, arena, address, key);
 
 	if (st != ESP_OK)
-		return fail(err, st, "address", address);
-	return fail(err, store_domain(d, arena, key->domain, domain), "domain", key->domain);
+		return change_fail(err, st, "address", address);
+	return change_fail(err, store_domain(d, arena, key->domain, domain), "domain", key->domain);
 }
 
 esp_status change_account_add(const esp_directory *service, esp_arena *arena, esp_str address, esp_str display_name,
@@ -182,30 +155,37 @@ esp_status change_account_add(const esp_directory *service, esp_arena *arena, es
 	esp_id id = d->crypto->new_id();
 	struct domain domain;
 	struct key key;
-	esp_status st = place(d, arena, address, &key, &domain, err);
+	esp_str canonical;
+	esp_status st = change_place(d, arena, address, &key, &domain, err);
 
 	if (st != ESP_OK)
 		return st;
+	st = removed_address(arena, &key, &domain, &canonical);
+	if (st != ESP_OK)
+		return st;
 	c.account = id;
+	c.then = removed_none;
+	c.more[0] = ESP_SQL_T(canonical);
+	c.nmore = 1;
 	c.args[0] = ESP_SQL_ID(id);
 	c.args[1] = ESP_SQL_ID(domain.id);
 	c.args[2] = ESP_SQL_T(key.local);
 	c.args[3] = ESP_SQL_T(display_name);
 	c.args[4] = ESP_SQL_I(quota);
 	c.args[5] = ESP_SQL_I(d->core.loop->wall(NULL));
-	st = fail(err, run(d, &c), "user", address);
+	st = change_fail(err, change_run(d, &c), "user", address);
 	return st == ESP_OK ? store_account_by_id(d, arena, id, ret) : st;
 }
 
-static esp_status change_account(struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err)
+esp_status change_account(struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err)
 {
 	esp_account account;
 	struct domain domain;
 	struct key key;
-	esp_status st = place(d, arena, address, &key, &domain, err);
+	esp_status st = change_place(d, arena, address, &key, &domain, err);
 
 	if (st == ESP_OK)
-		st = fail(err, store_account(d, arena, &domain, key.local, &account), "user", address);
+		st = change_fail(err, store_account(d, arena, &domain, key.local, &account), "user", address);
 	if (st != ESP_OK)
 		return st;
 	c->name = account.address;
@@ -213,16 +193,7 @@ static esp_status change_account(struct directory *d, esp_arena *arena, esp_str 
 	c->args[0] = ESP_SQL_ID(c->account);
 	if (c->nargs == 0)
 		c->nargs = 1;
-	return fail(err, run(d, c), "user", address);
-}
-
-esp_status change_account_remove(struct directory *d, esp_arena *arena, esp_str address, esp_err *err)
-{
-	struct change c = {
-		.event = EVENT_USER_DELETED, .what = ESP_STR("deleted"), .stmt = "DELETE FROM account WHERE id = $1"
-	};
-
-	return change_account(d, arena, address, &c, err);
+	return change_fail(err, change_run(d, c), "user", address);
 }
 
 esp_status change_account_enable(struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err)
@@ -245,7 +216,7 @@ esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, 
 	esp_status st = store_key(d, arena, address, &key);
 
 	if (st != ESP_OK)
-		return fail(err, st, "address", address);
+		return change_fail(err, st, "address", address);
 	canonical = (esp_str){ key.local.ptr, key.local.len + 1 + key.domain.len };   /* they stand side by side */
 	c.args[1] = ESP_SQL_T(canonical);
 	return change_account(d, arena, account, &c, err);
@@ -262,15 +233,15 @@ esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, es
 	struct domain domain;
 	struct key key;
 	esp_address parsed;
-	esp_status st = place(d, arena, alias, &key, &domain, err);
+	esp_status st = change_place(d, arena, alias, &key, &domain, err);
 
 	if (st != ESP_OK)
 		return st;
 	if ((add || target.len) && esp_address_parse(target, ESP_ADDRESS_SMTPUTF8, &parsed) != ESP_OK)
-		return fail(err, ESP_EPROTO, "address", target);
+		return change_fail(err, ESP_EPROTO, "address", target);
 	c.args[0] = ESP_SQL_ID(domain.id);
 	c.args[1] = ESP_SQL_T(key.local);
 	c.args[2] = ESP_SQL_T(target);
 	c.args[3] = ESP_SQL_I(d->core.loop->wall(NULL));
-	return fail(err, run(d, &c), "alias", alias);
+	return change_fail(err, change_run(d, &c), "alias", alias);
 }

@@ -44,12 +44,24 @@ static esp_status on_domain_add(esp_module *self, esp_command_call *call)
 	            change_domain_add(self->state, call->arena, call->argv[0], option(call, "--alias-of="), call->err));
 }
 
+/* NAME and, behind it, what becomes of mail.  0: other words. */
+static int mail_word(const esp_command_call *call, enum removed_mail *ret)
+{
+	*ret = REMOVED_UNSAID;
+	if (call->argc == 2)
+		*ret = esp_str_eq(call->argv[1], ESP_STR("--keep-mail")) ? REMOVED_KEEP :
+		       esp_str_eq(call->argv[1], ESP_STR("--purge")) ? REMOVED_PURGE : REMOVED_UNSAID;
+	return call->argc == 1 || (call->argc == 2 && *ret != REMOVED_UNSAID);
+}
+
 static esp_status on_domain_remove(esp_module *self, esp_command_call *call)
 {
-	if (call->argc != 1)
-		return usage(call, "domain remove DOMAIN");
+	enum removed_mail mail;
+
+	if (!mail_word(call, &mail))
+		return usage(call, "domain remove DOMAIN [--keep-mail|--purge]");
 	return done(
-		call, "domain", call->argv[0], change_domain_remove(self->state, call->arena, call->argv[0], call->err));
+		call, "domain", call->argv[0], removed_domain(self->state, call->arena, call->argv[0], mail, call->err));
 }
 
 static esp_status on_catch_all(esp_module *self, esp_command_call *call)
@@ -63,9 +75,19 @@ static esp_status on_catch_all(esp_module *self, esp_command_call *call)
 
 static esp_status on_user_remove(esp_module *self, esp_command_call *call)
 {
+	enum removed_mail mail;
+
+	if (!mail_word(call, &mail))
+		return usage(call, "user remove ADDRESS --keep-mail|--purge");
+	return done(
+		call, "user", call->argv[0], removed_account(self->state, call->arena, call->argv[0], mail, call->err));
+}
+
+static esp_status on_user_purge(esp_module *self, esp_command_call *call)
+{
 	if (call->argc != 1)
-		return usage(call, "user remove ADDRESS");
-	return done(call, "user", call->argv[0], change_account_remove(self->state, call->arena, call->argv[0], call->err));
+		return usage(call, "user purge ADDRESS");
+	return done(call, "user", call->argv[0], removed_purge(self->state, call->arena, call->argv[0], call->err));
 }
 
 static esp_status enable(esp_module *self, esp_command_call *call, int on)
@@ -146,7 +168,13 @@ static esp_status on_domain_list(esp_module *self, esp_command_call *call)
 static esp_status on_user_list(esp_module *self, esp_command_call *call)
 {
 	static const char *const columns[] = { "user", "name", "enabled", "quota" };
+	static const char *const removed[] = { "user", "mail" };
 
+	if (call->argc == 1 && esp_str_eq(call->argv[0], ESP_STR("--removed")))
+		return list(self, call, "SELECT address, CASE WHEN purge = 1 THEN 'being removed' ELSE 'kept' END"
+		            " FROM removed_account ORDER BY domain, address", removed);
+	if (call->argc)
+		return usage(call, "user list [--removed]");
 	return list(self, call,
 		"SELECT account.local || '@' || domain.name, account.display_name, account.enabled, account.quota"
 		" FROM account JOIN domain ON domain.id = account.domain_id ORDER BY domain.name, account.local",
@@ -168,12 +196,15 @@ static esp_status on_alias_list(esp_module *self, esp_command_call *call)
 COMMAND(domain_add, "domain add", "DOMAIN [--alias-of=DOMAIN]", "Serve a domain, or let one stand for another",
 	on_domain_add);
 COMMAND(domain_list, "domain list", "", "All domains", on_domain_list);
-COMMAND(domain_remove, "domain remove", "DOMAIN", "Stop serving a domain without users", on_domain_remove);
+COMMAND(domain_remove, "domain remove", "DOMAIN [--keep-mail|--purge]",
+	"Stop serving a domain without users; the word says what becomes of mail kept of removed ones", on_domain_remove);
 COMMAND(domain_catch_all, "domain catch-all", "DOMAIN [ADDRESS]",
 	"Who gets mail for names nobody has; without ADDRESS: nobody", on_catch_all);
-COMMAND(user_list, "user list", "", "All accounts", on_user_list);
-COMMAND(user_remove, "user remove", "ADDRESS", "Remove an account and its passwords; its mail stays in the store",
-	on_user_remove);
+COMMAND(
+	user_list, "user list", "[--removed]", "All accounts, or the removed ones whose mail is still there", on_user_list);
+COMMAND(user_remove, "user remove", "ADDRESS --keep-mail|--purge",
+	"Remove an account and its passwords; its mail waits for it to come back, or is removed for good", on_user_remove);
+COMMAND(user_purge, "user purge", "ADDRESS", "Remove the kept mail of a removed account for good", on_user_purge);
 COMMAND(user_enable, "user enable", "ADDRESS", "Switch an account on", on_user_enable);
 COMMAND(user_disable, "user disable", "ADDRESS", "Switch an account off: no login, no delivery", on_user_disable);
 COMMAND(alias_add, "alias add", "ALIAS TARGET", "Deliver mail for ALIAS to TARGET (several targets: several times)",
@@ -184,6 +215,7 @@ COMMAND(grant_add, "grant add", "USER ADDRESS", "Let USER send as ADDRESS", on_g
 COMMAND(grant_remove, "grant remove", "USER ADDRESS", "No longer let USER send as ADDRESS", on_grant_remove);
 
 const esp_command *const directory_commands[] = {
-	&domain_add, &domain_list, &domain_remove, &domain_catch_all, &user_list, &user_remove, &user_enable, &user_disable,
+	&domain_add, &domain_list, &domain_remove, &domain_catch_all, &user_list, &user_remove, &user_purge, &user_enable,
+	&user_disable,
 	&alias_add, &alias_list, &alias_remove, &grant_add, &grant_remove, NULL
 };

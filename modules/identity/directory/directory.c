@@ -100,9 +100,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	d->postmaster = d->core.cfg->string(cfg, "postmaster");
 	d->default_domain = d->core.cfg->string(cfg, "default_domain");
 	d->subaddress_folders = d->core.cfg->boolean(cfg, "subaddress_folders");
-	d->table = (esp_directory){ .service = { .size = sizeof(esp_directory), .minor = 0, .provider = self },
+	d->table = (esp_directory){ .service = { .size = sizeof(esp_directory), .minor = 1, .provider = self },
 		.resolve = resolve, .account = account, .account_by_id = account_by_id, .may_send_as = may_send_as,
-		.is_local = is_local, .create_account = change_account_add };
+		.is_local = is_local, .create_account = change_account_add,
+		.revive_account = removed_revive, .purges = removed_purges, .purged = removed_purged };
 	self->state = d;
 	st = register_all(d);
 	if (st != ESP_OK)
@@ -145,7 +146,7 @@ static const esp_cfg_item config[] = {
 	{ .name = NULL }
 };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };
-static const esp_offer provides[] = { { .id = "esp.directory/1" }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.directory/1", .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .check = on_check, .init = on_init, .start = on_start };
 ESP_MODULE(.name = "identity_directory", .version = "1.0", .summary = "Domains, accounts and aliases", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .config = config, .ops = &ops);

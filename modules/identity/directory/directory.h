@@ -41,14 +41,40 @@ ESP_CHECKED esp_status store_granted(struct directory *d, esp_arena *arena, esp_
 ESP_CHECKED esp_status resolve(const esp_directory *d, esp_arena *arena, esp_str address, esp_directory_target *ret);
 
 /* change.c: writes, with their events. */
+
+enum { EVENT_DOMAIN_CREATED, EVENT_DOMAIN_UPDATED, EVENT_DOMAIN_DELETED, EVENT_USER_CREATED, EVENT_USER_UPDATED,
+	EVENT_USER_DELETED, EVENTS };
+
+/*! \brief One statement and its event; `then` follows it in the same transaction and may refuse. */
+struct change {
+	struct directory *d;
+	const esp_eventlog *log;
+	const char *stmt;
+	esp_sql_value args[8];
+	uint32_t nargs;
+	int event;
+	esp_id account;
+	esp_str name, what;
+	esp_status (*then)(esp_tx *tx, const struct change *c);
+	esp_sql_value more[5];     /* its arguments */
+	uint32_t nmore;
+};
+ESP_CHECKED esp_status change_run(struct directory *d, struct change *c);
+/*! \brief The change's first argument is the id of the account of this address. */
+ESP_CHECKED esp_status change_account(
+	struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err);
+/*! \brief Leave the reason of this status; returns it. */
+esp_status change_fail(esp_err *err, esp_status st, const char *what, esp_str name);
+ESP_CHECKED esp_status change_domain_name(esp_arena *arena, esp_str name, esp_str *ret);
+/*! \brief Splits and finds the domain; the local part must be one of ours to write. */
+ESP_CHECKED esp_status change_place(
+	struct directory *d, esp_arena *arena, esp_str address, struct key *key, struct domain *domain, esp_err *err);
 ESP_CHECKED esp_status change_domain_add(
 	struct directory *d, esp_arena *arena, esp_str name, esp_str alias_of, esp_err *err);
-ESP_CHECKED esp_status change_domain_remove(struct directory *d, esp_arena *arena, esp_str name, esp_err *err);
 ESP_CHECKED esp_status change_domain_catch_all(
 	struct directory *d, esp_arena *arena, esp_str name, esp_str address, esp_err *err);
 ESP_CHECKED esp_status change_account_add(const esp_directory *d, esp_arena *arena, esp_str address,
 	esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
-ESP_CHECKED esp_status change_account_remove(struct directory *d, esp_arena *arena, esp_str address, esp_err *err);
 ESP_CHECKED esp_status change_account_enable(
 	struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err);
 ESP_CHECKED esp_status change_alias(
@@ -56,6 +82,26 @@ ESP_CHECKED esp_status change_alias(
 ESP_CHECKED esp_status change_grant(
 	struct directory *d, esp_arena *arena, esp_str account, esp_str address, int add, esp_err *err);
 esp_status change_declare_events(struct directory *d);
+
+/* removed.c: what becomes of the mail of accounts that go. */
+enum removed_mail { REMOVED_UNSAID, REMOVED_KEEP, REMOVED_PURGE };
+ESP_CHECKED esp_status removed_account(
+	struct directory *d, esp_arena *arena, esp_str address, enum removed_mail mail, esp_err *err);
+/*! \brief Kept mail has to go after all. */
+ESP_CHECKED esp_status removed_purge(struct directory *d, esp_arena *arena, esp_str address, esp_err *err);
+ESP_CHECKED esp_status removed_domain(
+	struct directory *d, esp_arena *arena, esp_str name, enum removed_mail mail, esp_err *err);
+/*! \brief An address as it is stored: in the domain that an alias domain stands for. */
+ESP_CHECKED esp_status removed_address(
+	esp_arena *arena, const struct key *key, const struct domain *domain, esp_str *ret);
+/*! \brief [tx] change.then of a new account: ESP_EBUSY while mail of a removed one of its address (more[0]) is
+ *  there. */
+ESP_CHECKED esp_status removed_none(esp_tx *tx, const struct change *c);
+ESP_CHECKED esp_status removed_revive(const esp_directory *d, esp_arena *arena, esp_str address, esp_str display_name,
+	uint64_t quota, esp_account *ret, esp_err *err);
+ESP_CHECKED esp_status removed_purges(
+	const esp_directory *d, esp_arena *arena, const esp_removed_account **ret, uint32_t *ret_n);
+ESP_CHECKED esp_status removed_purged(const esp_directory *d, esp_tx *tx, esp_id account);
 
 extern const esp_sql_migrations directory_migrations;
 extern const esp_command *const directory_commands[];   /* ends with NULL */

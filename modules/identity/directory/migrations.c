@@ -17,6 +17,12 @@ static const esp_sql_migration items[] = {
 			  "TEXT NOT NULL,"
 			  " PRIMARY KEY (account_id, address))",
 		.down = "DROP TABLE send_grant;\nDROP TABLE alias;\nDROP TABLE account;\nDROP TABLE domain" },
+	{ .number = 2,
+		.title = "removed accounts whose mail is still there",
+		.up = "CREATE TABLE removed_account (id BLOB NOT NULL PRIMARY KEY, address TEXT NOT NULL UNIQUE, domain TEXT "
+			  "NOT NULL,"
+			  " purge BIGINT NOT NULL, removed BIGINT NOT NULL)",
+		.down = "DROP TABLE removed_account" },
 };
 const esp_sql_migrations directory_migrations = {
 	.size = sizeof directory_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],

@@ -413,6 +413,36 @@ esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_st
 	return name_reason(st, err);
 }
 
+static esp_status on_purge(esp_tx *tx, void *arg)
+{
+	struct name_op *o = arg;
+	esp_sql_rows rows;
+	esp_status st;
+
+	op_restart(&o->op);
+	st = account_lock(&o->op, tx, (struct account_charge){ .bump = 1 });
+	if (st == ESP_OK)
+		st = tx->exec(tx, LOOKUP, (esp_sql_value[]){ ESP_SQL_ID(o->op.account), ESP_SQL_T(o->name) }, 2, &rows);
+	if (st == ESP_OK && rows.nrows == 0)
+		st = ESP_ENOENT;
+	if (st != ESP_OK)
+		return st;
+	o->id = id_of(esp_sql_at(&rows, 0, 0));
+	if (!int_of(esp_sql_at(&rows, 0, 1)))
+		st = drop_messages(o, tx);
+	return st == ESP_OK ? delete_row(o, tx, 0) : st;
+}
+
+esp_status mailbox_purge(const struct mailstore *m, const esp_actor *actor, esp_str name)
+{
+	struct name_op o = { .name = name };
+	esp_status st = name_run(m, actor, &o, on_purge);
+
+	if (st == ESP_OK)
+		view_delivered(&m->table, o.id, UINT64_MAX);
+	return st;
+}
+
 /* --- SUBSCRIBE --------------------------------------------------------------------------------------- */
 
 static esp_status on_subscribe(esp_tx *tx, void *arg)

@@ -142,7 +142,9 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 		st = index_start(m, index);
 	if (st == ESP_OK && index == 0)
 		st = nodes_start(m);
-	return st == ESP_OK && index == 0 ? settle_start(m) : st;
+	if (st == ESP_OK && index == 0)
+		st = settle_start(m);
+	return st == ESP_OK && index == 0 ? purge_start(m) : st;
 }
 
 static void on_stop(esp_module *self)
@@ -167,6 +169,7 @@ static void on_drain(esp_module *self, esp_nsec deadline)
 	atomic_store(&m->draining, 1);
 	nodes_drain(m);
 	settle_drain(m);
+	purge_drain(m);
 }
 
 static const esp_cfg_item config[] = { { .name = "max_mailboxes",

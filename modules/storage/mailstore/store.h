@@ -36,6 +36,7 @@ struct home;
 struct nodes;
 struct indexer;
 struct settler;
+struct purger;
 
 struct limits {
 	uint32_t mailboxes, page, store_rows;
@@ -65,6 +66,7 @@ struct mailstore {
 	struct home **home;                /* by worker; each used on its worker only */
 	struct nodes *nodes;               /* other servers; NULL: none are looked for */
 	struct indexer **indexer;          /* the same */
+	struct purger *purger;             /* removes the mail of removed accounts */
 	struct settler *settler;
 };
 
@@ -285,6 +287,13 @@ ESP_CHECKED esp_status content_info(
 	const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret);
 #define NO_DAY INT64_MIN
 
+/* --- purge.c ----------------------------------------------------------------------------------------- */
+
+/*! \brief [worker 0] The fiber that removes the mail of removed accounts. */
+ESP_CHECKED esp_status purge_start(struct mailstore *m);
+/*! \brief [control] It ends after the transaction it is at. */
+void purge_drain(const struct mailstore *m);
+
 /* --- settle.c ---------------------------------------------------------------------------------------- */
 
 ESP_CHECKED esp_status settle_new(struct mailstore *m);
@@ -329,6 +338,8 @@ esp_status mailbox_find(const esp_mailstore *s, esp_arena *a, const esp_actor *a
 esp_status mailbox_create(
 	const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_str special_use, esp_err *err);
 esp_status mailbox_remove(const esp_mailstore *s, const esp_actor *actor, esp_str name, esp_err *err);
+/*! \brief Any mailbox of an account that is gone, INBOX too; its children were first.  ESP_ENOENT. */
+ESP_CHECKED esp_status mailbox_purge(const struct mailstore *m, const esp_actor *actor, esp_str name);
 esp_status mailbox_rename(const esp_mailstore *s, const esp_actor *actor, esp_str from, esp_str to, esp_err *err);
 esp_status mailbox_subscribe(const esp_mailstore *s, const esp_actor *actor, esp_str name, int32_t on);
 esp_status mailbox_claim_recent(const esp_mailstore *s, const esp_actor *actor, esp_id mailbox, uint32_t *ret_first);

@@ -2,7 +2,7 @@
 #ifndef ESP_DIRECTORY_H
 #define ESP_DIRECTORY_H
 
-#include <esp/host.h>
+#include <esp/sql.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +37,9 @@ typedef struct esp_directory_target {
 	esp_str subaddress;            /* what stood behind "+" */
 } esp_directory_target;
 
+/*! \brief An account that was removed, and whose mail has to go. */
+typedef struct esp_removed_account { uint32_t size, reserved; esp_id id; esp_str address; } esp_removed_account;
+
 typedef struct esp_directory esp_directory;
 struct esp_directory {
 	esp_service service;
@@ -56,6 +59,15 @@ struct esp_directory {
 	 *  domain), ESP_EPROTO (not an address); the reason is in *err. */
 	ESP_CHECKED esp_status (*create_account)(const esp_directory *d, esp_arena *arena, esp_str address,
 		esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
+	/*! [worker, control] ESP_SUSPENDS.  The same for one that was removed and whose mail was kept: it comes back with
+	 * the id, and so with the mail, that it had.  ESP_ENOENT: none of that address was.  Since ABI 1.1. */
+	ESP_CHECKED esp_status (*revive_account)(const esp_directory *d, esp_arena *arena, esp_str address,
+		esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
+	/*! [fiber] ESP_SUSPENDS.  Removed accounts whose mail is to be removed, at most 100.  Since ABI 1.1. */
+	ESP_CHECKED esp_status (*purges)(const esp_directory *d, esp_arena *arena, const esp_removed_account **ret,
+		uint32_t *ret_n);
+	/*! [in transact's fn] The mail of this one is gone: its address is free again.  Since ABI 1.1. */
+	ESP_CHECKED esp_status (*purged)(const esp_directory *d, esp_tx *tx, esp_id account);
 };
 
 #ifdef __cplusplus
