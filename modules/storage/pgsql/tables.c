@@ -103,10 +103,29 @@ static int copy_table(PGconn *c, const char *name, esp_err *err)
 	char *id = PQescapeIdentifier(c, name, strlen(name)), text[600];
 	int st = ESP_ENOMEM;
 
-	if (id && snprintf(text, sizeof text, "CREATE TABLE " REHEARSAL ".%s (LIKE %s INCLUDING ALL); INSERT INTO "
-		REHEARSAL ".%s SELECT * FROM %s", id, id, id, id) < (int)sizeof text)
+	if (id && snprintf(text, sizeof text,
+				  "CREATE TABLE " REHEARSAL ".%s (LIKE %s INCLUDING ALL EXCLUDING INDEXES); INSERT INTO " REHEARSAL
+				  ".%s SELECT * FROM %s",
+				  id, id, id, id) < (int)sizeof text)
 		st = script(c, text, err);
 	PQfreemem(id);
+	return st;
+}
+
+/* Under their own names, by which migrations know them: LIKE would give them others. */
+static int copy_indexes(const struct migrate_db *db, esp_err *err)
+{
+	esp_sql_rows rows;
+	int st = exec(db->arg, db->arena, "SELECT replace(indexdef, ' ON ' || quote_ident(schemaname) || '.', ' ON "
+		REHEARSAL ".') FROM pg_indexes WHERE schemaname = current_schema()", NULL, 0, &rows, err);
+
+	for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++) {
+		PGresult *res = PQexec(db->arg, esp_sql_at(&rows, i, 0)->s.ptr);
+		st = result_status(res);
+		if (st != ESP_OK)
+			reason(err, res, db->arg);
+		PQclear(res);
+	}
 	return st;
 }
 
@@ -120,6 +139,8 @@ static int copy_all(const struct migrate_db *db, esp_err *err)
 			&rows, err);
 	for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++)
 		st = copy_table(db->arg, esp_sql_at(&rows, i, 0)->s.ptr, err);
+	if (st == ESP_OK)
+		st = copy_indexes(db, err);
 	return st == ESP_OK ? script(db->arg, "SET search_path TO " REHEARSAL, err) : st;
 }
 
