@@ -69,7 +69,7 @@ class MailServer(Server):
     """A server with every module of a mail service, accounts and a certificate; started when it is made."""
 
     def __init__(self, users=("alice", "bob"), trusted=True, config=None, server=None, start=True, domain=DOMAIN,
-                 database=None):
+                 database=None, module_dir=None):
         """database: where a PostgreSQL is that the scenario manages itself."""
         modules = [dict(m) for m in MODULES]
         self.database = None
@@ -84,7 +84,8 @@ class MailServer(Server):
         for m in modules:
             if m["name"] in settings:
                 m["config"] = dict(m.get("config", {}), **settings[m["name"]])
-        super().__init__(modules, {n: {"tls": t, "trust_loopback": trusted} for n, t in LISTENERS.items()}, server)
+        super().__init__(modules, {n: {"tls": t, "trust_loopback": trusted} for n, t in LISTENERS.items()}, server,
+                         module_dir=module_dir)
         try:
             self.make_certificate()
             self.write()
