@@ -53,6 +53,11 @@ static esp_status may_send_as(const esp_directory *service, esp_arena *arena, es
 						: st;
 }
 
+static esp_status create_domain(const esp_directory *service, esp_arena *arena, esp_str name, esp_err *err)
+{
+	return change_domain_add((struct directory *)service, arena, name, (esp_str){ NULL, 0 }, err);
+}
+
 static esp_status is_local(const esp_directory *service, esp_str name)
 {
 	struct directory *d = (struct directory *)service;
@@ -103,7 +108,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	d->table = (esp_directory){ .service = { .size = sizeof(esp_directory), .minor = 1, .provider = self },
 		.resolve = resolve, .account = account, .account_by_id = account_by_id, .may_send_as = may_send_as,
 		.is_local = is_local, .create_account = change_account_add,
-		.revive_account = removed_revive, .purges = removed_purges, .purged = removed_purged };
+		.revive_account = removed_revive, .purges = removed_purges, .purged = removed_purged,
+		.create_domain = create_domain };
 	self->state = d;
 	st = register_all(d);
 	if (st != ESP_OK)

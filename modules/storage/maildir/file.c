@@ -94,7 +94,7 @@ esp_status file_write(struct maildir *m, esp_id id, const struct iovec *iov, int
 	return st;
 }
 
-static esp_status sync_directory(struct maildir *m, const char *name)
+esp_status file_sync_directory(struct maildir *m, const char *name)
 {
 	char sub[3] = { name[0], name[1], '\0' };
 	int fd = openat(m->blobs, sub, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -126,7 +126,7 @@ esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *
 	if (st == ESP_OK && renameat(m->tmp, hex, m->blobs, name) != 0)
 		st = file_status(errno);
 	if (st == ESP_OK)
-		st = sync_directory(m, name);
+		st = file_sync_directory(m, name);
 	if (st != ESP_OK)
 		(void)unlinkat(m->tmp, hex, 0);
 	return st;
@@ -146,7 +146,7 @@ esp_status file_restore(struct maildir *m, esp_id id, const struct iovec *conten
 	if (st == ESP_OK && (ftruncate(fd, (off_t)content->iov_len) != 0 || fsync(fd) != 0))
 		st = file_status(errno);
 	(void)close(fd);
-	return st == ESP_OK ? sync_directory(m, name) : st;
+	return st == ESP_OK ? file_sync_directory(m, name) : st;
 }
 
 static int make_directory(int at, const char *name)

@@ -262,6 +262,42 @@ static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 			ESP_FINT("status", st));
 }
 
+/* --- waiting for it --------------------------------------------------------------------------------------------- */
+
+#define SETTLE_MOST (60 * ESP_SEC)
+
+static const char NEWEST[] = "SELECT id FROM blob_job WHERE account = $1 ORDER BY id DESC LIMIT 1";
+static const char OLDER[] = "SELECT COUNT(*) FROM blob_job WHERE account = $1 AND id <= $2";
+
+static esp_status settle_in(struct maildir *m, esp_arena *arena, const esp_sql *sql, esp_str account)
+{
+	esp_nsec until = m->core.loop->clock() + SETTLE_MOST;
+	esp_sql_rows newest, left;
+	esp_status st = sql->query(sql, 0, arena, NEWEST, (esp_sql_value[]){ ESP_SQL_T(account) }, 1, &newest);
+
+	while (st == ESP_OK && newest.nrows) {
+		esp_sql_value args[] = { ESP_SQL_T(account), *esp_sql_at(&newest, 0, 0) };
+		folder_kick(&m->table);
+		st = sql->query(sql, 0, arena, OLDER, args, 2, &left);
+		if (st != ESP_OK || esp_sql_at(&left, 0, 0)->i == 0)
+			break;
+		st = m->core.loop->clock() < until ? m->core.fiber->sleep_until(m->core.loop->clock() + GATHER / 5) : ESP_EBUSY;
+	}
+	return st;
+}
+
+esp_status folder_settle(const esp_blob *b, esp_str account)
+{
+	struct maildir *m = maildir_of(b);
+	const esp_sql *sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
+	esp_arena *arena = m->core.mem->arena_new(m->self, "settle", 0);
+	esp_status st = !arena ? ESP_ENOMEM : sql ? settle_in(m, arena, sql, account) : ESP_EUNAVAIL;
+
+	if (arena)
+		m->core.mem->arena_free(arena);
+	return st;
+}
+
 static void on_kicked(void *arg)       /* worker 0 */
 {
 	struct maildir *m = arg;

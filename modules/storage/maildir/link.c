@@ -270,6 +270,17 @@ static esp_status move_folder(struct maildir *m, const char *folder, const esp_b
 	return st == ESP_OK ? remove_folder(m, folder, NULL) : st;
 }
 
+/* What it holds is in a blob, and under another name in a folder. */
+static esp_status forget_file(struct maildir *m, const char *folder, const esp_blob_job *job)
+{
+	char path[LINK_PATH];
+
+	if (!name_in_folder(job->to))
+		return ESP_EINVAL;
+	snprintf(path, sizeof path, "%s/%.*s", folder, (int)job->to.len, job->to.ptr);
+	return unlinkat(m->root, path, 0) == 0 || errno == ENOENT ? ESP_OK : file_status(errno);
+}
+
 static esp_status new_folder(struct maildir *m, const char *folder, const esp_blob_job *job)
 {
 	const esp_blob_mark mark = { .size = sizeof mark, .uidvalidity = job->uidvalidity, .mailbox = job->id,
@@ -296,6 +307,7 @@ esp_status link_job(struct maildir *m, const esp_blob_job *job)
 	case ESP_BLOB_MKFOLDER: return new_folder(m, folder, job);
 	case ESP_BLOB_RMFOLDER: return remove_folder(m, folder, &job->id);
 	case ESP_BLOB_MVFOLDER: return move_folder(m, folder, job);
+	case ESP_BLOB_FORGET: return forget_file(m, folder, job);
 	default: return ESP_EINVAL;
 	}
 }

@@ -59,7 +59,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.hold = folder_hold,
 		.keep = folder_keep,
 		.mark = mark_write, .accounts = scan_accounts, .folders = scan_folders, .links = scan_links,
-		.sizes = scan_sizes };
+		.sizes = scan_sizes, .take = take_file, .settle = folder_settle };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)

@@ -65,6 +65,8 @@ ESP_CHECKED esp_status file_write(struct maildir *m, esp_id id, const struct iov
 ESP_CHECKED esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *iov, int n);
 /*! \brief After a crash: the blob has these bytes, synced.  The file that is there stays the same file. */
 ESP_CHECKED esp_status file_restore(struct maildir *m, esp_id id, const struct iovec *content);
+/*! \brief The directory of a blob's name. */
+ESP_CHECKED esp_status file_sync_directory(struct maildir *m, const char *name);
 /*! \brief Write every byte or fail. */
 ESP_CHECKED esp_status file_write_all(int fd, const struct iovec *iov, int n);
 esp_status file_status(int error);
@@ -103,6 +105,7 @@ ESP_CHECKED esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id);
 ESP_CHECKED esp_status folder_keep(const esp_blob *b, esp_tx *tx, esp_id id);
 void folder_hold(const esp_blob *b, int32_t on);
 void folder_kick(const esp_blob *b);
+ESP_CHECKED esp_status folder_settle(const esp_blob *b, esp_str account);
 void folder_fiber(void *arg);      /* worker 0, until draining */
 void folder_end(void *arg);        /* worker 0 */
 extern const esp_sql_migrations maildir_migrations;
@@ -136,6 +139,10 @@ ESP_CHECKED esp_status mark_begin(struct maildir *m, const char *dir, const esp_
 void mark_remove(struct maildir *m, const char *dir, const esp_id *mailbox);
 ESP_CHECKED esp_status mark_move(struct maildir *m, const char *from, const char *to);
 
+/* take.c.  [fiber] */
+ESP_CHECKED esp_status take_file(const esp_blob *b, esp_str account, esp_str folder, const esp_blob_link *link,
+	esp_id *ret_id, uint64_t *ret_size);
+
 /* scan.c: what is on the disk, for a check and a rebuild */
 ESP_CHECKED esp_status scan_accounts(const esp_blob *b, esp_arena *a, const esp_str **ret, uint32_t *ret_n);
 ESP_CHECKED esp_status scan_folders(
@@ -154,7 +161,9 @@ ESP_CHECKED esp_status name_message(esp_id id, uint64_t bytes, uint32_t uid, uin
 ESP_CHECKED esp_status name_folder_read(const char *dir, char out[MAILDIR_NAME]);
 /*! \brief "example.test", "user" is "user@example.test". */
 ESP_CHECKED esp_status name_account_read(const char *domain, const char *local, char out[MAILDIR_PATH]);
-/*! \brief Id, UID and flags of a message's file; ESP_EINVAL: not one of ours. */
+/*! \brief "cur/..." or "new/...", one file in there? */
+int name_in_folder(esp_str name);
+/*! \brief Id, UID and flags of a message's file; ESP_EINVAL: not one of ours, flags are read all the same. */
 ESP_CHECKED esp_status name_message_read(const char *name, esp_blob_link *ret);
 
 #endif

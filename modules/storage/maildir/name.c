@@ -276,28 +276,45 @@ esp_status name_message(
 	return n > 0 && (size_t)n < MAILDIR_PATH ? ESP_OK : ESP_E2BIG;
 }
 
+int name_in_folder(esp_str name)
+{
+	return name.len > 4 && name.len < FOLDER_NAME + 4 &&
+		   (memcmp(name.ptr, "cur/", 4) == 0 || memcmp(name.ptr, "new/", 4) == 0) &&
+		   !memchr(name.ptr + 4, '/', name.len - 4) && !memchr(name.ptr, '\0', name.len) && name.ptr[4] != '.';
+}
+
+static uint32_t read_flags(const char *name)
+{
+	const char *info = strstr(name, ":2,");
+	uint32_t flags = 0;
+
+	for (const char *p = info ? info + 3 : ""; *p; p++)
+		for (size_t i = 0; i < sizeof flag_letters / sizeof flag_letters[0]; i++)
+			if (*p == flag_letters[i].letter)
+				flags |= flag_letters[i].flag;
+	return flags;
+}
+
 esp_status name_message_read(const char *name, esp_blob_link *ret)
 {
-	const char *p = strchr(name, '.'), *u = strstr(name, ",U="), *info = strstr(name, ":2,");
+	const char *p = strchr(name, '.'), *u = strstr(name, ",U=");
 	unsigned long long uid;
 	char *end;
+	esp_id id;
 
-	if (!p || !u || strlen(++p) < 2 * sizeof ret->id.b)
+	ret->flags = read_flags(name);
+	if (!p || !u || strlen(++p) < 2 * sizeof id.b)
 		return ESP_EINVAL;
-	for (size_t i = 0; i < sizeof ret->id.b; i++) {
+	for (size_t i = 0; i < sizeof id.b; i++) {
 		int a = hex_digit(p[2 * i]), b = hex_digit(p[2 * i + 1]);
 		if (a < 0 || b < 0)
 			return ESP_EINVAL;
-		ret->id.b[i] = (uint8_t)(a << 4 | b);
+		id.b[i] = (uint8_t)(a << 4 | b);
 	}
 	uid = u[3] >= '1' && u[3] <= '9' ? strtoull(u + 3, &end, 10) : 0;
-	if (p[2 * sizeof ret->id.b] != '.' || uid == 0 || uid >= UINT32_MAX || (*end && *end != ':' && *end != ','))
+	if (p[2 * sizeof id.b] != '.' || uid == 0 || uid >= UINT32_MAX || (*end && *end != ':' && *end != ','))
 		return ESP_EINVAL;
+	ret->id = id;
 	ret->uid = (uint32_t)uid;
-	ret->received = (esp_time)id_seconds(ret->id);
-	for (p = info ? info + 3 : ""; *p; p++)
-		for (size_t i = 0; i < sizeof flag_letters / sizeof flag_letters[0]; i++)
-			if (*p == flag_letters[i].letter)
-				ret->flags |= flag_letters[i].flag;
 	return ESP_OK;
 }

@@ -188,21 +188,36 @@ esp_status scan_folders(
 
 /* --- messages ------------------------------------------------------------------------------------------------- */
 
-static esp_status scan_message(struct scan *s, DIR *d, const char *name)
+/* What other tools call their files is ASCII (and goes into a TEXT column). */
+static int is_text(const char *name)
+{
+	for (; *name; name++)
+		if ((unsigned char)*name < 0x20 || (unsigned char)*name >= 0x7f)
+			return 0;
+	return 1;
+}
+
+static esp_status scan_message(struct scan *s, DIR *d, const char *part, const char *name)
 {
 	esp_blob_link link = { .size = sizeof link }, *one;
+	char path[MAILDIR_PATH];
 	struct stat sb;
 
+	if (name[0] == '.')
+		return ESP_OK;
 	if (fstatat(dirfd(d), name, &sb, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? ESP_OK : file_status(errno);      /* gone meanwhile */
-	if (!S_ISREG(sb.st_mode) || name_message_read(name, &link) != ESP_OK) {
+	snprintf(path, sizeof path, "%s/%s", part, name);
+	if (!S_ISREG(sb.st_mode) || !is_text(name)) {
 		s->foreign++;
 		return ESP_OK;
 	}
+	(void)!name_message_read(name, &link);
 	link.bytes = (uint64_t)sb.st_size;
 	link.lost = sb.st_nlink == 1;
 	link.received = sb.st_mtime;
-	one = add(s);
+	link.name = esp_strdup_in(s->arena, (esp_str){ path, strlen(path) });
+	one = link.name.ptr ? add(s) : NULL;
 	if (!one)
 		return ESP_ENOMEM;
 	*one = link;
@@ -221,8 +236,7 @@ static esp_status scan_part(struct scan *s, const char *folder, const char *part
 	if (!d)
 		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? ESP_OK : file_status(errno);
 	while (st == ESP_OK && (e = readdir(d)) != NULL)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			st = scan_message(s, d, e->d_name);
+		st = scan_message(s, d, part, e->d_name);
 	(void)closedir(d);
 	return st;
 }
@@ -242,7 +256,10 @@ static int by_uid(const void *a, const void *b)
 {
 	uint32_t x = ((const esp_blob_link *)a)->uid, y = ((const esp_blob_link *)b)->uid;
 
-	return (x > y) - (x < y);
+	int c = (x > y) - (x < y);
+
+	/* files that are not ours have UID 0 and stand in the order of their names, which begin with a time */
+	return c ? c : by_text(&((const esp_blob_link *)a)->name, &((const esp_blob_link *)b)->name);
 }
 
 esp_status scan_links(const esp_blob *b, esp_arena *a, esp_str account, esp_str folder, const esp_blob_link **ret,

@@ -15,6 +15,7 @@ static const char LOCK[] =
 	" WHERE account_id = $1 AND (CAST($4 AS BIGINT) = 0 OR quota_bytes = 0 OR used_bytes + $2 <= quota_bytes)"
 	" RETURNING modseq, used_bytes, quota_bytes, address";
 static const char EXISTS[] = "SELECT quota_bytes FROM mail_account WHERE account_id = $1";
+static const char ADDRESS_KNOWN[] = "SELECT 1 FROM mail_account WHERE address = $1 LIMIT 1";
 static const char INSERT[] =
 	"INSERT INTO mail_account (account_id, address, modseq, uidvalidity, used_bytes, used_messages, quota_bytes)"
 	" VALUES ($1, $2, 1, 0, 0, 0, $3) ON CONFLICT (account_id) DO NOTHING";
@@ -147,6 +148,29 @@ static esp_str id_text(esp_id id, char buf[33])
 	return (esp_str){ buf, 32 };
 }
 
+/* The address has folders of ours and no account in the database ever had it: the database was lost, and fsck makes the
+ * account again.  A new one in its place would give UIDs anew. */
+static esp_status check_lost(const struct mailstore *m, esp_arena *a, esp_str address)
+{
+	const esp_blob *blob = (const esp_blob *)m->core.host->service(m->self, m->blob);
+	const esp_blob_mark *mark = NULL;
+	uint32_t n = 0;
+	int ours = 0;
+	esp_sql_rows rows;
+	esp_status st = blob && blob->folders ? blob->folders(blob, a, address, &mark, &n) : ESP_ENOENT;
+
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++)
+		ours |= mark[i].uidvalidity != 0;
+	if (st != ESP_OK || !ours)
+		return st == ESP_ENOENT || st == ESP_EINVAL || st == ESP_E2BIG ? ESP_OK : st;
+	st = store_query(m, 0, a, ADDRESS_KNOWN, (esp_sql_value[]){ ESP_SQL_T(address) }, 1, &rows);
+	if (st != ESP_OK || rows.nrows)
+		return st;
+	esp_log(m->core.log, m->self, ESP_LOG_ERROR,
+		"the account is on the disk, but not in the database: esp-cli fsck --repair", ESP_FSTR("address", address));
+	return ESP_EUNAVAIL;
+}
+
 static esp_status open_in(const struct mailstore *m, esp_arena *a, esp_id account, esp_str login)
 {
 	const esp_directory *d = (const esp_directory *)m->core.host->service(m->self, m->directory);
@@ -161,8 +185,10 @@ static esp_status open_in(const struct mailstore *m, esp_arena *a, esp_id accoun
 		return st;
 	if (!d)
 		entry.address = login.len ? login : id_text(account, hex);
-	if (rows.nrows == 0)
-		return create_account(m, a, account, entry.address, entry.quota);
+	if (rows.nrows == 0) {
+		st = check_lost(m, a, entry.address);
+		return st == ESP_OK ? create_account(m, a, account, entry.address, entry.quota) : st;
+	}
 	if (d && entry.quota != (uint64_t)int_of(esp_sql_at(&rows, 0, 0)))
 		return quota_set(&m->table, account, entry.quota);
 	return ESP_OK;

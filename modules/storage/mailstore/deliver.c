@@ -10,8 +10,8 @@
 static const char INFO_INSERT[] =
 	"INSERT INTO message_info (blob_id, refs, header_len, sent_day, thread, message_id, envelope, bodystructure, body,"
 	" preview, sent, reply, subject, parents)"
-	" VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-	" ON CONFLICT (blob_id) DO UPDATE SET refs = message_info.refs + 1";
+	" VALUES ($1, $14, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+	" ON CONFLICT (blob_id) DO UPDATE SET refs = message_info.refs + $14";
 
 #define SYSTEM_FLAGS 0x1fu
 
@@ -45,16 +45,16 @@ static const struct prepared *prepared_of(const esp_append *m)
 
 /* --- in the transaction ------------------------------------------------------------------------------ */
 
-static esp_status info_insert(esp_tx *tx, esp_id blob, const struct info *i)
+esp_status info_insert(esp_tx *tx, esp_id blob, const struct info *i, uint32_t uses)
 {
 	const struct threading *t = &i->threading;
 	esp_sql_value args[] = { ESP_SQL_ID(blob), ESP_SQL_I(i->header_len),
 		i->sent_day == NO_DAY ? ESP_SQL_NONE : ESP_SQL_I(i->sent_day), ESP_SQL_ID(i->thread), ESP_SQL_T(i->message_id),
 		ESP_SQL_B(i->envelope), ESP_SQL_B(i->bodystructure), ESP_SQL_B(i->body), ESP_SQL_T(i->preview),
 		t->sent == NO_TIME ? ESP_SQL_NONE : ESP_SQL_I(t->sent), ESP_SQL_I(t->reply), ESP_SQL_T(t->subject),
-		ESP_SQL_T(t->parents) };
+		ESP_SQL_T(t->parents), ESP_SQL_I(uses) };
 
-	return tx->exec(tx, INFO_INSERT, args, 13, NULL);
+	return tx->exec(tx, INFO_INSERT, args, 14, NULL);
 }
 
 static esp_status place(struct op *op, esp_tx *tx, struct box *b, const esp_append *m, uint32_t uid)
@@ -67,7 +67,7 @@ static esp_status place(struct op *op, esp_tx *tx, struct box *b, const esp_appe
 		return st;
 	row.flags |= m->flags & SYSTEM_FLAGS;
 	st = row_insert(op, tx, b, &row);
-	return st == ESP_OK ? info_insert(tx, m->id, &prepared_of(m)->info) : st;
+	return st == ESP_OK ? info_insert(tx, m->id, &prepared_of(m)->info, 1) : st;
 }
 
 struct put { esp_id mailbox; const esp_append *m; uint32_t n; int32_t check; uint32_t first_uid, uidvalidity; };

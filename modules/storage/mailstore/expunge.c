@@ -111,6 +111,23 @@ esp_status message_expunge(const esp_mailstore *s, esp_arena *a, const esp_actor
 	return st;
 }
 
+esp_status message_drop(const struct mailstore *m, const esp_actor *actor, esp_id mailbox, esp_uid_set uids)
+{
+	struct expunge_op o = { .mailbox = mailbox };
+	uint64_t modseq = 0;
+	esp_status st = op_begin(m, &o.op, actor->account);
+
+	o.all = 1;
+	o.mailbox = mailbox;
+	o.start = (struct walk){ .set = uids, .from = 1 };
+	while (st == ESP_OK && o.start.from)
+		st = expunge_run(&o, &modseq);
+	op_end(&o.op);
+	if (modseq)
+		view_delivered(&m->table, mailbox, modseq);
+	return st;
+}
+
 esp_status message_clear(const struct mailstore *m, const esp_actor *actor, esp_id mailbox, int *ret_left)
 {
 	struct expunge_op o = { .mailbox = mailbox, .all = 1 };

@@ -2,7 +2,8 @@
  *
  * This file is the module: its table, its life, its configuration.  Tables are in migrations.c; writes in deliver.c,
  * message.c, copy.c, mailbox.c, rename.c and account.c over op.c, rows.c and mark.c; reads in fetch.c and search.c;
- * views in view.c, refresh.c and home.c; index.c fills the search index; nodes.c talks to other servers.  All calls run
+ * views in view.c, refresh.c and home.c; index.c fills the search index; nodes.c talks to other servers; fsck*.c
+ * compare with the disk.  All calls run
  * in fibers of workers, deliver() in the caller's transaction, delivered() anywhere.  EXCLUSIVE: a mailbox has one home
  * on a node. Errors: ESP_ENOENT what the actor may not see; ESP_EUNAVAIL no database; else what sql and blob answer.
  */
@@ -116,6 +117,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = settle_new(m);
 	if (st == ESP_OK)
 		st = index_declare(m);
+	if (st == ESP_OK)
+		st = fsck_declare(m);
 	if (st == ESP_OK)
 		st = host->contribute(self, "esp.sql.migrations/1", &mailstore_migrations);
 	if (st == ESP_OK)

@@ -60,7 +60,9 @@ struct mailstore {
 	esp_binding sql, blob, eventlog, directory, textindex;
 	struct limits limits;
 	esp_event_id fact[FACT_KINDS];
-	esp_metric index_texts, index_waiting, index_lag;
+	esp_metric index_texts, index_waiting, index_lag, faults;
+	esp_event_id fault_found;
+	atomic_int checking;               /* one fsck at a time */
 	atomic_int draining;               /* begin nothing new behind the callers' backs */
 	atomic_uint *marking;              /* MARK_SLOTS by mailbox: somebody raises its mark */
 	struct home **home;                /* by worker; each used on its worker only */
@@ -286,6 +288,8 @@ struct prepared { uint32_t magic; const esp_blob *blob; const esp_eventlog *log;
 ESP_CHECKED esp_status content_info(
 	const struct mailstore *m, esp_arena *a, const esp_append *message, struct info *ret);
 #define NO_DAY INT64_MIN
+/*! \brief [tx] Keep it, with that many more uses. */
+ESP_CHECKED esp_status info_insert(esp_tx *tx, esp_id blob, const struct info *i, uint32_t uses);
 
 /* --- purge.c ----------------------------------------------------------------------------------------- */
 
@@ -331,6 +335,11 @@ esp_status message_thread(const esp_mailstore *s, esp_arena *a, const esp_actor 
 	uint32_t algorithm, const uint32_t *uids, uint32_t n, const esp_thread_node **ret, uint32_t *ret_n);
 /*! \brief Remove up to BATCH_MESSAGES messages of a mailbox, deleted or not; *ret_left: there are more. */
 ESP_CHECKED esp_status message_clear(const struct mailstore *m, const esp_actor *actor, esp_id mailbox, int *ret_left);
+/*! \brief Remove these messages, deleted or not. */
+ESP_CHECKED esp_status message_drop(
+	const struct mailstore *m, const esp_actor *actor, esp_id mailbox, esp_uid_set uids);
+/*! \brief [init] The command fsck, its event and metric. */
+ESP_CHECKED esp_status fsck_declare(struct mailstore *m);
 
 esp_status mailbox_list(
 	const esp_mailstore *s, esp_arena *a, const esp_actor *actor, const esp_mailbox **ret, uint32_t *ret_n);

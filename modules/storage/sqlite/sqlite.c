@@ -175,6 +175,32 @@ static esp_status read_long(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, voi
 	return st == ESP_OK ? result : st;
 }
 
+struct check { esp_arena *arena; esp_str wrong; };
+
+static esp_status check_tx(esp_tx *tx, void *arg)
+{
+	struct check *c = arg;
+	esp_sql_rows rows;
+	esp_status st = tx->exec(tx, "PRAGMA integrity_check(1)", NULL, 0, &rows);
+
+	if (st == ESP_ECORRUPT)
+		c->wrong = ESP_STR("the file cannot be read");
+	else if (st != ESP_OK)
+		return st;
+	else if (rows.nrows != 1 || !esp_str_eq(esp_sql_at(&rows, 0, 0)->s, ESP_STR("ok")))
+		c->wrong = esp_strdup_in(c->arena, rows.nrows ? esp_sql_at(&rows, 0, 0)->s : ESP_STR("no answer"));
+	return ESP_OK;
+}
+
+static esp_status check(const esp_sql *sql, esp_arena *arena, esp_str *ret)
+{
+	struct check c = { .arena = arena };
+	esp_status st = read_long(sql, check_tx, &c);
+
+	*ret = c.wrong;
+	return st;
+}
+
 /* --- migrations ------------------------------------------------------------------------------------------- */
 
 struct lane_job { struct sqlite *s; struct migrate_job migrate; };
@@ -315,7 +341,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		return ESP_ENOMEM;
 	}
 	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 1, .provider = self },
-	                      .query = query, .transact = transact, .migrate = migrate, .read = read_long };
+	                      .query = query, .transact = transact, .migrate = migrate, .read = read_long, .check = check };
 	if (self->host->provide(self, "esp.textindex/1", textindex_service(s->texts)) != ESP_OK)
 		return ESP_ENOMEM;
 	return self->host->provide(self, "esp.sql/1", &s->table.service);

@@ -19,13 +19,14 @@ typedef struct esp_blob_writer esp_blob_writer;
 typedef struct esp_blob_file { uint32_t size; int32_t fd; esp_str content; void *opaque[2]; } esp_blob_file;
 
 /*! \brief Put a message into, or take it out of, a Maildir++ folder. */
-enum { ESP_BLOB_LINK = 1, ESP_BLOB_UNLINK, ESP_BLOB_FLAGS, ESP_BLOB_MKFOLDER, ESP_BLOB_RMFOLDER, ESP_BLOB_MVFOLDER };
+enum { ESP_BLOB_LINK = 1, ESP_BLOB_UNLINK, ESP_BLOB_FLAGS, ESP_BLOB_MKFOLDER, ESP_BLOB_RMFOLDER, ESP_BLOB_MVFOLDER,
+	ESP_BLOB_FORGET };
 typedef struct esp_blob_job {
 	uint32_t size;
 	uint32_t kind;             /* ESP_BLOB_... */
 	esp_str account;           /* directory of the account: "user@example.test" */
 	esp_str folder;            /* UTF-8 mailbox name with "/"; "INBOX" is the top */
-	esp_str to;                /* MVFOLDER: new name; MKFOLDER: special use */
+	esp_str to;                /* MVFOLDER: new name; MKFOLDER: special use; FORGET: a file that was taken */
 	esp_id id;                 /* LINK UNLINK FLAGS: blob; MKFOLDER RMFOLDER: mailbox */
 	uint32_t uid, uidvalidity;
 	uint64_t bytes;
@@ -53,8 +54,9 @@ typedef struct esp_blob_link {
 	uint32_t size;
 	uint32_t uid, flags, lost; /* lost: the folder's link is the only one left */
 	uint64_t bytes;
-	esp_id id;
+	esp_id id;                 /* zero, and uid 0: not a name of ours */
 	esp_time received;
+	esp_str name;              /* in the folder: "cur/..." */
 } esp_blob_link;
 
 typedef struct esp_blob esp_blob;
@@ -100,12 +102,19 @@ struct esp_blob {
 	/*! [fiber] ESP_SUSPENDS.  What the account has on the disk, sorted by name: parents before children. */
 	ESP_CHECKED esp_status (*folders)(
 		const esp_blob *b, esp_arena *arena, esp_str account, const esp_blob_mark **ret, uint32_t *ret_n);
-	/*! [fiber] ESP_SUSPENDS.  Messages of ours in a folder, by UID; *ret_foreign: files that are not (links, pipes,
-	 *  other names, other tools' messages), none of which is opened. */
+	/*! [fiber] ESP_SUSPENDS.  Files in a folder, by UID, first those that are not ours; *ret_foreign: how many symbolic
+	 *  links, pipes, names that are not ASCII, which are not listed.  None is opened. */
 	ESP_CHECKED esp_status (*links)(const esp_blob *b, esp_arena *arena, esp_str account, esp_str folder,
 		const esp_blob_link **ret, uint32_t *ret_n, uint32_t *ret_foreign);
 	/*! [fiber] ESP_SUSPENDS.  Sizes of blobs; UINT64_MAX: there is no such file. */
 	ESP_CHECKED esp_status (*sizes)(const esp_blob *b, const esp_id *id, uint32_t n, uint64_t *ret);
+	/*! [fiber] ESP_SUSPENDS.  Make a message file of what lies in a folder: the blob again whose name it has, or a new
+	 *  one, a copy with CRLF.  Durable.  ESP_ENOENT: gone; ESP_ECORRUPT: not a regular file; ESP_E2BIG. */
+	ESP_CHECKED esp_status (*take)(const esp_blob *b, esp_str account, esp_str folder, const esp_blob_link *link,
+		esp_id *ret_id, uint64_t *ret_size);
+	/*! [fiber] ESP_SUSPENDS.  Every job of this account that was committed before has been done.  ESP_EBUSY: not
+	 *  yet. */
+	ESP_CHECKED esp_status (*settle)(const esp_blob *b, esp_str account);
 };
 
 #ifdef __cplusplus

@@ -68,6 +68,8 @@ struct esp_directory {
 		uint32_t *ret_n);
 	/*! [in transact's fn] The mail of this one is gone: its address is free again.  Since ABI 1.1. */
 	ESP_CHECKED esp_status (*purged)(const esp_directory *d, esp_tx *tx, esp_id account);
+	/*! [worker, control] ESP_SUSPENDS.  Serve a domain.  ESP_EEXIST, ESP_EPROTO; the reason is in *err. */
+	ESP_CHECKED esp_status (*create_domain)(const esp_directory *d, esp_arena *arena, esp_str name, esp_err *err);
 };
 
 #ifdef __cplusplus

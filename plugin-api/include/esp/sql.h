@@ -87,6 +87,9 @@ struct esp_sql {
 	 * on a thread of its own; all that it reads is the database at one moment.  fn may block and write files.  Rows of
 	 *  one exec() live until the next, which may change nothing.  Since minor 1. */
 	ESP_CHECKED esp_status (*read)(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
+	/*! [worker] ESP_SUSPENDS.  Are the engine's own files sound?  *ret: what is wrong, empty when nothing is known to
+	 *  be.  May take long.  Since minor 1. */
+	ESP_CHECKED esp_status (*check)(const esp_sql *sql, esp_arena *arena, esp_str *ret);
 };
 
 #ifdef __cplusplus

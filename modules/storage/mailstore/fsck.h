@@ -1,0 +1,68 @@
+/* fsck - what the files of `esp-cli fsck` share: one run, its findings, what it looked at.
+ *
+ * A run is a fiber of worker 0; everything lives in its arenas and on its stack.  It looks first, and what looks wrong
+ * is looked at again when the account's folder jobs are done: what mail under way explains is gone then.  Repairs are
+ * ordinary transactions under the account's lock that check once more, so live sessions see changes as of any client.
+ */
+#ifndef ESP_STORAGE_MAILSTORE_FSCK_H
+#define ESP_STORAGE_MAILSTORE_FSCK_H
+
+#include "store.h"
+
+#include <esp/command.h>
+
+enum fault {
+	FAULT_DATABASE, FAULT_ACCOUNT, FAULT_FOLDER, FAULT_BLOB, FAULT_SIZE, FAULT_INFO, FAULT_LINK, FAULT_STRAY,
+	FAULT_FLAGS,
+	FAULT_DOUBLE, FAULT_COUNTERS, FAULT_MARK, FAULT_USES, FAULT_SPECIAL, FAULTS
+};
+
+struct fsck {
+	const struct mailstore *m;
+	const esp_blob *blob;
+	const esp_directory *directory;
+	esp_arena *arena;              /* of the run */
+	esp_str only;                  /* one account */
+	int repair;
+	int theirs;                    /* ESP had stopped in order: what is not in the folder was deleted by others */
+	uint64_t accounts, mailboxes, messages, found[FAULTS], left[FAULTS];
+	_Atomic(const char *) step;
+	atomic_ullong done, total;
+	atomic_int cancel, finished;
+	esp_status status;
+	esp_err err;
+};
+
+/*! \brief The account at hand. */
+struct patient { struct fsck *f; esp_id id; esp_str address; };
+
+/*! \brief A mailbox row as it was read. */
+struct chart {
+	esp_id id;
+	esp_str name;
+	uint32_t uidvalidity, uidnext, first_recent, uid_mark, noselect;
+	int64_t messages, unseen, deleted, recent, bytes, unsettled;
+};
+
+ESP_CHECKED esp_status fsck_canceled(const struct fsck *f);
+/*! \brief Counted, logged, an event: so many of this kind in that mailbox (may be empty). */
+void fsck_found(struct fsck *f, enum fault fault, esp_str address, esp_str mailbox, uint64_t n, uint64_t left);
+/*! \brief One mailbox against its folder, files and counters. */
+ESP_CHECKED esp_status fsck_box(const struct patient *p, const struct chart *c);
+/*! \brief Mailboxes of an account. */
+ESP_CHECKED esp_status fsck_charts(
+	const struct patient *p, esp_arena *a, const struct chart **ret, uint32_t *ret_n);
+/*! \brief Files in a folder that no row names become messages. */
+ESP_CHECKED esp_status fsck_adopt(
+	const struct patient *p, const struct chart *c, const esp_blob_link *const *stray, uint32_t n, uint32_t *ret_left);
+/*! \brief What the database keeps of a message's content is there; content is read when it is not. */
+ESP_CHECKED esp_status fsck_info(const struct fsck *f, esp_id blob, uint64_t *ret_size);
+/*! \brief A folder without a mailbox becomes one, with its UIDVALIDITY and UIDs.  base: modseq when the account has no
+ *  row yet. */
+ESP_CHECKED esp_status fsck_folder(const struct patient *p, const esp_blob_mark *mark, uint64_t base);
+/*! \brief An account that is only on the disk. */
+ESP_CHECKED esp_status fsck_account(struct fsck *f, esp_str address, esp_id *ret);
+/*! \brief Uses of message files, over all accounts. */
+ESP_CHECKED esp_status fsck_uses(struct fsck *f);
+
+#endif
