@@ -197,8 +197,7 @@ def an_older_database_takes_the_younger_mail_from_the_folders():
         assert done["result"] == "repaired" and done["files_unknown"] == 4, done
         is_clean(s)
         after = boxes(s, "alice")
-        assert after["INBOX"][2] == before["INBOX"][2], \
-            [(u, before["INBOX"][2].get(u), after["INBOX"][2].get(u)) for u in range(20) if before["INBOX"][2].get(u) != after["INBOX"][2].get(u)]
+        assert after["INBOX"][2] == before["INBOX"][2]
         s.deliver(message("next"), "alice")
         assert max(boxes(s, "alice")["INBOX"][2]) > 18, "an expunged UID was given again"
 
