@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import threading
 
 from lib import run, scenario, wait_until
+import dovecot
 import postgres
 from mail import DATABASE, MailServer, message
 
@@ -143,7 +145,7 @@ def every_difference_is_found_and_mended():
 
         # a link lost, one renamed by hand (flags), one twice; a file that ESP did not write, and what nobody reads
         os.remove(link(1))
-        os.rename(link(2), link(2).partition(":2,")[0] + ":2,S")
+        os.rename(link(2), link(2).partition(":2,")[0] + ":2,RS")
         os.link(link(4), link(4) + "T")
         with open(f"{inbox}/new/1764171000.M1P2.other", "w") as f:
             f.write("From: <x@y.test>\nSubject: from elsewhere\n\nwith bare\nline ends\n")
@@ -163,7 +165,7 @@ def every_difference_is_found_and_mended():
         after = boxes(s, "alice")
         new = max(after["INBOX"][2])
         assert new >= before["INBOX"][1] and "with bare\r\nline ends\r\n" in after["INBOX"][2][new][3]
-        assert after["INBOX"][2][2][0] == ("\\Seen",)
+        assert after["INBOX"][2][2][0] == ("\\Answered", "\\Seen")
         assert {u: m for u, m in after["INBOX"][2].items() if u not in (2, new)} == \
             {u: m for u, m in before["INBOX"][2].items() if u != 2}
         assert not os.path.exists(f"{inbox}/new/1764171000.M1P2.other") and link(new) and link(1)
@@ -259,6 +261,102 @@ def a_check_beside_a_busy_server_finds_nothing_and_harms_nobody():
         for t in threads:
             t.join()
         assert not trouble, trouble
+        is_clean(s)
+
+
+def merged(s):
+    """How many times what others did was taken over."""
+    return s.log_text().count("is taken over")
+
+
+def folder(s, user, *parts):
+    return os.path.join(s.dir, "data", "mail", "example.test", user, *parts)
+
+
+@scenario
+def what_other_programs_do_while_it_is_stopped_is_taken_over():
+    with MailServer() as s:
+        fill(s)
+        is_clean(s)
+        before = boxes(s, "alice")
+        s.stop()
+        inbox = folder(s, "alice")
+
+        def link(uid):
+            return glob.glob(f"{inbox}/cur/*,U={uid}:2,*")[0]
+
+        assert os.path.exists(os.path.join(s.dir, "data", "mail", ".stopped"))
+        os.remove(link(1))                                                        # deleted
+        os.rename(link(4), link(4).partition(":2,")[0] + ":2,FS")                 # flagged and read
+        os.rename(link(6), folder(s, "alice", ".Empty", "cur", os.path.basename(link(6))))   # moved
+        with open(f"{inbox}/new/1764171000.M1P2.other", "w") as f:                # delivered
+            f.write("Subject: from elsewhere\n\nhello\n")
+        for part in ("cur", "new", "tmp"):                                        # a new folder with a message
+            os.makedirs(folder(s, "alice", ".Made.Elsewhere", part))
+        with open(folder(s, "alice", ".Made.Elsewhere", "cur", "1764171001.M2P2.other:2,RS"), "w") as f:
+            f.write("Subject: in a new folder\n\nhello\n")
+        shutil.rmtree(folder(s, "alice", ".Work.Plans.2026"))                     # gone as a whole: nobody deletes so
+        s.start()
+        wait_until(lambda: merged(s) == 1, 30)
+        after = boxes(s, "alice")
+        assert after["INBOX"][2][4][0] == ("\\Flagged", "\\Seen")
+        moved = list(after["Empty"][2].values())
+        assert len(moved) == 1 and moved[0][3] == before["INBOX"][2][6][3] and 6 not in after["INBOX"][2]
+        new = [u for u in after["INBOX"][2] if u not in before["INBOX"][2]]
+        assert len(new) == 1 and new[0] >= before["INBOX"][1]
+        assert [m[0] for m in after["Made/Elsewhere"][2].values()] == [("\\Answered", "\\Seen")]
+        assert after["Work/Plans/2026"][2] == before["Work/Plans/2026"][2]
+        untouched = {u for u in before["INBOX"][2] if u not in (1, 4, 6)}
+        assert {u: after["INBOX"][2][u] for u in untouched} == {u: before["INBOX"][2][u] for u in untouched}
+        done = fsck(s, "--repair")
+        assert done["links_missing"] == len(before["Work/Plans/2026"][2]) == done["found"] - 1 and done["left"] == 0, done
+        is_clean(s)
+        # a crash is no orderly stop: what is missing then is made again
+        os.kill(s.pid(), signal.SIGKILL)
+        os.remove(link(2))
+        wait_until(s.is_serving, 30)
+        assert fsck(s, "--repair")["links_missing"] == 1 and 2 in boxes(s, "alice")["INBOX"][2] and link(2)
+
+
+@scenario
+def dovecot_reads_and_changes_the_same_maildir():
+    if not dovecot.available():
+        return
+    with MailServer() as s:
+        fill(s)
+        is_clean(s)
+        before = boxes(s, "alice")
+        s.stop()
+        with dovecot.Dovecot({"alice": "secret"}, separator=".") as d:
+            os.makedirs(os.path.join(d.dir, "mail"), exist_ok=True)
+            shutil.rmtree(os.path.join(d.dir, "mail", "alice"), ignore_errors=True)
+            for path in (s.dir, os.path.join(s.dir, "data"), os.path.join(s.dir, "data", "mail"), folder(s, "alice", "..")):
+                os.chmod(path, 0o711)
+            subprocess.run(["chown", "-R", "nobody", folder(s, "alice")], check=True)
+            os.symlink(folder(s, "alice"), os.path.join(d.dir, "mail", "alice"))
+            with d.imap("alice") as c:
+                c.ok("SELECT INBOX")
+                sizes = [int(n) for r in c.ok("FETCH 1:* (RFC822.SIZE)") for n in re.findall(r"RFC822.SIZE (\d+)", r)]
+                assert sizes == [int(m[2]) for _, m in sorted(before["INBOX"][2].items())]
+                flagged = c.search("FLAGGED")
+                assert flagged == [1 + sorted(before["INBOX"][2]).index(2)]
+                assert "m3" in "".join(c.ok("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]"))
+                c.ok(r"STORE 1 +FLAGS (\Deleted)")
+                c.ok("EXPUNGE")
+                c.ok(r"STORE 2 +FLAGS (\Answered)")
+                c.ok("SELECT Work.Plans.2026")
+                c.ok("COPY 1 Empty")
+                assert c.append("Empty", message("by Dovecot"), r"(\Seen)").startswith("OK")
+        subprocess.run(["chown", "-R", str(os.geteuid()), folder(s, "alice")], check=True)
+        s.start()
+        wait_until(lambda: merged(s) == 1, 30)
+        after = boxes(s, "alice")
+        assert {m[3].count("by Dovecot") > 0 for m in after["Empty"][2].values()} == {True, False}
+        gone = {min(before["INBOX"][2]), 13}                 # the other one was \\Deleted already
+        assert set(after["INBOX"][2]) == set(before["INBOX"][2]) - gone
+        answered = sorted(after["INBOX"][2])[1]
+        assert "\\Answered" in after["INBOX"][2][answered][0]
+        assert fsck(s, "--repair")["left"] == 0
         is_clean(s)
 
 

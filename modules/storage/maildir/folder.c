@@ -199,6 +199,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 		" ORDER BY id LIMIT $1",
 		(esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
 
+	m->all_done = st == ESP_OK && rows.nrows == 0;
 	if (st != ESP_OK || rows.nrows == 0 || !lease_hold(&m->lease, sql, arena))
 		return 0;
 	round.order = order_of(&rows, arena);

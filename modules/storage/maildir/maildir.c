@@ -33,7 +33,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 
 	esp_core_init(&m->core, self);
 	m->self = self;
-	m->root = m->blobs = m->tmp = -1;
+	m->root = m->blobs = m->tmp = m->serving = -1;
 	m->metric = self->host->core("esp.metric/1", 0);
 	m->hostname = self->host->hostname();
 	lease_init(&m->lease, &m->core, "folder jobs");
@@ -59,7 +59,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.hold = folder_hold,
 		.keep = folder_keep,
 		.mark = mark_write, .accounts = scan_accounts, .folders = scan_folders, .links = scan_links,
-		.sizes = scan_sizes, .take = take_file, .settle = folder_settle };
+		.sizes = scan_sizes, .take = take_file, .settle = folder_settle, .stopped = stopped_when,
+		.merged = stopped_merged };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)
@@ -80,6 +81,8 @@ static int32_t on_open(void *arg)
 	struct open_job *job = arg;
 	esp_status st = file_prepare(job->m, job->err);
 
+	if (st == ESP_OK)
+		st = stopped_take(job->m);
 	return st == ESP_OK ? journal_open(job->m, job->err) : st;
 }
 
@@ -127,6 +130,7 @@ static int32_t on_close(void *arg)
 	struct maildir *m = arg;
 
 	journal_close(m);
+	stopped_leave(m);
 	for (int *const *fd = (int *const[]){ &m->tmp, &m->blobs, &m->root, NULL }; *fd; fd++) {
 		if (**fd >= 0)
 			(void)close(**fd);

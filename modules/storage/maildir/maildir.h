@@ -44,6 +44,9 @@ struct maildir {
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
 	struct lease lease;        /* of the folder jobs */
+	int serving;               /* lock of the servers on this directory */
+	int all_done;              /* no folder job was left when the fiber ended */
+	esp_time stopped_at;       /* in order, and the folders have not been compared yet; 0 otherwise */
 	/* folder jobs, worker 0 only (folder.c) */
 	esp_fcond kicked;
 	int pending, draining;
@@ -138,6 +141,12 @@ ESP_CHECKED esp_status mark_begin(struct maildir *m, const char *dir, const esp_
 /*! \brief [lane] Remove the file; when a mailbox is given only if it is that one's. */
 void mark_remove(struct maildir *m, const char *dir, const esp_id *mailbox);
 ESP_CHECKED esp_status mark_move(struct maildir *m, const char *from, const char *to);
+
+/* stopped.c */
+ESP_CHECKED esp_status stopped_take(struct maildir *m);    /* [lane] at the start */
+void stopped_leave(struct maildir *m);                     /* [lane] at the stop */
+esp_time stopped_when(const esp_blob *b);
+void stopped_merged(const esp_blob *b);
 
 /* take.c.  [fiber] */
 ESP_CHECKED esp_status take_file(const esp_blob *b, esp_str account, esp_str folder, const esp_blob_link *link,

@@ -133,6 +133,18 @@ esp_status scan_accounts(const esp_blob *b, esp_arena *a, const esp_str **ret, u
 
 /* --- folders -------------------------------------------------------------------------------------------------- */
 
+static esp_time touched(struct maildir *m, const char *path)
+{
+	char sub[2 * MAILDIR_PATH + 8];
+	struct stat cur = { .st_mtime = 0 }, new = { .st_mtime = 0 };
+
+	snprintf(sub, sizeof sub, "%s/cur", path);
+	(void)fstatat(m->root, sub, &cur, AT_SYMLINK_NOFOLLOW);
+	snprintf(sub, sizeof sub, "%s/new", path);
+	(void)fstatat(m->root, sub, &new, AT_SYMLINK_NOFOLLOW);
+	return cur.st_mtime > new.st_mtime ? cur.st_mtime : new.st_mtime;
+}
+
 static esp_status scan_folder(struct scan *s, const char *account, const char *dir)
 {
 	char name[MAILDIR_NAME], path[2 * MAILDIR_PATH];
@@ -148,6 +160,7 @@ static esp_status scan_folder(struct scan *s, const char *account, const char *d
 	*mark = (esp_blob_mark){ .size = sizeof *mark, .account = s->account,
 		.folder = esp_strdup_in(s->arena, (esp_str){ name, strlen(name) }) };
 	snprintf(path, sizeof path, "%s%s%s", account, *dir ? "/" : "", dir);
+	mark->touched = touched(s->m, path);
 	return mark->folder.ptr ? mark_read(s->m, path, s->arena, mark) : ESP_ENOMEM;
 }
 

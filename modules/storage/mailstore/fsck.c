@@ -33,7 +33,10 @@ static const struct { const char *key, *text; } faults[FAULTS] = {
 	[FAULT_SPECIAL] = { "refused", "symbolic links, pipes and unreadable names in folders, left alone" },
 };
 
-esp_status fsck_canceled(const struct fsck *f) { return atomic_load(&f->cancel) ? ESP_ECANCELED : ESP_OK; }
+esp_status fsck_canceled(const struct fsck *f)
+{
+	return atomic_load(&f->cancel) || atomic_load(&f->m->draining) ? ESP_ECANCELED : ESP_OK;
+}
 
 void fsck_found(struct fsck *f, enum fault fault, esp_str address, esp_str mailbox, uint64_t n, uint64_t left)
 {
@@ -46,10 +49,11 @@ void fsck_found(struct fsck *f, enum fault fault, esp_str address, esp_str mailb
 		return;
 	f->found[fault] += n;
 	f->left[fault] += left;
-	m->metric->add(m->faults, (int64_t)n);
+	m->metric->add(f->since ? m->merged : m->faults, (int64_t)n);
 	m->event->publish(m->self, m->fault_found, field, 5, sizeof field[0]);
-	esp_log(m->core.log, m->self, ESP_LOG_WARNING, faults[fault].text, ESP_FSTR("address", address),
-	        ESP_FSTR("mailbox", mailbox), ESP_FINT("found", (int64_t)n), ESP_FINT("left", (int64_t)left));
+	esp_log(m->core.log, m->self, f->since ? ESP_LOG_NOTICE : ESP_LOG_WARNING, faults[fault].text,
+		ESP_FSTR("address", address), ESP_FSTR("mailbox", mailbox), ESP_FINT("found", (int64_t)n),
+		ESP_FINT("left", (int64_t)left));
 }
 
 /* --- accounts ---------------------------------------------------------------------------------------------- */
@@ -170,7 +174,7 @@ static esp_status lost_folders(const struct patient *p, esp_arena *a)
 	return st;
 }
 
-static esp_status examine_in(const struct patient *p, esp_arena *a)
+esp_status fsck_examine(const struct patient *p, esp_arena *a)
 {
 	const struct chart *c = NULL;
 	uint32_t n = 0;
@@ -179,8 +183,10 @@ static esp_status examine_in(const struct patient *p, esp_arena *a)
 	if (st == ESP_OK)
 		st = fsck_charts(p, a, &c, &n);
 	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
-		st = c[i].noselect ? ESP_OK : fsck_box(p, &c[i]);
-		p->f->mailboxes += !c[i].noselect;
+		if (c[i].noselect || !fsck_touched(p, c[i].name))
+			continue;
+		st = fsck_box(p, &c[i]);
+		p->f->mailboxes++;
 	}
 	return st;
 }
@@ -198,9 +204,9 @@ static esp_status examine(struct fsck *f, const struct person *who)
 		if (st == ESP_EINVAL)      /* an address that no account can have */
 			st = ESP_OK;
 		else if (st == ESP_OK && f->repair)
-			st = examine_in(&p, a);
+			st = fsck_examine(&p, a);
 	} else if (st == ESP_OK) {
-		st = examine_in(&p, a);
+		st = fsck_examine(&p, a);
 	}
 	f->accounts++;
 	if (a)
@@ -398,6 +404,9 @@ esp_status fsck_declare(struct mailstore *m)
 	esp_status st = m->metric->declare(m->self, ESP_COUNTER, "esp_store_faults_total", "",
 		"Differences between database and mail directory that were found", NULL, 0, &m->faults);
 
+	if (st == ESP_OK)
+		st = m->metric->declare(m->self, ESP_COUNTER, "esp_store_merged_total", "",
+			"Changes that other programs made in the mail directory while ESP was stopped", NULL, 0, &m->merged);
 	if (st == ESP_OK)
 		st = m->event->declare(m->self, "store.fault_found", "Database and mail directory differ", fields, 5,
 		                       sizeof fields[0], &m->fault_found);

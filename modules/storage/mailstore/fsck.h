@@ -24,7 +24,7 @@ struct fsck {
 	esp_arena *arena;              /* of the run */
 	esp_str only;                  /* one account */
 	int repair;
-	int theirs;                    /* ESP had stopped in order: what is not in the folder was deleted by others */
+	esp_time since;                /* ESP had stopped in order then: what is not in the folder was deleted by others */
 	uint64_t accounts, mailboxes, messages, found[FAULTS], left[FAULTS];
 	_Atomic(const char *) step;
 	atomic_ullong done, total;
@@ -33,8 +33,8 @@ struct fsck {
 	esp_err err;
 };
 
-/*! \brief The account at hand. */
-struct patient { struct fsck *f; esp_id id; esp_str address; };
+/*! \brief The account at hand.  mark: with f->since, its folders as they are on the disk. */
+struct patient { struct fsck *f; esp_id id; esp_str address; const esp_blob_mark *mark; uint32_t nmarks; };
 
 /*! \brief A mailbox row as it was read. */
 struct chart {
@@ -45,6 +45,10 @@ struct chart {
 };
 
 ESP_CHECKED esp_status fsck_canceled(const struct fsck *f);
+/*! \brief All mailboxes and folders of an account. */
+ESP_CHECKED esp_status fsck_examine(const struct patient *p, esp_arena *a);
+/*! \brief Is this mailbox worth a look?  With f->since only when somebody was there. */
+int fsck_touched(const struct patient *p, esp_str name);
 /*! \brief Counted, logged, an event: so many of this kind in that mailbox (may be empty). */
 void fsck_found(struct fsck *f, enum fault fault, esp_str address, esp_str mailbox, uint64_t n, uint64_t left);
 /*! \brief One mailbox against its folder, files and counters. */

@@ -348,14 +348,14 @@ static esp_status repair_lost(const struct sight *s)
 	esp_status st = ESP_OK;
 
 	for (uint32_t i = 0; st == ESP_OK && i < s->n; i++)
-		if ((s->fault[i] & ROW_NO_LINK) && (s->p->f->theirs || (s->fault[i] & ROW_NO_BLOB)))
+		if ((s->fault[i] & ROW_NO_LINK) && (s->p->f->since || (s->fault[i] & ROW_NO_BLOB)))
 			st = ranges_add(&set, s->row[i].uid, s->row[i].uid);
 	return st == ESP_OK && set.n ? message_drop(s->p->f->m, &actor, s->c->id, (esp_uid_set){ set.range, set.n }) : st;
 }
 
 /* The folder's flags are the newer ones: what ESP wrote there was waited for.  A message that changed since it was
  * read keeps its flags. */
-static esp_status repair_flag(const struct sight *s, uint64_t flag, int add)
+static esp_status repair_flag(struct sight *s, uint64_t flag, int add)
 {
 	const esp_mailstore *store = &s->p->f->m->table;
 	const esp_actor actor = { .account = s->p->id };
@@ -376,7 +376,11 @@ static esp_status repair_flag(const struct sight *s, uint64_t flag, int add)
 	}
 	if (st != ESP_OK || set.n == 0)
 		return st;
-	return store->store(store, s->a, &actor, s->c->id, (esp_uid_set){ set.range, set.n }, &args, &modseq, &failed);
+	st = store->store(
+		store, s->a, &actor, s->c->id, (esp_uid_set){ set.range, set.n }, &args, &modseq, &failed);
+	if (st == ESP_OK && modseq > s->modseq)
+		s->modseq = modseq;        /* our own change is not somebody else's */
+	return st;
 }
 
 static esp_status repair_flags(struct sight *s)
@@ -440,9 +444,9 @@ static esp_status repair(struct sight *s, const esp_blob_mark *mark, uint32_t *r
 	for (uint32_t i = 0; st == ESP_OK && i < s->nno_info; i++)
 		if (fsck_info(s->p->f, s->no_info[i], &size) != ESP_OK)
 			st = fsck_canceled(s->p->f);   /* its file is gone, too: below */
-	if (s->count[FAULT_BLOB] || (s->p->f->theirs && s->count[FAULT_LINK]))
+	if (s->count[FAULT_BLOB] || (s->p->f->since && s->count[FAULT_LINK]))
 		st = repair_lost(s);
-	if (st == ESP_OK && s->count[FAULT_LINK] && !s->p->f->theirs)
+	if (st == ESP_OK && s->count[FAULT_LINK] && !s->p->f->since)
 		st = repair_jobs(s, ESP_BLOB_LINK, ROW_NO_LINK);
 	if (st == ESP_OK && s->count[FAULT_DOUBLE])
 		st = repair_jobs(s, ESP_BLOB_FLAGS, ROW_DOUBLE);

@@ -147,7 +147,9 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 		st = nodes_start(m);
 	if (st == ESP_OK && index == 0)
 		st = settle_start(m);
-	return st == ESP_OK && index == 0 ? purge_start(m) : st;
+	if (st == ESP_OK && index == 0)
+		st = purge_start(m);
+	return st == ESP_OK && index == 0 ? merge_start(m) : st;
 }
 
 static void on_stop(esp_module *self)

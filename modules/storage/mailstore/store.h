@@ -60,7 +60,7 @@ struct mailstore {
 	esp_binding sql, blob, eventlog, directory, textindex;
 	struct limits limits;
 	esp_event_id fact[FACT_KINDS];
-	esp_metric index_texts, index_waiting, index_lag, faults;
+	esp_metric index_texts, index_waiting, index_lag, faults, merged;
 	esp_event_id fault_found;
 	atomic_int checking;               /* one fsck at a time */
 	atomic_int draining;               /* begin nothing new behind the callers' backs */
@@ -338,6 +338,8 @@ ESP_CHECKED esp_status message_clear(const struct mailstore *m, const esp_actor 
 /*! \brief Remove these messages, deleted or not. */
 ESP_CHECKED esp_status message_drop(
 	const struct mailstore *m, const esp_actor *actor, esp_id mailbox, esp_uid_set uids);
+/*! \brief [worker 0] A fiber that takes over what others did in the folders while ESP was stopped. */
+ESP_CHECKED esp_status merge_start(struct mailstore *m);
 /*! \brief [init] The command fsck, its event and metric. */
 ESP_CHECKED esp_status fsck_declare(struct mailstore *m);
 

@@ -47,6 +47,7 @@ typedef struct esp_blob_mark {
 	esp_str account;           /* "user@example.test" */
 	esp_str folder;            /* UTF-8 mailbox name */
 	esp_str special_use;
+	esp_time touched;          /* when a file in the folder came, went or changed its name; folders() says it */
 } esp_blob_mark;
 
 /*! \brief A message's file in a folder. */
@@ -115,6 +116,10 @@ struct esp_blob {
 	/*! [fiber] ESP_SUSPENDS.  Every job of this account that was committed before has been done.  ESP_EBUSY: not
 	 *  yet. */
 	ESP_CHECKED esp_status (*settle)(const esp_blob *b, esp_str account);
+	/*! [any] When ESP had stopped in order, with no server left on the directory; 0: it had not, or merged() was said.
+	 *  Folders touched since then (esp_blob_mark.touched) were changed by others. */
+	esp_time (*stopped)(const esp_blob *b);
+	void (*merged)(const esp_blob *b);
 };
 
 #ifdef __cplusplus
