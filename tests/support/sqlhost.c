@@ -439,8 +439,8 @@ void sqlhost_on(uint32_t worker, void (*fn)(void *arg), void *arg)
 		must_ok(fiber_suspend());
 }
 
-/* The fiber that settles flags is always there. */
-#define SETTLER 1
+/* Fibers that are always there: settle.c's and purge.c's. */
+#define ALWAYS 2
 
 /* The module tells of what waits; what it has not seen yet is a post or a timer still under way. */
 void sqlhost_indexed(void)
@@ -449,7 +449,7 @@ void sqlhost_indexed(void)
 
 	for (int i = 0; quiet < 3 && i < 20000; i++) {
 		quiet = atomic_load(&index_waiting) == 0 && !owner_count(&sqlhost->core->owner, OWNER_POST) &&
-			owner_count(&sqlhost->core->owner, OWNER_FIBER) == SETTLER ? quiet + 1 : 0;
+			owner_count(&sqlhost->core->owner, OWNER_FIBER) == ALWAYS ? quiet + 1 : 0;
 		must_ok(fiber_sleep_until(clock_monotonic() + ESP_MSEC));
 	}
 	must(quiet == 3);
