@@ -53,6 +53,9 @@ class Control:
         self.map[:] = struct.pack("6i", 0, after, times, error, 0, 0)
         self.map[:4] = struct.pack("i", kinds)
 
+    def failed(self):
+        return struct.unpack("6i", self.map)[5]
+
     def disarm(self):
         """(operations counted, failed)"""
         self.map[:4] = bytes(4)
@@ -68,6 +71,8 @@ def one(storm, control, fault, n, clients):
     for c in clients:
         for _ in range(3):
             c.one_step()
+    if kinds == NAME:              # folders are written behind the answers
+        wait_until(lambda: control.failed() or settled(s), 60)
     seen, failed = control.disarm()
     ended = s.children() != before
     if ended:

@@ -61,7 +61,7 @@ static const esp_sql_migration items[] = {
 			  "BIGINT;\n"
 			  "ALTER TABLE mailbox ADD COLUMN unsettled BIGINT NOT NULL DEFAULT 0;\n"
 			  "CREATE INDEX mailbox_unsettled ON mailbox (id) WHERE unsettled > 0",
-		.down = "DROP INDEX mailbox_unsettled;\nALTER TABLE mailbox DROP COLUMN unsettled;\n"
+		.down = "DROP INDEX IF EXISTS mailbox_unsettled;\nALTER TABLE mailbox DROP COLUMN unsettled;\n"
 				"ALTER TABLE change_log DROP COLUMN flags_set;\nALTER TABLE change_log DROP COLUMN flags_keep" },
 };
 
