@@ -2,6 +2,7 @@
  *
  * All run in the peer's fiber on the control thread; nothing here suspends but the sending of long texts.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -21,6 +22,8 @@
 #include "core/control/server-priv.h"
 #include "core/module/modules.h"
 #include "core/module/snapshot.h"
+
+enum { EXPIRES_SOON = 14 * 86400 };
 
 /* --- status -------------------------------------------------------------------------------------------------- */
 
@@ -68,6 +71,36 @@ static void put_name(void *arg, const char *name)
 	json_text(arg, name);
 }
 
+static void put_left_out(void *arg, const char *name)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "the module %.40s is left out after crashes (crash.log)", name);
+	json_text(arg, text);
+}
+
+/* What an operator should look at, in one place; nothing: an empty list. */
+static void status_attention(struct json *j, const struct server *s, const struct health *h)
+{
+	esp_time expires = net_certificate_expires(s->net), now = clock_wall(NULL);
+	char text[sizeof(s->last_reload_error) + 64];
+
+	json_key(j, "attention");
+	json_begin_array(j);
+	if (h->stalled)
+		json_text(j, "a worker does not move; the log names the module and the hook");
+	if (expires && expires <= now)
+		json_text(j, "a certificate has expired; replace it, then esp-cli reload");
+	else if (expires && expires - now < EXPIRES_SOON)
+		json_text(j, "a certificate expires within two weeks; replace it, then esp-cli reload");
+	if (s->last_reload_error[0]) {
+		snprintf(text, sizeof(text), "the last reload was refused: %s", s->last_reload_error);
+		json_text(j, text);
+	}
+	modules_left_out(s->modules, put_left_out, j);
+	json_end_array(j);
+}
+
 static int run_status(struct command_call *call)
 {
 	const struct server *s = call->server;
@@ -84,6 +117,7 @@ static int run_status(struct command_call *call)
 	json_put_text(j, "state", health_state_name(h.state));
 	json_put_bool(j, "live", h.live);
 	json_put_bool(j, "ready", h.ready);
+	status_attention(j, s, &h);
 	json_put_text(j, "version", PACKAGE_VERSION);
 	json_put_str(j, "hostname", cfg_string(cfg_group(config_root(server_config(s)), "server"), "hostname"));
 	json_put_int(j, "pid", getpid());

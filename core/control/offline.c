@@ -171,6 +171,8 @@ static void check_certificates(struct offline *o)
 			continue;
 		if (tls_store_load(&files, 1, &store, &err) != ESP_OK)
 			config_errors_add(&o->errs, file, line, "tls.certificates: %s", err.text);
+		else if (tls_store_expires(store, 0) <= clock_wall(NULL))
+			config_errors_warn(&o->errs, file, line, "tls.certificates: %s has expired: replace it", files.cert);
 		tls_store_unref(store);
 	}
 }

@@ -189,7 +189,10 @@ int settings_lock(const char *path, const struct privilege *owner, esp_err *err)
 	snprintf(file, sizeof(file), "%s/esp.pid", path);
 	fd = lock_open(file, owner);
 	if (fd < 0) {
-		snprintf(err->text, sizeof(err->text), "cannot open %s: %s", file, strerror(errno));
+		snprintf(err->text, sizeof(err->text), "cannot open %s: %s%s", file, strerror(errno),
+		         errno == EACCES ? ": server.path must belong to server.user" :
+		         errno == EROFS  ? ": the file system is mounted read-only, often after an error of the disk (dmesg)" :
+		                           "");
 		return errno == EACCES ? ESP_EACCES : ESP_EIO;
 	}
 	if (lock_take(fd)) {

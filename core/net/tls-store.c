@@ -4,10 +4,13 @@
  */
 #include "core/net/tls-store.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <gnutls/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* TLS 1.2 and 1.3, forward secrecy and AEAD only (docs/security.md). */
 static const char priorities[] =
@@ -26,6 +29,23 @@ static int refuse(esp_err *err, const char *file, int code)
 	if (err) {
 		snprintf(err->file, sizeof(err->file), "%s", file);
 		snprintf(err->text, sizeof(err->text), "cannot use certificate %.200s: %s", file, gnutls_strerror(code));
+	}
+	return ESP_ECONFIG;
+}
+
+/* GnuTLS does not say which of the two files it could not read, nor why. */
+static int readable(const char *file, const char *what, esp_err *err)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0) {
+		close(fd);
+		return ESP_OK;
+	}
+	if (err) {
+		snprintf(err->file, sizeof(err->file), "%s", file);
+		snprintf(err->text, sizeof(err->text), "cannot read the %s %.200s: %s%s", what, file, strerror(errno),
+		         errno == EACCES ? ": server.user must be able to" : "");
 	}
 	return ESP_ECONFIG;
 }
@@ -85,6 +105,11 @@ static int load_pair(struct tls_cert *c, const struct tls_files *f, esp_err *err
 	unsigned ncrts = 0;
 	int rc, index;
 
+	rc = readable(f->cert, "certificate", err);
+	if (rc == ESP_OK)
+		rc = readable(f->key, "key", err);
+	if (rc != ESP_OK)
+		return rc;
 	rc = gnutls_certificate_allocate_credentials(&c->creds);
 	if (rc < 0)
 		return refuse(err, f->cert, rc);

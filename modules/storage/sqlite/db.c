@@ -45,10 +45,25 @@ int db_status(struct db *db, int rc)
 	}
 }
 
-static void err_text(esp_err *err, struct db *db, const char *what)
+static const char *advice(int rc)
 {
+	switch (rc & 0xff) {
+	case SQLITE_BUSY: case SQLITE_LOCKED: return ": another program holds it (fuser FILE says which); end that";
+	case SQLITE_CORRUPT: case SQLITE_NOTADB: return ": it is damaged; keep a copy and restore a backup";
+	case SQLITE_FULL: return ": make room on its disk";
+	case SQLITE_CANTOPEN: case SQLITE_PERM: case SQLITE_READONLY:
+		return ": it and its directory must belong to server.user and be writable";
+	default: return "";
+	}
+}
+
+void db_reason(const struct db *db, esp_err *err)
+{
+	const char *file = sqlite3_db_filename(db->handle, "main");
+
 	if (err)
-		snprintf(err->text, sizeof err->text, "%s: %s", what, sqlite3_errmsg(db->handle));
+		snprintf(err->text, sizeof err->text, "SQLite: %.180s: %.100s%s", file && file[0] ? file : "the database",
+			sqlite3_errmsg(db->handle), advice(sqlite3_errcode(db->handle)));
 }
 
 int db_script(struct db *db, const char *text, esp_err *err)
@@ -56,7 +71,7 @@ int db_script(struct db *db, const char *text, esp_err *err)
 	int rc = sqlite3_exec(db->handle, text, NULL, NULL, NULL);
 
 	if (rc != SQLITE_OK)
-		err_text(err, db, "SQLite");
+		db_reason(db, err);
 	return db_status(db, rc);
 }
 
@@ -95,7 +110,7 @@ int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 	rc = sqlite3_open_v2(o->path, &db->handle, flags, NULL);
 	if (rc != SQLITE_OK) {
 		if (err)
-			snprintf(err->text, sizeof err->text, "cannot open %s: %s", o->path, sqlite3_errstr(rc));
+			snprintf(err->text, sizeof err->text, "cannot open %.180s: %s%s", o->path, sqlite3_errstr(rc), advice(rc));
 		db_close(db);
 		return ESP_EIO;
 	}

@@ -40,5 +40,7 @@ int db_exec(struct db *db, esp_arena *arena, const char *text, const esp_sql_val
 int db_script(struct db *db, const char *text, esp_err *err);
 /*! \brief The ESP status of the connection's last SQLite result. */
 int db_status(struct db *db, int rc);
+/*! \brief What SQLite said last, of which file, and what to do. */
+void db_reason(const struct db *db, esp_err *err);
 
 #endif

@@ -11,8 +11,8 @@ static int exec(void *arg, esp_arena *arena, const char *stmt, const esp_sql_val
 	struct db *db = arg;
 	int st = db_exec(db, arena, stmt, args, nargs, ret);
 
-	if (st != ESP_OK && err)
-		snprintf(err->text, sizeof err->text, "SQLite: %s", sqlite3_errmsg(db->handle));
+	if (st != ESP_OK)
+		db_reason(db, err);
 	return st;
 }
 

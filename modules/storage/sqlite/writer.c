@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define TELL_EVERY (30 * ESP_SEC)
 #define BATCH_MAX 256u   /* transactions per COMMIT: bounds how long the first waits for the last */
 #define CAREFUL   64u    /* batches with savepoints after a job that failed */
 
@@ -38,6 +39,20 @@ static void file_failed(struct writer *w, const char *what)
 	fprintf(stderr, "storage_sqlite: %s failed: %s; ending so that the next start recovers from the files\n",
 	        what, sqlite3_errmsg(w->db->handle));
 	abort();
+}
+
+/* Mail is deferred meanwhile: say why, once in a while. */
+static void tell_locked(struct writer *w)
+{
+	esp_nsec now = w->core->loop->clock();
+	esp_err err = { .text = "" };
+
+	if (w->told_locked && now < w->told_locked + TELL_EVERY)
+		return;
+	w->told_locked = now;
+	db_reason(w->db, &err);
+	esp_log(w->core->log, w->self, ESP_LOG_ERROR, "the database is locked: nothing can be stored",
+		ESP_FSTR("reason", ((esp_str){ err.text, strlen(err.text) })));
 }
 
 static int control(struct writer *w, const char *text)
@@ -88,6 +103,8 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int
 	int st = control(w, "BEGIN IMMEDIATE");
 
 	*ret_begun = st == ESP_OK;
+	if (st == ESP_EBUSY)
+		tell_locked(w);
 	if (st != ESP_OK)
 		return st;
 	for (uint32_t i = 0; i < n; i++) {

@@ -16,6 +16,7 @@ struct writer {
 	struct batch batch;
 	uint32_t careful;          /* so many batches more run with savepoints; lane only */
 	const esp_metric_api *metric;
+	esp_nsec told_locked;      /* when it was last said that another program holds the database; lane only */
 	esp_metric commits, transactions, retries;
 };
 
