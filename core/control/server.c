@@ -88,7 +88,11 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 	s->reloads++;
 	s->last_reload_error[0] = '\0';
 	if (status) {
+		esp_err log_err = ESP_ERR_INIT;
+
 		s->reloads_failed++;
+		if (log_reopen(&log_err) != ESP_OK)   /* logrotate asked, whatever else is wrong */
+			log_line(ESP_LOG_ERROR, WHO, "the log file cannot be opened anew", log_cstr("reason", log_err.text));
 		snprintf(s->last_reload_error, sizeof(s->last_reload_error), "%s",
 		         err->text[0] ? err->text : status_text(status));
 		if (err->file[0])

@@ -374,6 +374,7 @@ static void on_signal(struct supervisor *s, uint32_t sig)
 		reap(s);
 		break;
 	case SIGHUP:
+	case SIGUSR1:                         /* what other servers take for "open the log anew"; a reload does */
 		if (s->active && s->active->state == CHILD_SERVING) {
 			notify_send("STATUS=reloading");
 			tell(s->active, LINK_RELOAD, 0, "");
@@ -457,7 +458,7 @@ static void wait_for_something(struct supervisor *s)
 
 static void take_signals(struct supervisor *s)
 {
-	static const int watched[] = { SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2 };
+	static const int watched[] = { SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2 };
 	sigset_t set;
 
 	sigemptyset(&set);

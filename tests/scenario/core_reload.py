@@ -161,6 +161,27 @@ def a_hangup_signal_reloads():
 
 
 @scenario
+def a_log_file_that_was_moved_is_opened_anew_also_when_the_reload_is_refused():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        path = os.path.join(s.dir, "esp.log")
+        s.server["log"] = {"target": "file", "file": path}
+        s.write()
+        s.start()
+        good = open(s.conf_file).read()
+        for n, (text, number) in enumerate([(good, signal.SIGHUP), (good, signal.SIGUSR1), ("broken {", signal.SIGUSR1)]):
+            s.write(text)
+            wait_until(lambda: os.path.getsize(path) > 0)
+            os.rename(path, f"{path}.{n}")
+            s.signal(number)
+            wait_until(lambda: s.status()["reloads"] == n + 1)
+            wait_until(lambda: os.path.exists(path))
+        s.write(good)
+        s.cli("reload")
+        wait_until(lambda: "reloaded" in open(path).read())
+        assert s.process.poll() is None
+
+
+@scenario
 def one_module_can_be_replaced_though_nothing_changed():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()
