@@ -55,11 +55,26 @@ int append_is_message(struct session *s, esp_str head, esp_arena *arena)
 	return ok;
 }
 
+#define PATIENCE (300 * ESP_SEC)
+
+static esp_status read_piece(struct session *s, esp_nsec until, uint64_t len, esp_str *ret)
+{
+	const esp_fiber_api *fiber = s->imap->core.fiber;
+	esp_nsec was = fiber->set_deadline(until);
+	esp_status st = s->conn->api->read(s->conn, len < 65536 ? (size_t)len : 65536, ret);
+
+	fiber->set_deadline(was);
+	return st;
+}
+
 static esp_status throw_away(struct session *s, uint64_t len)
 {
+	esp_nsec began = s->imap->core.loop->clock();
+	uint64_t all = len;
+
 	while (len > 0) {
 		esp_str piece;
-		esp_status st = s->conn->api->read(s->conn, len < 65536 ? (size_t)len : 65536, &piece);
+		esp_status st = read_piece(s, intake_deadline(began, PATIENCE, all - len), len, &piece);
 		if (st != ESP_OK)
 			return st;
 		len -= piece.len;
@@ -69,11 +84,13 @@ static esp_status throw_away(struct session *s, uint64_t len)
 
 static esp_status receive(struct session *s, struct append_literal *a, uint64_t len)
 {
+	esp_nsec began = s->imap->core.loop->clock();
+	uint64_t all = len;
 	esp_status keep = ESP_OK;
 
 	while (len > 0) {
 		esp_str piece;
-		esp_status st = s->conn->api->read(s->conn, len < 65536 ? (size_t)len : 65536, &piece);
+		esp_status st = read_piece(s, intake_deadline(began, PATIENCE, all - len), len, &piece);
 		if (st != ESP_OK)
 			return st;
 		if (keep == ESP_OK)

@@ -14,6 +14,8 @@ static esp_status say_result(struct command *c, esp_status st, const esp_identit
 
 	if (st == ESP_OK)
 		st = session_login(s, who);
+	if (st == ESP_OK)
+		s->imap->core.fiber->set_deadline(0);   /* the one of before_login() */
 	switch (st) {
 	case ESP_OK:
 		(void)esp_buf_add_str(&c->out, c->tag);

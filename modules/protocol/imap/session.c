@@ -277,7 +277,6 @@ static esp_status greet(struct session *s)
 	struct command c;
 	esp_status st;
 
-	s->conn->api->set_idle(s->conn, s->imap->idle_unauth);
 	s->imap->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER)
 		return session_bye(s, "not from you, not now");
@@ -290,15 +289,10 @@ static esp_status greet(struct session *s)
 	return st;
 }
 
-static esp_status on_session(esp_module *self, esp_conn *conn, uint32_t why)
+static esp_status converse(struct session *s, uint32_t why)
 {
-	struct session *s = conn->session;
 	esp_status st = ESP_OK;
 
-	if (!s && !(s = session_new(self, conn)))
-		return ESP_ENOMEM;
-	if (s->magic != SESSION_MAGIC)
-		abort();
 	if (why & ESP_CONN_OVERLOAD)
 		return session_bye(s, "too many connections, try again later");
 	if (why & ESP_CONN_OPENED)
@@ -320,6 +314,32 @@ static esp_status on_session(esp_module *self, esp_conn *conn, uint32_t why)
 	if (why & ESP_CONN_TIMEOUT)
 		return session_bye(s, s->state == STATE_GREETED ? "you did not log in" : "you were silent too long");
 	return ESP_OK;
+}
+
+/* Until the login everything together has so long: neither commands nor a byte now and then prolong it. */
+static esp_status before_login(struct session *s, uint32_t why)
+{
+	const esp_core *core = &s->imap->core;
+	esp_nsec end = s->conn->api->info(s->conn)->opened + s->imap->idle_unauth, left;
+	esp_nsec was = core->fiber->set_deadline(why & ESP_CONN_TIMEOUT ? 0 : end);
+	esp_status st = converse(s, why);
+
+	core->fiber->set_deadline(was);
+	left = end - core->loop->clock();
+	if (st == ESP_OK && s->state == STATE_GREETED)
+		s->conn->api->set_idle(s->conn, left > ESP_MSEC ? left : ESP_MSEC);
+	return st;
+}
+
+static esp_status on_session(esp_module *self, esp_conn *conn, uint32_t why)
+{
+	struct session *s = conn->session;
+
+	if (!s && !(s = session_new(self, conn)))
+		return ESP_ENOMEM;
+	if (s->magic != SESSION_MAGIC)
+		abort();
+	return s->state == STATE_GREETED ? before_login(s, why) : converse(s, why);
 }
 
 static void on_closed(esp_module *self, esp_conn *c)

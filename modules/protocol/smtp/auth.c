@@ -109,6 +109,8 @@ static esp_status run(
 			s->login_len = (uint16_t)who.login.len;
 			s->account = who.account;
 			s->conn->api->set_user(s->conn, session_login(s));
+			s->conn->api->set_idle(s->conn, s->smtp->idle);
+			s->smtp->core.fiber->set_deadline(0);   /* the one of before_login() */
 		}
 		st = io == ESP_OK ? say_result(s, st) : io;
 	}

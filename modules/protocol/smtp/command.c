@@ -193,6 +193,20 @@ static esp_status command_quit(struct session *s)
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
+#define IDLE_TALK 100u             /* for each message; more are mistakes */
+
+/* A stranger that only talks, so as not to be silent. */
+static int talks_idly(struct session *s, uint32_t verb)
+{
+	switch (verb) {
+	case ESP_SMTP_EHLO: case ESP_SMTP_HELO: case ESP_SMTP_RSET: case ESP_SMTP_NOOP: case ESP_SMTP_VRFY:
+	case ESP_SMTP_HELP:
+		return !s->login_len && !s->conn->api->info(s->conn)->trusted && ++s->idle_talk > IDLE_TALK;
+	default:
+		return 0;
+	}
+}
+
 static esp_status dispatch(struct session *s, esp_str line)
 {
 	esp_smtp_command c;
@@ -200,6 +214,8 @@ static esp_status dispatch(struct session *s, esp_str line)
 	s->commands++;
 	if (esp_smtp_command_parse(line, &c) != ESP_OK)
 		return reply_error(s, 500, "5.5.2", "that is not a command");
+	if (talks_idly(s, c.verb))
+		return reply_error(s, 503, "5.5.1", "send mail or leave");
 	switch (c.verb) {
 	case ESP_SMTP_EHLO: return command_helo(s, c.args, 1);
 	case ESP_SMTP_HELO: return command_helo(s, c.args, 0);

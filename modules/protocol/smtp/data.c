@@ -21,6 +21,7 @@ struct data {
 	esp_smtp_undot undot;
 	char *room;                /* 2 * STEP + 2 */
 	uint64_t seen;             /* bytes from the client */
+	esp_nsec began;
 	esp_status store;          /* first failure to keep it; then the rest is thrown away */
 	int headers_done;
 	size_t line, scanned;      /* of the header: where its last line begins, how far there is no line end */
@@ -77,6 +78,16 @@ static esp_status feed(struct data *d, esp_str in, size_t *ret_used)
 	return st;
 }
 
+static esp_status wait_for_more(struct data *d, esp_str *ret)
+{
+	const struct smtp *smtp = d->s->smtp;
+	esp_nsec was = smtp->core.fiber->set_deadline(intake_deadline(d->began, smtp->idle, d->seen));
+	esp_status st = d->s->conn->api->read(d->s->conn, 1, ret);
+
+	smtp->core.fiber->set_deadline(was);
+	return st;
+}
+
 /* ESP_OK: the end was seen.  ESP_E2BIG: more than twice the limit. */
 static esp_status receive(struct data *d)
 {
@@ -88,7 +99,7 @@ static esp_status receive(struct data *d)
 	while (st == ESP_EAGAIN) {
 		in = conn->peek(d->s->conn);
 		if (in.len == 0) {
-			st = conn->read(d->s->conn, 1, &in);   /* waits */
+			st = wait_for_more(d, &in);
 			if (st != ESP_OK)
 				return st;
 			st = feed(d, in, &used);
@@ -149,6 +160,7 @@ static esp_status accepted(struct session *s)
 
 	snprintf(text, sizeof text, "accepted as %02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x", b[0],
 		b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	s->idle_talk = 0;
 	return reply(s, 250, "2.0.0", text);
 }
 
@@ -239,7 +251,8 @@ static esp_status finish(struct data *d, esp_status st)
 
 static esp_status receive_and_finish(struct session *s)
 {
-	struct data d = { .s = s, .undot = { .normalise = (uint32_t)s->smtp->bare_newline_ok } };
+	struct data d = { .s = s, .began = s->smtp->core.loop->clock(),
+		.undot = { .normalise = (uint32_t)s->smtp->bare_newline_ok } };
 	esp_status st;
 
 	d.headers.size = sizeof d.headers;

@@ -69,6 +69,7 @@ static void read_config(struct smtp *m, const esp_cfg *cfg)
 	m->soft_errors = (uint32_t)c->integer(cfg, "soft_errors");
 	m->hard_errors = (uint32_t)c->integer(cfg, "hard_errors");
 	m->idle = c->integer(cfg, "idle");
+	m->login_time = c->integer(cfg, "login_time");
 	m->bare_newline_ok = c->choice(cfg, "bare_newline") == 1;
 }
 
@@ -142,6 +143,12 @@ static const esp_cfg_item config[] = { { .name = "hostname",
 		.min = ESP_SEC,
 		.max = 3600 * ESP_SEC,
 		.help = "Silence after which the session ends (RFC 5321 4.5.3.2.7: 5 minutes)." },
+	{ .name = "login_time",
+		.type = ESP_CFG_TIME,
+		.def_int = 60 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 3600 * ESP_SEC,
+		.help = "How long a client of submission may take to log in, however busy it is." },
 	{ .name = "bare_newline",
 		.type = ESP_CFG_ENUM,
 		.def_str = "reject",

@@ -92,19 +92,14 @@ static esp_status run_lines(struct session *s)
 	return st;
 }
 
-static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
+static esp_status converse(struct session *s, uint32_t why)
 {
-	struct session *s = c->session;
 	esp_status st = ESP_OK;
 
-	if (!s && !(s = session_new(self, c)))
-		return ESP_ENOMEM;
-	if (s->magic != SESSION_MAGIC)
-		abort();
 	if (why & ESP_CONN_OVERLOAD)
 		return goodbye(s, "4.3.2", "too many connections, try again later");
 	if (why & ESP_CONN_OPENED) {
-		c->api->set_idle(c, s->smtp->idle);
+		s->conn->api->set_idle(s->conn, s->smtp->idle);
 		st = greet(s);
 	}
 	if (st == ESP_OK && (why & (ESP_CONN_INPUT | ESP_CONN_RESUMED)))
@@ -118,6 +113,32 @@ static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
 	if (why & ESP_CONN_TIMEOUT)
 		return goodbye(s, "4.4.2", "you were silent too long");
 	return ESP_OK;
+}
+
+/* Until the login everything together has so long: neither commands nor a byte now and then prolong it. */
+static esp_status before_login(struct session *s, uint32_t why)
+{
+	const esp_core *core = &s->smtp->core;
+	esp_nsec end = s->conn->api->info(s->conn)->opened + s->smtp->login_time, left;
+	esp_nsec was = core->fiber->set_deadline(why & ESP_CONN_TIMEOUT ? 0 : end);
+	esp_status st = converse(s, why);
+
+	core->fiber->set_deadline(was);
+	left = end - core->loop->clock();
+	if (st == ESP_OK && !s->login_len)
+		s->conn->api->set_idle(s->conn, left > ESP_MSEC ? left : ESP_MSEC);
+	return st;
+}
+
+static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
+{
+	struct session *s = c->session;
+
+	if (!s && !(s = session_new(self, c)))
+		return ESP_ENOMEM;
+	if (s->magic != SESSION_MAGIC)
+		abort();
+	return s->role == SMTP_SUBMISSION && !s->login_len ? before_login(s, why) : converse(s, why);
 }
 
 static void on_closed(esp_module *self, esp_conn *c)

@@ -25,7 +25,7 @@ struct smtp {
 	struct intake intake;
 	uint32_t max_rcpt, max_rcpt_unauth, max_hops;
 	uint32_t soft_errors, hard_errors;
-	esp_nsec idle;
+	esp_nsec idle, login_time;
 	int bare_newline_ok;
 	esp_metric accepted, rejected, deferred, discarded;
 	const esp_event_api *event;
@@ -46,6 +46,7 @@ struct session {
 	esp_conn *conn;
 	esp_txn *txn;
 	uint32_t errors, commands;
+	uint32_t idle_talk;        /* commands that bring no mail, since the last message */
 	esp_str said_from, said_to;   /* what MAIL or RCPT under way named; for the event when it is refused */
 	uint64_t declared;         /* SIZE of MAIL; 0: not said */
 	uint8_t extended, greeted, quit;
