@@ -96,4 +96,28 @@ def a_message_that_comes_too_slowly_does_not_come():
             assert c.status("INBOX", "MESSAGES") == 0
 
 
+@scenario
+def strangers_may_not_make_the_server_keep_much():
+    with stern() as s:
+        with s.imap(listener="imaps") as c:
+            c.send("a NOOP " + "x" * 9000 + "\r\n")
+            assert c.response() == b"* BYE the line is too long"
+        with s.imap(listener="imaps") as c:
+            c.ok(f"LOGIN {address('alice')} {password('alice')}")
+            c.ok("SELECT INBOX")
+            c.ok("SEARCH" + " ALL" * 100 + " SUBJECT " + "x" * 9000)
+        with s.smtp("mx") as c:
+            c.ehlo()
+            c.expect("MAIL FROM:<sender@elsewhere.test>", 250)
+            for _ in range(100):
+                c.expect(f"RCPT TO:<{address('alice')}>", 250)
+            c.expect(f"RCPT TO:<{address('alice')}>", 452)
+            assert c.data(message()).startswith("250"), "those before count"
+            c.expect("MAIL FROM:<sender@elsewhere.test>", 250)
+            c.expect(f"RCPT TO:<{address('alice')}>", 250)
+        with s.imap(listener="imaps") as c:
+            c.ok(f"LOGIN {address('alice')} {password('alice')}")
+            assert c.status("INBOX", "MESSAGES") == 1
+
+
 run()

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define LINE_BEFORE_LOGIN 8192u    /* what strangers may make us keep; SASL PLAIN of the longest name and password fits */
+
 void session_deselect(struct session *s)
 {
 	if (s->view) {
@@ -34,6 +36,7 @@ esp_status session_login(struct session *s, const esp_identity *who)
 	s->actor = (esp_actor){ .account = who->account, .login = { login, s->login_len } };
 	s->state = STATE_AUTHENTICATED;
 	s->conn->api->set_user(s->conn, s->actor.login);
+	s->conn->api->set_max_line(s->conn, 0);
 	s->conn->api->set_idle(s->conn, s->imap->idle);
 	return ESP_OK;
 }
@@ -277,6 +280,7 @@ static esp_status greet(struct session *s)
 	struct command c;
 	esp_status st;
 
+	s->conn->api->set_max_line(s->conn, LINE_BEFORE_LOGIN);
 	s->imap->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER)
 		return session_bye(s, "not from you, not now");

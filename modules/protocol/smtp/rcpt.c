@@ -32,6 +32,11 @@ static esp_status reserve_all(struct session *s, const esp_directory_target *t, 
 	return st;
 }
 
+static esp_status too_many(struct session *s)
+{
+	return reply_error(s, 452, "4.5.3", "too many recipients, send the rest in another message");
+}
+
 static esp_status add_all(struct session *s, const esp_directory_target *t, esp_str address)
 {
 	esp_outcome o = { .size = sizeof o };
@@ -43,7 +48,7 @@ static esp_status add_all(struct session *s, const esp_directory_target *t, esp_
 		st = s->smtp->mail->rcpt(s->txn, &r, &o);
 	}
 	if (st == ESP_EBUSY)
-		return reply_error(s, 452, "4.5.3", "too many recipients, send the rest in another message");
+		return too_many(s);
 	if (st != ESP_OK)
 		return reply_status(s, st);
 	if (o.verdict >= ESP_VERDICT_DEFER)
@@ -78,6 +83,8 @@ esp_status command_rcpt(struct session *s, esp_str args)
 
 	if (!s->txn)
 		return reply_error(s, 503, "5.5.1", "MAIL comes first");
+	if (++s->rcpts > (s->login_len ? s->smtp->max_rcpt : s->smtp->max_rcpt_unauth))
+		return too_many(s);        /* also when they name one over and over: each costs memory until the end */
 	st = esp_smtp_path_parse(args, ESP_SMTP_TO, 0, &path, &why);
 	if (st != ESP_OK)
 		return reply_error(s, 501, st == ESP_EINVAL ? "5.1.3" : "5.5.4", why);

@@ -12,6 +12,7 @@ void session_reset(struct session *s)
 	if (s->txn)
 		s->smtp->mail->end(s->txn);
 	s->txn = NULL;
+	s->rcpts = 0;
 }
 
 static struct session *session_new(esp_module *self, esp_conn *c)

@@ -48,6 +48,7 @@ struct session {
 	uint32_t errors, commands;
 	uint32_t idle_talk;        /* commands that bring no mail, since the last message */
 	esp_str said_from, said_to;   /* what MAIL or RCPT under way named; for the event when it is refused */
+	uint32_t rcpts;            /* RCPT commands of this transaction */
 	uint64_t declared;         /* SIZE of MAIL; 0: not said */
 	uint8_t extended, greeted, quit;
 	uint16_t helo_len, login_len;
