@@ -8,13 +8,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/loop/loop.h"
 
-enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100 };
+enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100, RESERVED = 1024, SILENCE_MSEC = 1000 };
 
 /* The worker with the fewest connections; equals take turns. */
 static struct net_worker *pick_worker(struct listeners *all)
@@ -35,32 +36,85 @@ static struct net_worker *pick_worker(struct listeners *all)
 	return pick;
 }
 
-/* Ask the worker that has the oldest unauthenticated session to end it. */
-static bool make_room(struct net *n)
+/* Whom to ask out first?  Strangers that said nothing, once they had a moment to, or at once when they are the crowd;
+ * while nearly everybody talks, the few silent ones have just come and are not the trouble. */
+static enum stranger who_goes(struct net *n)
 {
-	struct note note = { .kind = NOTE_OVERLOAD };
-	struct net_worker *oldest = NULL;
+	esp_nsec oldest = INT64_MAX;
+
+	for (uint32_t i = 0; i < n->nworkers; i++) {
+		esp_nsec one = atomic_load_explicit(&n->workers[i].oldest[STRANGER_SILENT], memory_order_relaxed);
+
+		oldest = one < oldest ? one : oldest;
+	}
+	if (oldest != INT64_MAX && clock_coarse() - oldest >= SILENCE_MSEC * ESP_MSEC)
+		return STRANGER_SILENT;
+	return atomic_load(&n->silent) > atomic_load(&n->count) / 4 ? STRANGER_SILENT : STRANGER_TALKING;
+}
+
+static struct net_worker *worker_of_oldest(struct net *n, enum stranger which)
+{
+	struct net_worker *found = NULL;
 	esp_nsec age = INT64_MAX;
 
 	for (uint32_t i = 0; i < n->nworkers; i++) {
-		esp_nsec one = atomic_load_explicit(&n->workers[i].oldest, memory_order_relaxed);
+		esp_nsec one = atomic_load_explicit(&n->workers[i].oldest[which], memory_order_relaxed);
 
 		if (one < age) {
 			age = one;
-			oldest = &n->workers[i];
+			found = &n->workers[i];
 		}
 	}
-	return oldest && net_note(oldest, &note) == ESP_OK;
+	return found;
 }
 
-/* Room for one more?  A little above the cap while asked-out sessions say goodbye. */
-static bool has_room(struct net *n)
+/* Ask the worker that has the oldest of them to end it. */
+static bool make_room(struct net *n)
 {
-	uint32_t now = atomic_load(&n->count), cap = n->limit.sessions;
+	enum stranger which = who_goes(n);
+	struct net_worker *oldest = worker_of_oldest(n, which);
+	struct note note = { .kind = NOTE_OVERLOAD, .fd = (int)which };
 
-	if (now < cap)
+	if (!oldest) {
+		which = which == STRANGER_SILENT ? STRANGER_TALKING : STRANGER_SILENT;
+		oldest = worker_of_oldest(n, which);
+		note.fd = (int)which;
+	}
+	if (!oldest || net_note(oldest, &note) != ESP_OK)
+		return false;
+	atomic_fetch_add(&n->leaving, 1);
+	return true;
+}
+
+/* Room for one more of what `used` counts?  From `soft` on somebody is asked out for each that comes; from `hard` on
+ * those who were asked must have gone first. */
+static bool has_room(struct net *n, uint64_t used, uint64_t soft, uint64_t hard)
+{
+	if (used < soft)
 		return true;
-	return make_room(n) && now < cap + cap / 16 + 8;
+	if (used >= hard)
+		return false;
+	return used < soft + atomic_load(&n->leaving) || make_room(n);
+}
+
+static bool has_session(struct net *n)
+{
+	uint64_t cap = n->limit.sessions;
+
+	return has_room(n, atomic_load(&n->count), cap, cap + cap / 16 + 8);
+}
+
+/* Some descriptors are not for connections: the control socket, the database and the files of mail need them, and most
+ * of all when somebody tries to use them up.  The kernel gives the lowest free number. */
+static bool has_descriptor(struct net *n, int fd)
+{
+	struct rlimit limit;
+	rlim_t reserve;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return true;
+	reserve = limit.rlim_cur / 4 < RESERVED ? limit.rlim_cur / 4 : RESERVED;
+	return has_room(n, (uint64_t)fd, limit.rlim_cur - reserve, limit.rlim_cur - reserve / 2);
 }
 
 static void take(struct listeners *all, struct listener *l, int fd, const struct ip_port *peer)
@@ -76,7 +130,7 @@ static void take(struct listeners *all, struct listener *l, int fd, const struct
 		close(fd);
 		return;
 	}
-	if (!has_room(n)) {
+	if (!has_session(n) || !has_descriptor(n, fd)) {
 		atomic_fetch_add(&n->refused_full, 1);
 		limit_release(note.host);
 		close(fd);

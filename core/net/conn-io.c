@@ -98,6 +98,8 @@ static int take_line(struct conn *c, esp_str *ret)
 		return rc;
 	c->consumed++;
 	c->turn_lines++;
+	if (!c->spoke)
+		conn_mark_spoke(c);
 	if (rc == ESP_E2BIG || rc == ESP_EPROTO) {
 		NET_COUNT(c->nw, line_errors, 1);
 		limit_blame(c->host);

@@ -16,7 +16,9 @@ int conn_wait(struct conn *c, uint32_t events, esp_nsec until)
 	int rc;
 
 	fiber_set_deadline(clock_earlier(was, until));
+	c->waits = (uint8_t)events;
 	rc = fiber_wait_fd(c->fd, events, NULL);
+	c->waits = 0;
 	fiber_set_deadline(was);
 	return rc;
 }

@@ -80,23 +80,55 @@ struct conn *conn_by_id(struct net_worker *nw, uint64_t id)
 	return c && c->pub.id == id && c->state != CONN_LINGER ? c : NULL;
 }
 
-/* --- who is unauthenticated, by age ------------------------------------------------------------------- */
+/* --- who has not logged in, by age -------------------------------------------------------------------- */
 
-static void publish_oldest(struct net_worker *nw)
+static struct list *strangers(struct net_worker *nw, enum stranger which)
 {
-	struct list *first = list_first(&nw->unauthenticated);
+	return which == STRANGER_SILENT ? &nw->silent : &nw->unauthenticated;
+}
 
-	atomic_store_explicit(&nw->oldest, first ? list_entry(first, struct conn, age)->info.opened : INT64_MAX,
+static void publish_oldest(struct net_worker *nw, enum stranger which)
+{
+	struct list *first = list_first(strangers(nw, which));
+
+	atomic_store_explicit(&nw->oldest[which], first ? list_entry(first, struct conn, age)->since : INT64_MAX,
 	                      memory_order_relaxed);
 }
 
-static void leave_queue(struct conn *c)
+static void leave_strangers(struct conn *c)
 {
-	bool first = list_linked(&c->age) && c->nw->unauthenticated.next == &c->age;
+	enum stranger which = c->spoke ? STRANGER_TALKING : STRANGER_SILENT;
+	bool first = strangers(c->nw, which)->next == &c->age;
 
+	if (!list_linked(&c->age))
+		return;
 	list_remove(&c->age);
+	if (!c->spoke)
+		atomic_fetch_sub(&c->nw->net->silent, 1);
 	if (first)
-		publish_oldest(c->nw);
+		publish_oldest(c->nw, which);
+}
+
+static void join_strangers(struct conn *c, esp_nsec now)
+{
+	enum stranger which = c->spoke ? STRANGER_TALKING : STRANGER_SILENT;
+
+	c->since = now;
+	list_append(strangers(c->nw, which), &c->age);
+	if (!c->spoke)
+		atomic_fetch_add(&c->nw->net->silent, 1);
+	if (strangers(c->nw, which)->next == &c->age)
+		publish_oldest(c->nw, which);
+}
+
+void conn_mark_spoke(struct conn *c)
+{
+	bool stranger = list_linked(&c->age);
+
+	leave_strangers(c);
+	c->spoke = true;
+	if (stranger)
+		join_strangers(c, worker_now());
 }
 
 void conn_mark_user(struct conn *c)
@@ -105,24 +137,39 @@ void conn_mark_user(struct conn *c)
 		return;
 	c->authenticated = true;
 	atomic_fetch_add(&c->listener->role->authenticated, 1);
-	leave_queue(c);
+	leave_strangers(c);
 }
 
-void conn_overload(struct net_worker *nw)
+/* A session that waits for its peer hears that nothing more will come; one that the peer does not listen to is cut. */
+static void end_waiting(struct conn *c)
 {
-	struct list *first = list_first(&nw->unauthenticated);
+	if (c->waits & ESP_WRITE)
+		conn_kill(c);
+	else if (c->waits)
+		shutdown(c->fd, SHUT_RD);
+}
+
+void conn_overload(struct net_worker *nw, enum stranger which)
+{
+	struct list *first = list_first(strangers(nw, which));
 	struct conn *c;
 
-	if (!first)
+	if (!first) {           /* it spoke, logged in or went meanwhile */
+		atomic_fetch_sub(&nw->net->leaving, 1);
 		return;
+	}
 	c = list_entry(first, struct conn, age);
-	leave_queue(c);
+	c->leaving = true;
+	leave_strangers(c);
 	NET_COUNT(nw, overloaded, 1);
-	c->idle = c->nw->net->goodbye;  /* a session that waits for its peer right now gives up soon */
-	if (c->state == CONN_PROXY || c->state == CONN_HELLO || c->state == CONN_QUEUED || c->handshaking)
+	c->idle = c->nw->net->goodbye;
+	if (c->state == CONN_PROXY || c->state == CONN_HELLO || c->state == CONN_QUEUED || c->handshaking) {
 		conn_kill(c);
-	else
-		conn_wake(c, ESP_CONN_OVERLOAD);
+		return;
+	}
+	conn_wake(c, ESP_CONN_OVERLOAD);
+	if (c->state == CONN_RUNNING)
+		end_waiting(c);
 }
 
 /* --- opening ------------------------------------------------------------------------------------------ */
@@ -202,9 +249,7 @@ void conn_open(struct net_worker *nw, struct listener *l, int fd, const struct i
 	c->host = host;
 	atomic_fetch_add(&l->role->now, 1);
 	atomic_fetch_add(&l->role->opened, 1);
-	list_append(&nw->unauthenticated, &c->age);
-	if (nw->unauthenticated.next == &c->age)
-		publish_oldest(nw);
+	join_strangers(c, c->info.opened);
 	watch_start(&c->watch, NULL, "conn", fd, 0, on_watch);
 	c->state = CONN_PROXY;
 	if (socket_addresses(c, peer) != ESP_OK) {
@@ -354,11 +399,12 @@ static void session_end(struct conn *c)
 void conn_retire(struct conn *c)
 {
 	struct listener *l = c->listener;
-	esp_nsec linger = c->killed || c->eof ? 0 : CONN_LINGER_TIME;  /* a TLS alert wants to arrive, too */
+	/* a TLS alert wants to arrive, too */
+	esp_nsec linger = c->killed || c->eof || c->leaving ? 0 : CONN_LINGER_TIME;
 
 	ESP_ASSERT(c->state != CONN_LINGER);
 	list_remove(&c->link);
-	leave_queue(c);
+	leave_strangers(c);
 	session_end(c);
 	c->state = CONN_LINGER;
 	arena_free(c->pub.arena);
@@ -391,6 +437,8 @@ void conn_destroy(struct conn *c)
 	listener_unref(c->listener);
 	atomic_fetch_sub(&c->nw->conns, 1);
 	atomic_fetch_sub(&c->nw->net->count, 1);
+	if (c->leaving)
+		atomic_fetch_sub(&c->nw->net->leaving, 1);
 	MAGIC_CLEAR(c);
 	free(c);
 }

@@ -73,7 +73,8 @@ struct net_worker {
 	struct conn_place *places;
 	uint32_t nplaces, free_place;   /* 1-based; 0: none */
 	uint64_t serial;
-	struct list unauthenticated;    /* by age */
+	struct list silent;             /* have not said a line yet, by age */
+	struct list unauthenticated;    /* have, and did not log in; by their first word */
 	struct list ready;              /* wait for a fiber */
 	uint32_t starting;
 	struct handshakes handshakes;   /* in flight and waiting for a place */
@@ -86,13 +87,16 @@ struct net_worker {
 
 	/* written by others */
 	atomic_uint conns;              /* living here or on their way */
-	_Atomic esp_nsec oldest;        /* opened time of the oldest unauthenticated; INT64_MAX: none */
+	_Atomic esp_nsec oldest[2];     /* of enum stranger: since when it is one; INT64_MAX: none */
 	_Atomic(struct note *) notes;
 	atomic_uint nnotes;
 	atomic_bool kicked, wake_all;
 	struct mail_node kick;
 	struct net_counters counters;
 };
+
+/*! \brief Who has not logged in; the order in which they go when there is no room. */
+enum stranger { STRANGER_SILENT, STRANGER_TALKING };
 
 enum conn_state {
 	CONN_PROXY = 1, /* the PROXY header is not complete */
@@ -117,6 +121,9 @@ struct conn {
 	bool awaits_place;              /* STARTTLS: the fiber waits for a place among the handshakes */
 	bool boundary;                  /* RUNNING, but between two calls of session() */
 	bool eof_told, authenticated, stalled;
+	bool spoke;                     /* a line of it was read */
+	bool leaving;                   /* asked out to make room */
+	uint8_t waits;                  /* RUNNING: for the peer, ESP_READ or ESP_WRITE; 0: not */
 	uint16_t why;                   /* reasons for the next call */
 	uint16_t called;                /* reasons of the last call */
 	uint16_t turn_lines;
@@ -140,7 +147,8 @@ struct conn {
 	struct handshake handshake;
 	esp_ticket place_ticket;
 	struct list link;               /* ready */
-	struct list age;                /* unauthenticated */
+	struct list age;                /* silent or unauthenticated */
+	esp_nsec since;                 /* there */
 	struct watch watch;
 	struct timer timer;
 	struct ip peer;
@@ -160,7 +168,8 @@ struct net {
 	struct net_role roles[NET_ROLES];
 	uint32_t nroles;                /* control; stats reads the published number */
 	atomic_uint nroles_seen;
-	atomic_uint count;
+	atomic_uint count, silent;      /* silent: have not said a line yet */
+	atomic_uint leaving;            /* asked out, and their descriptors still open */
 	_Atomic uint64_t accepted, refused_limit, refused_full, refused_error;
 	_Atomic uint64_t *topic_bits;   /* [TOPIC_BUCKETS]: which workers have subscribers there */
 	uint32_t nworkers;
@@ -176,7 +185,7 @@ struct note {
 	uint64_t conn;                  /* WAKE, ADMIT */
 	void *ptr;                      /* STORE: tls_store; OPEN: listener; ADMIT: limit_net */
 	struct limit_net *host;         /* OPEN */
-	int fd;                         /* OPEN; ADMIT: 0 or a status */
+	int fd;                         /* OPEN; ADMIT: 0 or a status; OVERLOAD: enum stranger */
 	struct ip_port peer;            /* OPEN; ADMIT */
 };
 
@@ -205,7 +214,8 @@ void conn_retire(struct conn *c);               /* session gone, maybe linger */
 void conn_destroy(struct conn *c);              /* at once, from the loop */
 int conn_timer(struct conn *c, const char *label, esp_nsec delay);
 void conn_mark_user(struct conn *c);
-void conn_overload(struct net_worker *nw);
+void conn_mark_spoke(struct conn *c);
+void conn_overload(struct net_worker *nw, enum stranger which);
 void conn_drain_all(struct net_worker *nw);
 void conn_kill_all(struct net_worker *nw);
 void conn_free_all(struct net_worker *nw);      /* net_free: the worker has stopped */

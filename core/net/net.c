@@ -62,7 +62,7 @@ static void note_handle(struct net_worker *nw, struct note *n)
 		break;
 	}
 	case NOTE_OVERLOAD:
-		conn_overload(nw);
+		conn_overload(nw, (enum stranger)n->fd);
 		break;
 	case NOTE_DRAIN:
 		nw->draining = true;
@@ -162,10 +162,12 @@ static int worker_part_new(struct net *n, uint32_t index)
 	*nw = (struct net_worker){ .magic = NET_WORKER_MAGIC, .index = index, .net = n };
 	nw->worker = loop_worker(index);
 	ESP_ASSERT(nw->worker);
+	list_init(&nw->silent);
 	list_init(&nw->unauthenticated);
 	list_init(&nw->ready);
 	handshakes_init(&nw->handshakes, n->limit.handshakes, random_word());
-	atomic_init(&nw->oldest, INT64_MAX);
+	atomic_init(&nw->oldest[STRANGER_SILENT], INT64_MAX);
+	atomic_init(&nw->oldest[STRANGER_TALKING], INT64_MAX);
 	nw->kick.fn = on_kick;
 	nw->scratch = malloc(NET_SCRATCH);
 	if (!nw->scratch || topic_table_new(nw) != ESP_OK)

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define LINE_BEFORE_LOGIN 8192u    /* what strangers may make us keep; SASL PLAIN of the longest name and password fits */
+#define LINE_BEFORE_LOGIN 8192u    /* what strangers may make us keep; the longest name and password fit */
 
 void session_deselect(struct session *s)
 {

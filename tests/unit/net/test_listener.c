@@ -220,6 +220,73 @@ Test(listener, closes_the_oldest_unauthenticated_session_when_full, .timeout = 6
 	run_net(&(struct double_opts){ .workers = 2, .trust = true, .net.limits.sessions = 3 }, full, NULL);
 }
 
+/* Somebody comes, as often as it takes until there is room. */
+static int dial_until_greeted(void)
+{
+	char line[64];
+
+	for (int tries = 0; tries < 500; tries++) {
+		int fd = dial();
+
+		hear_line(fd, line, sizeof(line));
+		if (strcmp(line, "220 hi") == 0)
+			return fd;
+		close(fd);
+		usleep(10000);
+	}
+	cr_assert_fail("nobody makes room");
+	return -1;
+}
+
+/* Sessions in the middle of something: their fibers wait for bytes, or for a peer that does not read. */
+static void busy_waiting(void *arg)
+{
+	const char *command = arg;
+	int fd[60];
+
+	for (int i = 0; i < 60; i++) {
+		fd[i] = dial_until_greeted();
+		say(fd[i], command);
+	}
+	for (int i = 0; i < 60; i++)
+		close(fd[i]);
+}
+
+Test(listener, makes_room_also_by_sessions_that_wait_for_their_peer, .timeout = 60)
+{
+	struct double_opts o = { .workers = 2, .trust = true, .net.limits.sessions = 3 };
+
+	run_net(&o, busy_waiting, (char[]){ "TAKE 500\r\n" });
+	run_net(&o, busy_waiting, (char[]){ "BIG 50000000\r\n" });
+}
+
+static void talking_and_silent(void *arg)
+{
+	int talking[3], crowd[20];
+
+	(void)arg;
+	for (int i = 0; i < 3; i++) {
+		talking[i] = dial();
+		expect_line(talking[i], "220 hi");
+		say(talking[i], "a\r\n");
+		expect_line(talking[i], "echo a");
+	}
+	for (int i = 0; i < 20; i++)
+		crowd[i] = dial_until_greeted();
+	for (int i = 0; i < 3; i++) {
+		say(talking[i], "b\r\n");
+		expect_line(talking[i], "echo b");
+		close(talking[i]);
+	}
+	for (int i = 0; i < 20; i++)
+		close(crowd[i]);
+}
+
+Test(listener, sends_away_whoever_said_nothing_before_those_who_talk, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .workers = 2, .trust = true, .net.limits.sessions = 8 }, talking_and_silent, NULL);
+}
+
 static void all_users(void *arg)
 {
 	int fd[3];
