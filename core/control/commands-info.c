@@ -60,6 +60,7 @@ static void status_network(struct json *j, const struct net *n)
 	json_put_int(j, "accepted", (int64_t)st.accepted);
 	json_put_int(j, "refused", (int64_t)(st.refused_limit + st.refused_full + st.refused_error));
 	json_put_int(j, "closed_for_room", (int64_t)(st.overloaded + st.handshakes_evicted));
+	json_put_bool(j, "stressed", st.stressed != 0);
 	json_put_int(j, "handshakes", (int64_t)st.handshakes_now);
 	json_put_int(j, "handshakes_waiting", (int64_t)st.handshakes_waiting);
 	json_put_int(j, "handovers", (int64_t)st.handed_over);

@@ -41,6 +41,8 @@ static const struct exported exported[] = {
 	{ ESP_COUNTER, "esp_tls_handshakes_total", "result=\"ok\"", HANDSHAKES, STAT(handshakes_ok) },
 	{ ESP_COUNTER, "esp_tls_handshakes_total", "result=\"failed\"", HANDSHAKES, STAT(handshakes_failed) },
 	{ ESP_COUNTER, "esp_tls_handshakes_total", "result=\"evicted\"", HANDSHAKES, STAT(handshakes_evicted) },
+	{ ESP_GAUGE, "esp_connections_stressed", "",
+	  "1: nearly full (80 % until 60 %): clients without a login have less time.", STAT(stressed) },
 	{ ESP_GAUGE, "esp_tls_handshakes_in_flight", "", "TLS handshakes that have begun.", STAT(handshakes_now) },
 	{ ESP_GAUGE, "esp_tls_handshakes_waiting", "", "Clients that said hello and wait for a place.",
 	  STAT(handshakes_waiting) },

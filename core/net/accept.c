@@ -15,7 +15,7 @@
 #include "core/base/clock.h"
 #include "core/loop/loop.h"
 
-enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100, RESERVED = 1024, SILENCE_MSEC = 1000 };
+enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100, RESERVED = 1024, SILENCE_MSEC = 1000, CALM_MSEC = 200 };
 
 /* The worker with the fewest connections; equals take turns. */
 static struct net_worker *pick_worker(struct listeners *all)
@@ -117,6 +117,43 @@ static bool has_descriptor(struct net *n, int fd)
 	return has_room(n, (uint64_t)fd, limit.rlim_cur - reserve, limit.rlim_cur - reserve / 2);
 }
 
+/* --- nearly full --------------------------------------------------------------------------------------------- */
+
+/* Sessions that fit: what is configured, or what the descriptors allow. */
+static uint32_t capacity(const struct net *n)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / 4 * 3 > n->limit.sessions)
+		return n->limit.sessions;
+	return (uint32_t)(limit.rlim_cur / 4 * 3);
+}
+
+static void on_calm(struct timer *t)
+{
+	struct net *n = container_of(t, struct net, calm);
+
+	if (atomic_load(&n->count) <= (uint64_t)capacity(n) * 6 / 10)
+		atomic_store(&n->stressed, false);
+	else if (timer_start(t, NULL, "calm", CALM_MSEC * ESP_MSEC, on_calm) != ESP_OK)
+		atomic_store(&n->stressed, false);
+}
+
+/* From 80 % on strangers have less time, those who wait already included; it ends at 60 %. */
+static void feel_pressure(struct net *n)
+{
+	if (atomic_load(&n->stressed) || atomic_load(&n->count) < (uint64_t)capacity(n) * 8 / 10 ||
+	    timer_start(&n->calm, NULL, "calm", CALM_MSEC * ESP_MSEC, on_calm) != ESP_OK)
+		return;
+	atomic_store(&n->stressed, true);
+	for (uint32_t i = 0; i < n->nworkers; i++) {
+		struct note note = { .kind = NOTE_HURRY };
+
+		if (net_note(&n->workers[i], &note) != ESP_OK)
+			return;         /* they notice when they next wait */
+	}
+}
+
 static void take(struct listeners *all, struct listener *l, int fd, const struct ip_port *peer)
 {
 	struct net *n = all->net;
@@ -150,6 +187,7 @@ static void take(struct listeners *all, struct listener *l, int fd, const struct
 		return;
 	}
 	atomic_fetch_add(&n->accepted, 1);
+	feel_pressure(n);
 }
 
 int net_adopt(struct net *n, const char *name, int fd)

@@ -151,7 +151,7 @@ void conn_expect_hello(struct conn *c)
 {
 	c->state = CONN_HELLO;
 	watch_set(&c->watch, ESP_READ);
-	if (conn_timer(c, "hello", c->nw->net->handshake) != ESP_OK)
+	if (conn_timer(c, "hello", conn_tls_patience(c)) != ESP_OK)
 		conn_kill(c);
 }
 
@@ -159,7 +159,7 @@ void conn_expect_hello(struct conn *c)
 
 static int await_hello(struct conn *c)
 {
-	esp_nsec until = worker_now() + c->nw->net->handshake;
+	esp_nsec until = worker_now() + conn_tls_patience(c);
 	int rc = ESP_OK;
 
 	while (rc == ESP_OK && !c->broken && !hello_is_there(c))

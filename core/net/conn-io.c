@@ -58,7 +58,7 @@ static int fill(struct conn *c, size_t want)
 	rc = input_room(&c->in, want, &to, &room);
 	if (rc != ESP_OK)
 		return rc;
-	until = worker_now() + c->idle;
+	until = worker_now() + conn_patience(c, c->idle);
 	while ((rc = conn_take_input(c, to, room, &n)) == ESP_EAGAIN) {
 		rc = conn_wait(c, c->tls ? tls_wants(c->tls) : ESP_READ, until);
 		if (rc != ESP_OK)
@@ -194,13 +194,13 @@ static int send_some(struct conn *c)
 
 static int drain_output(struct conn *c)
 {
-	esp_nsec until = worker_now() + c->idle;
+	esp_nsec until = worker_now() + conn_patience(c, c->idle);
 	int rc = ESP_OK;
 
 	while (c->out.len && !c->broken) {
 		rc = send_some(c);
 		if (rc == ESP_OK)
-			until = worker_now() + c->idle;
+			until = worker_now() + conn_patience(c, c->idle);
 		else if (rc == ESP_EAGAIN)
 			rc = conn_wait(c, c->tls ? tls_wants(c->tls) : ESP_WRITE, until);
 		if (rc != ESP_OK)
@@ -265,7 +265,7 @@ static esp_status api_flush(esp_conn *pub)
 
 static int file_by_sendfile(struct conn *c, int fd, off_t at, uint64_t left)
 {
-	esp_nsec until = worker_now() + c->idle;
+	esp_nsec until = worker_now() + conn_patience(c, c->idle);
 	int rc = conn_flush(c);
 
 	while (rc == ESP_OK && left) {
@@ -274,7 +274,7 @@ static int file_by_sendfile(struct conn *c, int fd, off_t at, uint64_t left)
 		if (n > 0) {
 			left -= (uint64_t)n;
 			NET_COUNT(c->nw, bytes_out, (uint64_t)n);
-			until = worker_now() + c->idle;
+			until = worker_now() + conn_patience(c, c->idle);
 			rc = left && clock_monotonic() - c->turn > CONN_TURN_TIME ? next_turn(c) : ESP_OK;
 		} else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 			rc = conn_wait(c, ESP_WRITE, until);

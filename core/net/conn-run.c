@@ -86,7 +86,7 @@ static void park(struct conn *c)
 	input_trim(&c->in);
 	c->state = CONN_PARKED;
 	watch_set(&c->watch, c->eof || c->stalled ? 0 : ESP_READ);
-	if (conn_timer(c, "idle", c->idle) != ESP_OK)
+	if (conn_timer(c, "idle", conn_patience(c, c->idle)) != ESP_OK)
 		conn_kill(c);
 }
 

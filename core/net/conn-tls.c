@@ -36,7 +36,7 @@ static int await_peer(struct conn *c, esp_nsec until)
 
 static int shake_hands(struct conn *c)
 {
-	esp_nsec until = worker_now() + c->nw->net->handshake;
+	esp_nsec until = worker_now() + conn_tls_patience(c);
 	const char *alpn = c->protocol->alpn;
 	int rc, step = -1;
 

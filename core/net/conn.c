@@ -172,6 +172,40 @@ void conn_overload(struct net_worker *nw, enum stranger which)
 		end_waiting(c);
 }
 
+esp_nsec conn_patience(const struct conn *c, esp_nsec usual)
+{
+	const struct net *n = c->nw->net;
+	bool hurry = !c->authenticated && atomic_load_explicit(&n->stressed, memory_order_relaxed);
+
+	return hurry && usual > n->hurry ? n->hurry : usual;
+}
+
+esp_nsec conn_tls_patience(const struct conn *c)
+{
+	const struct net *n = c->nw->net;
+	bool hurry = atomic_load_explicit(&n->stressed, memory_order_relaxed);
+
+	return hurry && n->handshake > n->hurry / 3 ? n->hurry / 3 : n->handshake;
+}
+
+static void hurry(struct conn *c)
+{
+	esp_nsec most = c->state == CONN_HELLO || c->state == CONN_PROXY ? conn_tls_patience(c)
+	              : c->state == CONN_PARKED ? conn_patience(c, c->idle) : INT64_MAX;
+
+	if (timer_active(&c->timer) && most != INT64_MAX && timer_when(&c->timer) - worker_now() > most &&
+	    conn_timer(c, "hurry", most) != ESP_OK)
+		conn_kill(c);
+}
+
+void conn_hurry_all(struct net_worker *nw)
+{
+	list_for_safe(node, &nw->silent)
+		hurry(list_entry(node, struct conn, age));
+	list_for_safe(node, &nw->unauthenticated)
+		hurry(list_entry(node, struct conn, age));
+}
+
 /* --- opening ------------------------------------------------------------------------------------------ */
 
 /* Texts live in the arena: most addresses are far shorter than the longest. */
@@ -258,7 +292,7 @@ void conn_open(struct net_worker *nw, struct listener *l, int fd, const struct i
 	}
 	if (ip_nets_have(&l->proxy, &peer->ip)) {
 		watch_set(&c->watch, ESP_READ);
-		if (timer_start(&c->timer, NULL, "proxy header", nw->net->handshake, on_timer) != ESP_OK)
+		if (timer_start(&c->timer, NULL, "proxy header", conn_tls_patience(c), on_timer) != ESP_OK)
 			conn_kill(c);
 		return;
 	}

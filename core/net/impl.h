@@ -160,15 +160,17 @@ struct net {
 	const struct conn_host *host;
 	const esp_mem_api *mem;
 	struct net_limits limit;
-	esp_nsec idle, handshake, grace, goodbye;
+	esp_nsec idle, handshake, grace, hurry, goodbye;
 	struct limits *limits;          /* control */
 	struct listeners *listeners;    /* control */
 	struct timer drain;             /* control */
+	struct timer calm;              /* control: is it still nearly full? */
 	struct tls_store *store;        /* control: the newest */
 	struct net_role roles[NET_ROLES];
 	uint32_t nroles;                /* control; stats reads the published number */
 	atomic_uint nroles_seen;
 	atomic_uint count, silent;      /* silent: have not said a line yet */
+	atomic_bool stressed;           /* from 80 % of the sessions until 60 %: strangers have less time */
 	atomic_uint leaving;            /* asked out, and their descriptors still open */
 	_Atomic uint64_t accepted, refused_limit, refused_full, refused_error;
 	_Atomic uint64_t *topic_bits;   /* [TOPIC_BUCKETS]: which workers have subscribers there */
@@ -177,7 +179,8 @@ struct net {
 };
 
 /*! \brief What other threads tell a worker; freed by the worker. */
-enum note_kind { NOTE_TOPIC, NOTE_WAKE, NOTE_OPEN, NOTE_STORE, NOTE_OVERLOAD, NOTE_DRAIN, NOTE_KILL, NOTE_ADMIT };
+enum note_kind { NOTE_TOPIC, NOTE_WAKE, NOTE_OPEN, NOTE_STORE, NOTE_OVERLOAD, NOTE_DRAIN, NOTE_KILL, NOTE_ADMIT,
+	NOTE_HURRY };
 struct note {
 	struct note *next;
 	enum note_kind kind;
@@ -214,6 +217,10 @@ void conn_retire(struct conn *c);               /* session gone, maybe linger */
 void conn_destroy(struct conn *c);              /* at once, from the loop */
 int conn_timer(struct conn *c, const char *label, esp_nsec delay);
 void conn_mark_user(struct conn *c);
+/*! \brief How long to wait for this peer, which may be silent for `usual` in quiet times. */
+esp_nsec conn_patience(const struct conn *c, esp_nsec usual);
+esp_nsec conn_tls_patience(const struct conn *c);
+void conn_hurry_all(struct net_worker *nw);     /* those who wait already wait no longer than that */
 void conn_mark_spoke(struct conn *c);
 void conn_overload(struct net_worker *nw, enum stranger which);
 void conn_drain_all(struct net_worker *nw);

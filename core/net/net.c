@@ -68,6 +68,9 @@ static void note_handle(struct net_worker *nw, struct note *n)
 		nw->draining = true;
 		conn_drain_all(nw);
 		break;
+	case NOTE_HURRY:
+		conn_hurry_all(nw);
+		break;
 	case NOTE_KILL:
 		conn_kill_all(nw);
 		break;
@@ -214,6 +217,7 @@ static void set_defaults(struct net *n, const struct net_opts *o)
 	n->idle = o->idle ? o->idle : 300 * ESP_SEC;
 	n->handshake = o->handshake ? o->handshake : 10 * ESP_SEC;
 	n->grace = o->grace ? o->grace : ESP_SEC;
+	n->hurry = o->hurry ? o->hurry : 10 * ESP_SEC;
 	n->goodbye = o->goodbye ? o->goodbye : 10 * ESP_SEC;
 }
 
@@ -255,6 +259,7 @@ void net_free(struct net *n)
 		return;
 	MAGIC_CHECK(n, NET_MAGIC);
 	timer_stop(&n->drain);
+	timer_stop(&n->calm);
 	atomic_compare_exchange_strong(&net_process, &mine, NULL);
 	for (uint32_t i = 0; i < n->nworkers; i++)
 		worker_part_free(&n->workers[i]);
@@ -328,7 +333,7 @@ uint32_t net_count(const struct net *n)
 void net_stats(const struct net *n, struct net_stats *ret)
 {
 	*ret = (struct net_stats){ .accepted = n->accepted, .refused_limit = n->refused_limit,
-		.refused_full = n->refused_full, .refused_error = n->refused_error };
+		.refused_full = n->refused_full, .refused_error = n->refused_error, .stressed = n->stressed };
 	for (uint32_t i = 0; i < n->nworkers; i++) {
 		const struct net_counters *c = &n->workers[i].counters;
 

@@ -36,6 +36,7 @@ struct net_opts {
 	esp_nsec idle;                  /* default silence: 300 s */
 	esp_nsec handshake;             /* for a TLS handshake, the hello before it, a PROXY header: 10 s */
 	esp_nsec grace;                 /* silence allowed in a handshake that others wait for: 1 s */
+	esp_nsec hurry;                 /* silence of strangers while the server is nearly full: 10 s, a third for TLS */
 	esp_nsec goodbye;               /* for the last bytes of a closing connection: 10 s */
 };
 
@@ -92,6 +93,7 @@ uint32_t net_count(const struct net *n);
 struct net_stats {
 	uint64_t accepted, refused_limit, refused_full, refused_error; /* error: EMFILE, full mailbox */
 	uint64_t handshakes_ok, handshakes_failed, handshakes_evicted; /* evicted: silent at the cap, or too many waited */
+	uint64_t stressed;      /* 1: nearly full, strangers have less time */
 	uint64_t handshakes_now, handshakes_waiting;    /* waiting: with their hello, for a place */
 	uint64_t bytes_in, bytes_out;
 	uint64_t overloaded, timeouts, proxy_failed, line_errors, handed_over, topics_published, topic_wakes;

@@ -8,7 +8,7 @@ static void put_safe(esp_buf *b, esp_str s)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		char c = s.ptr[i];
-		(void)esp_buf_add_char(b, c > ' ' && c < 0x7f && c != '(' && c != ')' && c != '\\' && c != ';' ? c : '?');
+		(void)esp_buf_add_char(b, c > ' ' && c < 0x7f && !strchr("()\\;\"", c) ? c : '?');
 	}
 }
 

@@ -287,6 +287,47 @@ Test(listener, sends_away_whoever_said_nothing_before_those_who_talk, .timeout =
 	run_net(&(struct double_opts){ .workers = 2, .trust = true, .net.limits.sessions = 8 }, talking_and_silent, NULL);
 }
 
+static void nearly_full(void *arg)
+{
+	struct net_stats st;
+	int user = dial(), fd[7];
+
+	(void)arg;
+	expect_line(user, "220 hi");
+	say(user, "USER\r\n");
+	expect_line(user, "user");
+	for (int i = 0; i < 6; i++) {
+		fd[i] = dial();
+		expect_line(fd[i], "220 hi");
+	}
+	net_stats(the_net, &st);
+	cr_assert_eq(st.stressed, 0, "seven of ten");
+	say(fd[0], "a\r\n");
+	expect_line(fd[0], "echo a");
+	say(fd[1], "TAKE 500\r\n");
+	fd[6] = dial();
+	expect_line(fd[6], "220 hi");
+	for (int i = 0; i < 7; i++) {
+		if (i != 1)             /* a session that waits inside a command notices when it next waits */
+			expect_line(fd[i], "421 idle");
+		close(fd[i]);
+	}
+	wait_count(1);
+	for (int tries = 0; tries < 500 && (net_stats(the_net, &st), st.stressed); tries++)
+		usleep(10000);
+	cr_assert_eq(st.stressed, 0);
+	say(user, "b\r\n");
+	expect_line(user, "echo b");
+	close(user);
+}
+
+Test(listener, gives_strangers_less_time_while_it_is_nearly_full, .timeout = 60)
+{
+	struct double_opts o = { .workers = 2, .trust = true, .net.limits.sessions = 10, .net.hurry = 300 * ESP_MSEC };
+
+	run_net(&o, nearly_full, NULL);
+}
+
 static void all_users(void *arg)
 {
 	int fd[3];
