@@ -540,7 +540,7 @@ static void costs(void *arg)
 
 Test(conn, costs_less_than_a_kibibyte_while_parked, .timeout = 120)
 {
-	struct rlimit many = { 4500, 4500 };
+	struct rlimit many = { 6000, 6000 };    /* two for each, and those that connections may not take */
 
 	setrlimit(RLIMIT_NOFILE, &many);
 	run_net(&(struct double_opts){ .trust = true }, costs, NULL);
