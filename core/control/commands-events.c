@@ -22,6 +22,9 @@
 
 enum { TAIL_BUFFER = 4 << 20, TAIL_LINE = 32768 };
 
+/* When the server stops, its last facts are on their way: a tail ends when none came for so long. */
+#define LAST_WORDS (100 * ESP_MSEC)
+
 struct tail {
 	struct module_core as_module;    /* first: what the bus knows as the subscriber */
 	pthread_mutex_t lock;            /* guards the rest */
@@ -160,7 +163,8 @@ static int tail_run(struct tail *t, struct peer *p, uint64_t left)
 {
 	int status = ESP_OK;
 
-	while (!status && p->server->state != HEALTH_STOPPING) {
+	while (!status) {
+		bool stopping = p->server->state == HEALTH_STOPPING;
 		esp_nsec was;
 		uint64_t lost;
 		struct buffer lines = tail_take(t, &lost);
@@ -179,11 +183,11 @@ static int tail_run(struct tail *t, struct peer *p, uint64_t left)
 		}
 		buffer_free(&lines);
 		/* a look each second whether the peer is still there; and the pinned snapshot is exchanged */
-		was = fiber_set_deadline(clock_monotonic() + ESP_SEC);
+		was = fiber_set_deadline(clock_monotonic() + (stopping ? LAST_WORDS : ESP_SEC));
 		status = fiber_suspend();
 		fiber_set_deadline(was);
 		if (status == ESP_ETIMEDOUT)
-			status = peer_is_gone(p) ? ESP_ECLOSED : ESP_OK;
+			status = peer_is_gone(p) ? ESP_ECLOSED : stopping ? ESP_ENOENT : ESP_OK;
 		snapshot_unpin(snapshot_enter(snapshot_pin(snapshot_here())));
 	}
 	return status == ESP_ENOENT ? ESP_OK : status;

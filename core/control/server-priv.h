@@ -12,6 +12,8 @@
 
 #include "core/base/list.h"
 #include "core/control/health.h"
+#include <esp/event.h>
+
 #include "core/control/link.h"
 #include "core/control/sockets.h"
 #include "core/loop/fiber.h"
@@ -71,6 +73,7 @@ struct server {
 	uint32_t serial;
 	esp_nsec stop_deadline;
 	int exit_code;
+	esp_event_id fact_started, fact_stopped;
 	struct link_msg msg;            /* large: not on a stack */
 };
 
@@ -98,6 +101,10 @@ bool server_worker_stuck(const struct server *s, uint32_t number);
 /* server-net.c */
 /*! \brief Make s->net and offer the core interfaces; after modules_new, before modules_load. */
 ESP_CHECKED int server_net_start(struct server *s, esp_err *err);
+/* server-facts.c: the events server.started and server.stopped */
+ESP_CHECKED int server_facts_declare(struct server *s);
+void server_facts_started(const struct server *s);
+void server_facts_stopped(const struct server *s);
 /* server-traffic.c */
 /*! \brief From now on, once a second: metrics of s->net, and a word when clients must be sent away. */
 ESP_CHECKED int server_traffic_start(struct server *s);

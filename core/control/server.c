@@ -134,6 +134,7 @@ static void stop_fiber(void *arg)
 	struct server *s = arg;
 
 	fiber_shield(1);
+	server_facts_stopped(s);
 	if (s->control)
 		control_close(s->control);
 	net_drain(s->net, s->stop_deadline);
@@ -235,6 +236,7 @@ static void start_fiber(void *arg)
 		goto out;
 	}
 	s->state = HEALTH_SERVING;
+	server_facts_started(s);
 	server_link_say(s, LINK_READY, 0);
 	log_line(ESP_LOG_NOTICE, WHO, "serving", log_cstr("version", PACKAGE_VERSION), ESP_FINT("workers", loop_workers()),
 	         ESP_FNSEC("start", clock_monotonic() - s->started));

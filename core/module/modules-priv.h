@@ -14,6 +14,7 @@
 #include "core/module/modules.h"
 #include "core/module/snapshot.h"
 
+#include <esp/event.h>
 #include <esp/metric.h>
 
 #define MODULES_MAGIC 0x4d4f4453u
@@ -42,6 +43,8 @@ struct modules {
 	struct image_store store;
 	struct left_out left_out[LEFT_OUT_MAX];
 	size_t nleft_out;
+	bool told_unloaded;
+	struct { esp_event_id loaded, reloaded, failed; } facts;
 	struct snapshot *current;            /* published last */
 	struct list snapshots, draining;     /* struct snapshot, struct generation */
 	uint32_t nloops;
@@ -126,6 +129,11 @@ ESP_CHECKED int plan_read(struct reload *r);        /* suspends: files are read 
 ESP_CHECKED int plan_decide(struct reload *r);      /* suspends: images are opened on a lane */
 ESP_CHECKED int plan_describe(const struct reload *r, struct plan **ret);
 void plan_release(struct reload *r);
+/* facts.c */
+ESP_CHECKED int facts_declare(struct modules *m);
+void facts_tell(const struct reload *r);            /* after the switch to the new snapshot's subscribers */
+void facts_tell_failed(const struct modules *m, const char *module, const char *reason);
+const char *facts_blamed(const struct reload *r, const char *reason);   /* an instance, or "" */
 /* stage.c */
 ESP_CHECKED int stage_build(struct reload *r);      /* check, init, order, snapshot */
 ESP_CHECKED int stage_start(struct reload *r);      /* suspends: start, worker_start */

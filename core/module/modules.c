@@ -66,7 +66,7 @@ int modules_new(const struct modules_opts *opts, struct modules **ret)
 {
 	struct modules *m = calloc(1, sizeof *m);
 
-	if (!m || make_loops(m) < 0) {
+	if (!m || facts_declare(m) < 0 || make_loops(m) < 0) {
 		free(m);
 		return ESP_ENOMEM;
 	}

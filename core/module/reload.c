@@ -85,6 +85,7 @@ static void publish(struct reload *r)
 	activate(r);
 	snapshot_publish(r->next);
 	r->next = NULL;
+	facts_tell(r);
 	if (m->opts.on_publish && !r->only)
 		m->opts.on_publish(m->opts.arg, r->config);
 	if (r->swapped)
@@ -192,6 +193,8 @@ static int reload_run(struct modules *m, struct config *c, const char *only, boo
 	rc = run(&r, dry, ret_plan ? &plan : NULL);
 	(void)fiber_set_deadline(before);
 	(void)snapshot_enter(snapshot_pin(snapshot_here()));
+	if (rc < 0 && !dry && !m->opts.check_only)
+		facts_tell_failed(m, facts_blamed(&r, why.text), why.text);
 	plan_release(&r);
 	config_errors_free(&own);
 	if (rc < 0) {

@@ -2,11 +2,13 @@
  *
  * Rows are written without a position inside the transaction of the change.  One sequencer fiber (worker 0) numbers
  * committed rows densely, many at a time; the counter's row is the lock between nodes.  Old events are pruned in small
- * steps.  The append functions are pure: they see the transaction and their arguments only.
+ * steps.  The append functions are pure: they see the transaction and their arguments only.  Facts of the core
+ * (server.*, module.*) have no transaction of their own: they are taken from the event bus and get a small one here.
  */
 #include <esp/eventlog.h>
 #include <esp/command.h>
 #include <esp/crypto.h>
+#include <esp/event.h>
 #include "modules/common/json.h"
 
 #include <stdatomic.h>
@@ -18,6 +20,7 @@
 #define BODY_FIRST   512u
 #define BODY_MAX     (16u << 10)
 #define READ_MAX     1000u
+#define NAME_MAX_LEN 64
 
 struct eventlog {
 	esp_eventlog table;        /* first: services are found by it */
@@ -82,29 +85,37 @@ static esp_status body_sink(void *arg, esp_str piece)
 	return ESP_OK;
 }
 
-static esp_status append(const esp_eventlog *l, esp_tx *tx, const char *name, esp_id account,
-                         const esp_field *fields, uint32_t n, uint32_t field_size)
+static esp_status encode(struct body *body, const esp_field *fields, uint32_t n, uint32_t field_size)
 {
-	struct eventlog *log = of(l);
-	static const esp_id none;
-	struct body body = { .arena = tx->arena, .text = esp_alloc(tx->arena, BODY_FIRST), .cap = BODY_FIRST };
-	esp_id id = log->crypto->new_id();
 	struct json j;
 
-	if (!body.text)
-		return ESP_ENOMEM;
-	json_begin_sink(&j, body_sink, &body);
+	json_begin_sink(&j, body_sink, body);
 	json_open(&j, NULL, '{');
 	for (uint32_t i = 0; i < n; i++)
 		json_field(&j, (const esp_field *)((const char *)fields + (size_t)i * field_size));
 	json_close(&j, '}');
-	if (json_end(&j) != ESP_OK)
-		return json_end(&j);
+	return json_end(&j);
+}
+
+static esp_status insert(const struct eventlog *log, esp_tx *tx, const char *name, esp_id account, esp_str body)
+{
+	static const esp_id none;
+	esp_id id = log->crypto->new_id();
+
 	return tx->exec(tx, "INSERT INTO event (id, account_id, name, at, body) VALUES ($1, $2, $3, $4, $5)",
 		(esp_sql_value[]){ ESP_SQL_ID(id), memcmp(&account, &none, sizeof none) ? ESP_SQL_ID(account) : ESP_SQL_NONE,
 			ESP_SQL_T(((esp_str){ name, strlen(name) })), ESP_SQL_I(log->core.loop->wall(NULL)),
-			ESP_SQL_T(((esp_str){ body.text, body.len })) },
+			ESP_SQL_T(body) },
 		5, NULL);
+}
+
+static esp_status append(const esp_eventlog *l, esp_tx *tx, const char *name, esp_id account,
+                         const esp_field *fields, uint32_t n, uint32_t field_size)
+{
+	struct body body = { .arena = tx->arena, .text = esp_alloc(tx->arena, BODY_FIRST), .cap = BODY_FIRST };
+	esp_status st = body.text ? encode(&body, fields, n, field_size) : ESP_ENOMEM;
+
+	return st == ESP_OK ? insert(of(l), tx, name, account, (esp_str){ body.text, body.len }) : st;
 }
 
 struct append_args {
@@ -156,6 +167,79 @@ static esp_status append_now(const esp_eventlog *l, const char *name, esp_id acc
 		committed(l);
 	return st;
 }
+
+/* --- facts of the core ------------------------------------------------------------------------------------- */
+
+/* From the observer to a fiber of worker 0, which frees it. */
+struct fact { struct eventlog *log; char name[NAME_MAX_LEN]; size_t len; char body[]; };
+
+static esp_status fact_tx(esp_tx *tx, void *arg)
+{
+	const struct fact *f = arg;
+	static const esp_id none;
+
+	return insert(f->log, tx, f->name, none, (esp_str){ f->body, f->len });
+}
+
+static void fact_lost(const struct eventlog *log, const char *name, esp_status st)
+{
+	esp_log(log->core.log, log->self, ESP_LOG_WARNING, "an event is not in the event log", ESP_FSTR("event",
+	        ((esp_str){ name, strlen(name) })), ESP_FINT("status", st));
+}
+
+static void write_fact(void *arg)       /* a fiber of worker 0 */
+{
+	struct fact *f = arg;
+	struct eventlog *log = f->log;
+	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+	esp_status st = sql ? sql->transact(sql, NULL, 0, fact_tx, f) : ESP_EUNAVAIL;
+
+	if (st == ESP_OK)
+		committed(&log->table);
+	else
+		fact_lost(log, f->name, st);
+	free(f);
+}
+
+static void on_fact(void *arg)          /* worker 0 */
+{
+	struct fact *f = arg;
+	esp_status st = f->log->core.fiber->spawn(f->log->self, 0, "event of the core", write_fact, f, NULL);
+
+	if (st == ESP_OK)
+		return;
+	fact_lost(f->log, f->name, st);
+	free(f);
+}
+
+static void take_fact(struct eventlog *log, const esp_event *e)
+{
+	struct fact *f = malloc(sizeof *f + BODY_MAX);
+	struct body body = { .text = f ? f->body : NULL, .cap = BODY_MAX };   /* as long as it gets: it never grows */
+	esp_status st = f ? encode(&body, e->fields, e->nfields, e->field_size) : ESP_ENOMEM;
+
+	if (st == ESP_OK) {
+		f->log = log;
+		f->len = body.len;
+		snprintf(f->name, sizeof f->name, "%s", e->name);
+		st = log->core.loop->post(log->self, log->core.loop->worker(0), on_fact, f);
+	}
+	if (st == ESP_OK)
+		return;
+	fact_lost(log, e->name, st);
+	free(f);
+}
+
+static void on_events(esp_module *self, const esp_event *const *events, uint32_t n)     /* observer */
+{
+	for (uint32_t i = 0; i < n; i++)
+		take_fact(self->state, events[i]);
+}
+
+static const esp_subscription of_server = { .size = sizeof of_server, .pattern = "server.*", .on_events = on_events };
+static const esp_subscription of_modules = { .size = sizeof of_modules, .pattern = "module.*", .on_events = on_events };
+
+/* --- numbering ---------------------------------------------------------------------------------------------- */
 
 struct number_args { uint32_t numbered; };
 
@@ -320,6 +404,7 @@ static const esp_command list_command = {
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	struct eventlog *log = esp_alloc(self->host->arena(self), sizeof *log);
+	const esp_event_api *events = self->host->core("esp.event/1", 0);
 	esp_status st;
 
 	esp_core_init(&log->core, self);
@@ -336,6 +421,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = self->host->contribute(self, "esp.command/1", &list_command);
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.eventlog/1", &log->table.service);
+	if (st == ESP_OK)
+		st = events->subscribe(self, &of_server);
+	if (st == ESP_OK)
+		st = events->subscribe(self, &of_modules);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
 	return st;
