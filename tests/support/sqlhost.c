@@ -51,6 +51,8 @@ static int64_t cfg_integer(const esp_cfg *c, const char *key)
 		return sqlhost->view_idle;
 	if (!strcmp(key, "store_rows"))
 		return sqlhost->store_rows;
+	if (!strcmp(key, "retention"))
+		return 86400 * ESP_SEC;
 	if (!strcmp(key, "store_delay"))
 		return 5 * ESP_MSEC;
 	if (!strcmp(key, "hint_interval"))
@@ -78,9 +80,18 @@ static void event_publish(esp_module *self, esp_event_id id, const esp_field *fi
 	must(id.v < sqlhost->nevents && fields && n && field_size == sizeof *fields);
 	atomic_fetch_add(&sqlhost->event[id.v].count, 1);
 }
-static const esp_event_api event_api = {
-	.size = sizeof event_api, .declare = event_declare, .wanted = event_wanted, .publish = event_publish
-};
+static esp_status event_subscribe(esp_module *self, const esp_subscription *s)
+{
+	(void)self;
+	must(s->pattern && s->on_events && sqlhost->nsubscriptions < 4);
+	sqlhost->subscription[sqlhost->nsubscriptions++] = *s;
+	return ESP_OK;
+}
+static const esp_event_api event_api = { .size = sizeof event_api,
+	.declare = event_declare,
+	.subscribe = event_subscribe,
+	.wanted = event_wanted,
+	.publish = event_publish };
 
 uint32_t sqlhost_events(const char *name)
 {
@@ -183,7 +194,7 @@ static esp_status sql_transact(
 	esp_status st;
 
 	(void)sql;
-	must(nkeys && keys[0].kind == ESP_SQL_KEY_ACCOUNT);
+	must(nkeys ? keys[0].kind == ESP_SQL_KEY_ACCOUNT : !sqlhost->store);
 	for (uint32_t i = 2; i < nkeys; i++)
 		must(keys[i - 1].kind == keys[i].kind && id_cmp(keys[i - 1].id, keys[i].id) < 0);
 	loop_fiber_api.shield(1);
@@ -371,22 +382,23 @@ static const esp_service *host_service(esp_module *self, esp_binding b)
 static esp_status host_provide(esp_module *self, const char *id, const esp_service *table)
 {
 	(void)self;
-	must(!strcmp(id, "esp.mailstore/1"));
-	sqlhost->store = (const esp_mailstore *)table;
+	sqlhost->provided = table;
+	if (!strcmp(id, "esp.mailstore/1"))
+		sqlhost->store = (const esp_mailstore *)table;
 	return ESP_OK;
 }
 static esp_status host_contribute(esp_module *self, const char *point, const void *item)
 {
-	esp_arena *a = sqlhost_arena();
-	struct migrate_db db = sqlite_migrate_db(sqlhost->writer, a);
+	esp_arena *a;
+	struct migrate_db db;
 	esp_err err = ESP_ERR_INIT;
 
 	(void)self;
-	if (!strcmp(point, "esp.command/1")) {
-		arena_free(a);
+	if (!strcmp(point, "esp.command/1"))
 		return ESP_OK;
-	}
 	must(!strcmp(point, "esp.sql.migrations/1"));
+	a = sqlhost_arena();
+	db = sqlite_migrate_db(sqlhost->writer, a);
 	/* up, down and up again: both directions must work on an empty database */
 	must_ok(migrate_up(&db, item, &err));
 	must_ok(migrate_down(&db, item, 0, &err));
@@ -498,7 +510,8 @@ static void worker_up(void *arg)
 static void worker_down(void *arg)
 {
 	(void)arg;
-	esp_module_descriptor.ops->worker_stop(sqlhost->self, worker_pub(worker_here()));
+	if (esp_module_descriptor.ops->worker_stop)
+		esp_module_descriptor.ops->worker_stop(sqlhost->self, worker_pub(worker_here()));
 }
 
 static void on_life(void *arg)

@@ -38,7 +38,8 @@ struct sqlhost_blob { esp_id id; char *data; size_t len; };
 struct sqlhost {
 	struct module_core *core;
 	esp_module *self;
-	const esp_mailstore *store;        /* what the module provided */
+	const esp_service *provided;       /* by the module */
+	const esp_mailstore *store;        /* the same, when it is the mailstore */
 	char dir[64];
 	uint32_t workers;
 	/* sql */
@@ -64,7 +65,8 @@ struct sqlhost {
 	uint64_t directory_quota;
 	/* bus */
 	struct { char name[40]; atomic_uint count; } event[SQLHOST_EVENTS];
-	uint32_t nevents;
+	uint32_t nevents, nsubscriptions;
+	esp_subscription subscription[4];
 	atomic_uint published;             /* topics */
 	/* configuration of the module */
 	int64_t max_mailboxes, view_memory, view_idle, account_ttl, store_rows;
