@@ -275,7 +275,7 @@ static int rehearse_spawn(const struct server *s, const char *config_path, int o
 static int rehearse_wait(pid_t pid, int wait_status, const char *text, esp_err *err)
 {
 	int fd = pidfd_open(pid, 0), code = 0;
-	const char *crash;
+	const char *crash, *panic;
 
 	if (wait_status)
 		kill(pid, SIGKILL);
@@ -290,9 +290,11 @@ static int rehearse_wait(pid_t pid, int wait_status, const char *text, esp_err *
 		;
 	if (wait_status)
 		return err_fail(err, wait_status, "the rehearsal did not end within %d seconds", REHEARSE_LIMIT_S);
+	panic = strstr(text, "PANIC ");              /* a contract that the module broke */
 	crash = strstr(text, "CRASH ");              /* its handler names module and point; a sanitizer exits then */
 	if (crash)
-		return err_fail(err, ESP_ECONFIG, "the rehearsal crashed: %.*s", (int)strcspn(crash, "\n"), crash);
+		return err_fail(err, ESP_ECONFIG, "the rehearsal crashed: %.*s%s%.*s", (int)strcspn(crash, "\n"), crash,
+		                panic ? "; " : "", panic ? (int)strcspn(panic, "\n") : 0, panic ? panic : "");
 	if (WIFSIGNALED(code))
 		return err_fail(err, ESP_ECONFIG, "the rehearsal was killed by signal %d (%s)", WTERMSIG(code),
 		                strsignal(WTERMSIG(code)));

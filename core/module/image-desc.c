@@ -192,6 +192,8 @@ static int copy_ops(const struct reader *r, struct image_desc *d, const esp_modu
 {
 	size_t n;
 
+	if (!raw->ops)
+		return err_fail(r->err, ESP_EABI, "%s: its descriptor has no table of functions: set .ops", r->file);
 	if (!inside(r, raw->ops, sizeof(uint32_t)))
 		return bad(r, "its functions lie outside of the image");
 	n = raw->ops->size;

@@ -32,7 +32,7 @@ struct modules_opts {
 		*left_out; /* instances not to run after crashes (see crash_left_out); mandatory ones run anyway */
 	size_t nleft_out;
 	const char *binary; /* esp-server: modules are first loaded in a process of it (trial.h); NULL: they are not */
-	bool check_only;              /* esp-server check: modules_load stops after check() */
+	bool check_only;              /* esp-server check: modules_load stops after init() and undoes it */
 	esp_nsec deadline;            /* for check .. worker_start of one reload; 0: 30 s */
 	void *arg;                    /* of the callbacks below; each may be NULL */
 	/*! Run `esp-server check --config F` on the new configuration (posix_spawn).  Suspends.  Negative: refused. */
@@ -88,8 +88,8 @@ void modules_left_out(const struct modules *m, void (*each)(void *arg, const cha
 void modules_set_deadline(struct modules *m, esp_nsec deadline);
 
 /*! \brief [control] Suspends.  Build, start and publish the first snapshot from the configuration (taken over,
- *  also on failure).  All loops must run.  With opts.check_only: image, schema and check() of every module, nothing
- *  stays.  Every wrong key of every module is added to *errs (may be NULL) besides *err. */
+ *  also on failure).  All loops must run.  With opts.check_only: image, schema, check() and init() of every module,
+ *  nothing stays.  Every wrong key of every module is added to *errs (may be NULL) besides *err. */
 ESP_CHECKED int modules_load(struct modules *m, struct config *c, struct config_errors *errs, esp_err *err);
 
 /*! \brief [control] Suspends.  Read the configuration and say what a reload would do (may be narrowed to one

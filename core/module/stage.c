@@ -66,7 +66,8 @@ static int build_snapshot(struct reload *r, struct generation **list)
 	return rc;
 }
 
-/* The steps that open nothing: check() of all, then init() of all, then the tables. */
+/* The steps that open nothing: check() of all, then init() of all, then the tables.  `esp-server check` goes as far, so
+ * that a rehearsal meets what an init() refuses or crashes of. */
 static int prepare(struct reload *r, struct generation **list)
 {
 	int rc = registry_order(list, r->n, r->order, r->err);
@@ -74,8 +75,6 @@ static int prepare(struct reload *r, struct generation **list)
 	for (size_t i = 0; i < r->n && rc == ESP_OK; i++)
 		if (r->order[i]->state == GEN_NEW)
 			rc = generation_check(r->order[i], r->err);
-	if (r->m->opts.check_only)
-		return rc;
 	for (size_t i = 0; i < r->n && rc == ESP_OK; i++)
 		if (r->order[i]->state == GEN_CHECKED)
 			rc = generation_init(r->order[i], r->err);

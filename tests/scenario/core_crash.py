@@ -135,18 +135,19 @@ def one_that_crashes_in_init_is_not_loaded_until_it_is_named():
 
 
 @scenario
-def a_crash_in_check_is_met_by_the_rehearsal_and_named():
+def a_crash_in_check_or_init_is_met_by_the_rehearsal_and_named():
     with Server([ECHO, {**CRASH, "config": {"at": "never"}}], {"echo": {}}, faults=True) as s:
         s.start()
         pid = s.pid()
-        s.modules[1]["config"] = {"at": "check"}
-        s.write()
-        for words in (("reload",), ("reload", "bad")):
-            done = s.cli(*words, check=1)
-            assert "the rehearsal crashed" in done.err and "module bad, at check" in done.err, done.err
-        assert s.pid() == pid and verdict(s) == "verdict 0"
-        done = s.run("check")
-        assert done.code and "module bad, at check" in done.err, done.err
+        for step in ("check", "init"):
+            s.modules[1]["config"] = {"at": step}
+            s.write()
+            for words in (("reload",), ("reload", "bad")):
+                done = s.cli(*words, check=1)
+                assert "the rehearsal crashed" in done.err and f"module bad, at {step}" in done.err, done.err
+            assert s.pid() == pid and verdict(s) == "verdict 0"
+            done = s.run("check")
+            assert done.code and f"module bad, at {step}" in done.err, done.err
 
 
 @scenario

@@ -31,9 +31,10 @@ struct esp_host {
 	const char *version;                 /* "0.1.0" */
 	/*! [any] A core interface, or NULL when this host has none of that id and minor. */
 	const void *(*core)(const char *id, uint32_t min_minor);
-	/*! [control, init] Bind a service listed in the descriptor's needs. */
+	/*! [control, init] Bind a service listed in the descriptor's needs.  ESP_EINVAL: it is not listed there. */
 	ESP_CHECKED esp_status (*bind)(esp_module *self, const char *id, esp_binding *ret);
-	/*! [control, init] Offer a service listed in provides.  The table stays the module's, until stop(). */
+	/*! [control, init] Offer a service listed in provides.  The table stays the module's, until stop().  ESP_EINVAL: it
+	 *  is not listed there, or was offered before. */
 	ESP_CHECKED esp_status (*provide)(esp_module *self, const char *id, const esp_service *table);
 	/*! [worker, control, observer; in a fiber] ESP_SUSPENDS only while an EXCLUSIVE provider is being swapped.
 	 *  The bound service as seen by the running fiber's snapshot; valid until this call of session(), hook or fiber

@@ -71,7 +71,8 @@ typedef struct esp_module_ops {
 	uint32_t size;
 	/*! [control] Pure check of values across items; opens nothing.  Also run by `esp-server check`. */
 	esp_status (*check)(esp_module *self, const esp_cfg *cfg, esp_err *err);
-	/*! [control] Build state; add hooks, services, events, metrics, contributions.  No I/O. */
+	/*! [control] Build state; add hooks, services, events, metrics, contributions.  No I/O: `esp-server check`, and
+	 * with it the rehearsal of a reload, calls it too and then stop(). */
 	esp_status (*init)(esp_module *self, const esp_cfg *cfg, esp_err *err);
 	/*! [control] ESP_SUSPENDS.  Open what is needed (database, files).  Services that this module
 	 *  needs are started before and may be called.  Deadline: the reload's (30 s by default). */
