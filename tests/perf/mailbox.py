@@ -78,7 +78,7 @@ def deliver(s):
 
 def memory(s):
     with open(f"/proc/{s.children()[0]}/smaps_rollup") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("Pss:")) * 1024
+        return next(int(line.split()[1]) for line in f if line.startswith("Pss_Anon:")) * 1024
 
 
 def warm(what):
@@ -140,7 +140,8 @@ def linked(s):
 def measure(sizes):
     from mail import MailServer
     results = []
-    with MailServer(users=["u"]) as s:
+    with MailServer(users=[]) as s:
+        s.add_user("u", "--quota=0")
         c = Client(s.ports["imap"])
         c.ask("CREATE Big")
         for i in range(SEED):

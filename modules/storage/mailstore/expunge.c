@@ -1,14 +1,16 @@
 /* expunge - EXPUNGE: rows, counters, references and folder links of messages that are \Deleted.
  *
  * Long sets go in several transactions of BATCH_MESSAGES each, so that others get their turn; what is \Deleted is
- * decided under the account's lock.  Each transaction writes one entry of the change log.
+ * decided under the account's lock, by the view (held.c): only rows that go are read.  Each transaction writes one
+ * entry of the change log.
  */
-#include "store.h"
+#include "refresh.h"
 
 struct expunge_op {
 	struct op op;
 	esp_id mailbox;
 	int all;                       /* also what is not \Deleted */
+	struct held held;              /* unless all */
 	struct walk start, walk;
 	struct box box;
 	struct uid_ranges gone;
@@ -35,11 +37,55 @@ static esp_status expunge_pick(struct expunge_op *o, struct row *row, uint32_t *
 	return st;
 }
 
+/* Into `going`, UIDs from `from` on; 0: the batch is full. */
+static int add_deleted(struct uid_ranges *going, const esp_view_chunk *c, esp_uid_range r, uint32_t *n, esp_status *st)
+{
+	for (uint32_t i = view_place_from(c, r.first); *st == ESP_OK && i < c->count && c->uid[i] <= r.last; i++) {
+		if (!(c->flags[i] & ESP_FLAG_DELETED))
+			continue;
+		if (*n == BATCH_MESSAGES)
+			return 0;
+		++*n;
+		*st = ranges_add(going, c->uid[i], c->uid[i]);
+	}
+	return 1;
+}
+
+/* What this batch walks over: at most BATCH_MESSAGES that are \Deleted.  *ret_from: where the next one goes on. */
+static esp_status choose(const struct expunge_op *o, struct uid_ranges *going, uint32_t *ret_from)
+{
+	const esp_view *v = o->held.now;
+	uint32_t n = 0;
+	int room = 1;
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && room && v->deleted && i < o->start.set.n; i++) {
+		esp_uid_range r = o->start.set.range[i];
+		if (r.last < o->start.from)
+			continue;
+		if (r.first < o->start.from)
+			r.first = o->start.from;
+		for (uint32_t k = view_chunk_from(v, r.first);
+			 st == ESP_OK && room && k < v->nchunks && v->chunk[k]->uid[0] <= r.last; k++)
+			room = add_deleted(going, v->chunk[k], r, &n, &st);
+	}
+	*ret_from = room ? 0 : going->range[going->n - 1].last + 1;
+	return st;
+}
+
 static esp_status expunge_batch(struct expunge_op *o, esp_tx *tx)
 {
-	uint32_t n = 0;
+	struct uid_ranges going = { .arena = o->op.arena };
+	uint32_t n = 0, from = 0;
 	struct row *row = NULL;
 	esp_status st = ESP_OK;
+
+	if (!o->all) {
+		st = held_take(&o->held, &o->op, tx, &o->box);
+		if (st == ESP_OK)
+			st = choose(o, &going, &from);
+		o->walk.set = (esp_uid_set){ going.range, going.n };
+	}
 
 	while (st == ESP_OK && o->walk.from && o->ngone < BATCH_MESSAGES) {
 		st = walk_next(&o->op, tx, &o->box, &o->walk, &row, &n);
@@ -48,6 +94,11 @@ static esp_status expunge_batch(struct expunge_op *o, esp_tx *tx)
 		if (st == ESP_OK && n)
 			st = rows_delete(&o->op, tx, &o->box, row, n, 0);
 		o->ngone += n;
+	}
+	if (!o->all) {
+		o->walk.set = o->start.set;
+		o->walk.from = from;
+		o->walk.place = 0;
 	}
 	return st;
 }
@@ -77,9 +128,10 @@ static esp_status on_expunge(esp_tx *tx, void *arg)
 	return st == ESP_OK ? fact_about(&o->op, tx, FACT_DELETED, &o->box, o->gone.range, o->gone.n, o->ngone) : st;
 }
 
-static esp_status expunge_run(struct expunge_op *o, uint64_t *modseq)
+static esp_status expunge_run(struct expunge_op *o, const esp_actor *actor, uint64_t *modseq)
 {
-	esp_status st = op_run(&o->op, &o->mailbox, 1, on_expunge, o);
+	esp_status st = o->all ? op_run(&o->op, &o->mailbox, 1, on_expunge, o)
+	                       : held_run(&o->held, actor, &o->op, o->mailbox, on_expunge, o);
 
 	if (st != ESP_OK)
 		return st;
@@ -103,7 +155,8 @@ esp_status message_expunge(const esp_mailstore *s, esp_arena *a, const esp_actor
 		st = op_begin(store_of(s), &o.op, actor->account);
 	o.start = (struct walk){ .set = uids.n ? uids : (esp_uid_set){ &every_uid, 1 }, .from = 1 };
 	while (st == ESP_OK && o.start.from)
-		st = expunge_run(&o, &modseq);
+		st = expunge_run(&o, actor, &modseq);
+	held_end(&o.held, store_of(s));
 	op_end(&o.op);
 	if (modseq)
 		view_delivered(s, mailbox, modseq);
@@ -136,7 +189,7 @@ esp_status message_clear(const struct mailstore *m, const esp_actor *actor, esp_
 
 	o.start = (struct walk){ .set = { &every_uid, 1 }, .from = 1 };
 	if (st == ESP_OK)
-		st = expunge_run(&o, &modseq);
+		st = expunge_run(&o, actor, &modseq);
 	op_end(&o.op);
 	*ret_left = st == ESP_OK && o.walk.from != 0;
 	return st;

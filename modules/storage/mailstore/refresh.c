@@ -11,15 +11,15 @@ static const char HEAD[] =
 	"SELECT modseq, uidnext, uidvalidity, first_recent, keywords, account_id, log_floor, unsettled FROM mailbox"
 	" WHERE id = $1 AND noselect = 0";
 static const char MESSAGES[] =
-	"SELECT uid, modseq, flags FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid < $3 ORDER BY uid LIMIT 20000";
+	"SELECT uid, modseq, flags FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid < $3 ORDER BY uid LIMIT 4000";
 static const char CHANGED[] =
 	"SELECT uid, modseq, flags FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid < $3 AND modseq > $4"
-	" ORDER BY uid LIMIT 20000";
+	" ORDER BY uid LIMIT 4000";
 static const char CHANGES[] =
 	"SELECT kind, ranges, modseq, flags_keep, flags_set FROM change_log WHERE mailbox_id = $1 AND modseq > $2"
 	" ORDER BY modseq";
 
-#define LOAD_PAGE    20000u
+#define LOAD_PAGE    4000u
 #define FEW          200u   /* rows that may be read on the worker itself */
 #define RANGES_MAX   32u    /* beyond that one SELECT over the whole span */
 #define LOAD_RETRIES 3

@@ -8,7 +8,6 @@
 #include "refresh.h"
 
 #define SYSTEM_FLAGS 0x1fu
-#define STALE_TRIES  8
 
 static const char UNSETTLED[] = "UPDATE mailbox SET unsettled = $2 WHERE id = $1 AND unsettled = 0";
 
@@ -17,22 +16,14 @@ struct store_op {
 	esp_id mailbox;
 	esp_uid_set set;
 	const esp_store_args *args;
-	const esp_view *known;         /* a reference: where the transaction begins to follow the log */
+	struct held held;
 	/* of one run */
-	int stale;                     /* `known` is too old to follow from */
-	const esp_view *view;          /* a reference */
 	struct box box;
 	struct flag_change change;
 	struct uid_ranges changed, failed;
 	struct box_delta delta;
 	uint32_t nchanged;
 };
-
-static void forget(struct store_op *o, const esp_view **v)
-{
-	o->op.m->core.mem->rc_unref((void *)(uintptr_t)*v);
-	*v = NULL;
-}
 
 static esp_status store_masks(struct store_op *o)
 {
@@ -75,44 +66,15 @@ static esp_status store_one(struct store_op *o, uint32_t uid, uint64_t modseq, u
 	return st;
 }
 
-/* The chunk of the first message at or after this UID; nchunks: none. */
-static uint32_t chunk_from(const esp_view *v, uint32_t uid)
-{
-	uint32_t lo = 0, hi = v->nchunks;
-
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-		if (v->chunk[mid]->uid[v->chunk[mid]->count - 1] < uid)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-static uint32_t place_from(const esp_view_chunk *c, uint32_t uid)
-{
-	uint32_t lo = 0, hi = c->count;
-
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-		if (c->uid[mid] < uid)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 static esp_status store_range(struct store_op *o, esp_uid_range r)
 {
-	const esp_view *v = o->view;
+	const esp_view *v = o->held.now;
 	int joined = 0;
 	esp_status st = ESP_OK;
 
-	for (uint32_t k = chunk_from(v, r.first); k < v->nchunks && v->chunk[k]->uid[0] <= r.last; k++) {
+	for (uint32_t k = view_chunk_from(v, r.first); k < v->nchunks && v->chunk[k]->uid[0] <= r.last; k++) {
 		const esp_view_chunk *c = v->chunk[k];
-		for (uint32_t i = place_from(c, r.first); st == ESP_OK && i < c->count && c->uid[i] <= r.last; i++)
+		for (uint32_t i = view_place_from(c, r.first); st == ESP_OK && i < c->count && c->uid[i] <= r.last; i++)
 			st = store_one(o, c->uid[i], c->modseq[i], c->flags[i], &joined);
 	}
 	return st;
@@ -153,8 +115,6 @@ static esp_status store_write(struct store_op *o, esp_tx *tx)
 static void store_restart(struct store_op *o)
 {
 	op_restart(&o->op);
-	forget(o, &o->view);
-	o->stale = 0;
 	o->changed = o->failed = (struct uid_ranges){ .arena = o->op.arena };
 	o->delta = (struct box_delta){ 0 };
 	o->nchanged = 0;
@@ -170,11 +130,7 @@ static esp_status on_store(esp_tx *tx, void *arg)
 	if (st == ESP_OK)
 		st = box_read(&o->op, tx, o->mailbox, &o->box);
 	if (st == ESP_OK)
-		st = view_under_lock(&o->op, tx, &o->box, o->known, &o->view);
-	if (st == ESP_OK && !o->view) {
-		o->stale = 1;
-		return ESP_EAGAIN;       /* of no provider: rolled back and given back */
-	}
+		st = held_take(&o->held, &o->op, tx, &o->box);
 	if (st == ESP_OK)
 		st = store_masks(o);
 	for (uint32_t i = 0; st == ESP_OK && i < o->set.n; i++)
@@ -193,22 +149,6 @@ static esp_status keep_failed(const struct uid_ranges *from, esp_arena *a, esp_u
 	return st;
 }
 
-/* A view that is too old to follow from is loaded anew and the transaction run again. */
-static esp_status store_run(struct store_op *o, const esp_actor *actor)
-{
-	const esp_mailstore *s = &o->op.m->table;
-	esp_status st = view_sync_to(s, actor, o->mailbox, 0, &o->known);
-
-	for (int i = 0; st == ESP_OK && i < STALE_TRIES; i++) {
-		st = op_run(&o->op, &o->mailbox, 1, on_store, o);
-		if (!o->stale)
-			return st;
-		forget(o, &o->known);
-		st = view_sync(s, actor, o->mailbox, &o->known);
-	}
-	return st == ESP_OK ? ESP_EBUSY : st;
-}
-
 esp_status message_store(const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_id mailbox, esp_uid_set uids,
                          const esp_store_args *args, uint64_t *ret_modseq, esp_uid_set *ret_failed)
 {
@@ -223,14 +163,13 @@ esp_status message_store(const esp_mailstore *s, esp_arena *a, const esp_actor *
 	o.set = uids;
 	o.args = args;
 	if (st == ESP_OK)
-		st = store_run(&o, actor);
+		st = held_run(&o.held, actor, &o.op, mailbox, on_store, &o);
 	if (st == ESP_OK) {
 		op_committed(&o.op);
 		*ret_modseq = o.nchanged ? o.op.modseq : 0;
 		st = keep_failed(&o.failed, a, ret_failed);
 	}
-	forget(&o, &o.known);
-	forget(&o, &o.view);
+	held_end(&o.held, store_of(s));
 	op_end(&o.op);
 	if (*ret_modseq)
 		view_delivered(s, mailbox, *ret_modseq);

@@ -350,6 +350,34 @@ esp_status view_apply(const esp_mem_api *mem, const esp_view *old, const struct 
 	return st;
 }
 
+uint32_t view_chunk_from(const esp_view *v, uint32_t uid)
+{
+	uint32_t lo = 0, hi = v->nchunks;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (v->chunk[mid]->uid[v->chunk[mid]->count - 1] < uid)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+uint32_t view_place_from(const esp_view_chunk *c, uint32_t uid)
+{
+	uint32_t lo = 0, hi = c->count;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (c->uid[mid] < uid)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 size_t view_bytes(const esp_view *v)
 {
 	size_t n =

@@ -53,6 +53,9 @@ struct view_change {
 };
 ESP_CHECKED esp_status view_apply(const esp_mem_api *mem, const esp_view *old, const struct view_head *head,
                                   const struct view_change *change, const esp_view **ret);
+/*! \brief The chunk of the first message at or after this UID (nchunks: none), and its place in a chunk. */
+uint32_t view_chunk_from(const esp_view *v, uint32_t uid);
+uint32_t view_place_from(const esp_view_chunk *c, uint32_t uid);
 /*! \brief Bytes of a version with all its chunks. */
 size_t view_bytes(const esp_view *v);
 
