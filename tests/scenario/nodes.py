@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 
+import imap_model
 import postgres
 from lib import SLOW, run, scenario, wait_until
 from mail import DOMAIN, MailServer, message
@@ -19,7 +20,7 @@ LONG = bool(os.environ.get("ESP_LONG"))
 
 
 @contextlib.contextmanager
-def nodes(n=NODES, users=("alice", "bob")):
+def nodes(n=NODES, users=("alice", "bob"), store=None):
     """n servers, each with a data directory of its own."""
     name = f"esp_{os.getpid()}_nodes"
     where = postgres.create(name)
@@ -28,7 +29,7 @@ def nodes(n=NODES, users=("alice", "bob")):
         with contextlib.ExitStack() as stack:
             servers = []
             while len(servers) < n:
-                s = MailServer(database=where, config={"blob": {"path": mail}}, start=False)
+                s = MailServer(database=where, config={"blob": {"path": mail}, "store": store or {}}, start=False)
                 if {*s.ports.values()} & {p for other in servers for p in other.ports.values()}:
                     s.cleanup()                     # free, but promised to another one of ours
                 else:
@@ -238,6 +239,13 @@ def a_node_that_stands_still_gives_up_its_work():
             c.ok("STORE 1:* +FLAGS (\\Deleted)")
             c.ok("EXPUNGE")
         wait_until(lambda: files(servers[1], "") == [], 30)
+
+
+@scenario
+def sessions_on_four_nodes_do_what_a_model_says():
+    seed = int(os.environ.get("ESP_TEST_SEED", time.time_ns() % 10**9 if LONG else 41))
+    with nodes(store={"store_rows": 4, "store_delay": "10ms"}) as servers:
+        imap_model.play(servers, seed, 120 if LONG else 5, sessions=8)
 
 
 run()
