@@ -161,6 +161,19 @@ enum migrate_kind migrate_at_start(int automatic, int *ret_automatic)
 	return asked && strcmp(asked, "check") == 0 ? MIGRATE_NOTHING : MIGRATE_UP;
 }
 
+static int check_whole(const struct migrate_db *db, const struct migrate_job *job)
+{
+	uint32_t unfinished = 0;
+	int st = job->target ? ESP_OK : migrate_state(db, MIGRATE_COPY, &unfinished, job->err);
+
+	if (st == ESP_OK && unfinished) {
+		snprintf(job->err->text, sizeof job->err->text, "this database is an unfinished copy of another: finish it with"
+		         " `esp-cli migrate-database` on the server that has the mail, or remove it");
+		st = ESP_ECONFIG;
+	}
+	return st;
+}
+
 int migrate_run(const struct migrate_db *db, const struct migrate_job *job)
 {
 	int st = ESP_OK;
@@ -170,7 +183,9 @@ int migrate_run(const struct migrate_db *db, const struct migrate_job *job)
 
 	if (job->kind == MIGRATE_REHEARSE)
 		return rehearse(db, job);
-	if (job->kind == MIGRATE_UP && !job->automatic)
+	if (job->kind == MIGRATE_UP)
+		st = check_whole(db, job);
+	if (st == ESP_OK && job->kind == MIGRATE_UP && !job->automatic)
 		st = check_pending(db, job);
 	if (job->kind == MIGRATE_UP)
 		return st == ESP_OK ? all_up(db, job) : st;

@@ -36,9 +36,12 @@ struct migrate_job {
 	const esp_sql_migrations *sets[64];
 	uint32_t n, number;
 	char module[128];          /* DOWN */
+	int target;                /* mail is being moved here: not yet whole, and that is right */
 	int automatic;             /* UP: else it only checks that nothing is missing */
 	esp_err *err;
 };
+/*! \brief Rows of esp_migration with this for a module: the database is a copy that is not finished. */
+#define MIGRATE_COPY "(unfinished copy)"
 /*! \brief What migrate() does: nothing before a rehearsal, everything for `esp-server migrate`, else as configured. */
 enum migrate_kind migrate_at_start(int automatic, int *ret_automatic);
 /*! \brief Every "esp.sql.migrations/1" of the snapshot; in a fiber. */

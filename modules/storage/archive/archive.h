@@ -1,17 +1,17 @@
 /* archive - what the files of storage/archive share.
  *
- *   module.c      the module: services, commands
- *   task.c        a command's long work in a fiber of worker 0; progress and cancel between it and esp-cli
- *   schema.c      tables and columns, read from every module's migrations; pure
- *   tables.c      a table as JSON lines, there and back        line.c    reading a JSON line
- *   disk.c        files, directories and their SHA-256
- *   set.c         the directory of a backup: where what lies
- *   backup.c      writing a set            verify.c    is it whole?
- *   restore.c     a set into an empty server
- *   place.c       messages into a folder of a running server, each once
- *   fetch.c       an account, folder or message of a set back into a running server
- *   import.c, export.c          from and to other programs; foreign.h has how their files look
- *   copy.c        all tables to a file and back: the way from one database engine to another
+ *   module.c            the module: services, commands
+ *   task.c              a command's long work in a fiber of worker 0; progress and cancel between it and esp-cli
+ *   schema.c            tables and columns, read from every module's migrations; pure
+ *   tables.c, line.c    a table as JSON lines, and back
+ *   disk.c              files, directories and their SHA-256
+ *   set.c, index.c      the directory of a backup: where what lies; checksums of its messages
+ *   backup.c, dump.c    writing a set; verify.c: is it whole?
+ *   restore.c           a set into an empty server
+ *   place.c             messages into a folder of a running server, each once
+ *   fetch.c             an account, folder or message of a set back into a running server
+ *   import.c, export.c  from and to other programs; foreign.h has how their files look
+ *   move.c              all tables into another database
  */
 #ifndef ESP_STORAGE_ARCHIVE_H
 #define ESP_STORAGE_ARCHIVE_H
@@ -33,7 +33,7 @@ struct archive {
 	esp_module *self;
 	const esp_crypto_api *crypto;
 	esp_lane *lane;                /* files are read and written there */
-	esp_binding sql, blob, store, directory;
+	esp_binding sql, target, blob, store, directory;
 	esp_command commands[12];
 };
 
@@ -107,7 +107,8 @@ ESP_CHECKED esp_status task_path(struct task *t, uint32_t i, const char *what, c
 enum {
 	TABLE_MAIL = 0,                /* kept, restored, moved */
 	TABLE_LOG,                     /* kept and moved; a restored server has a log of its own */
-	TABLE_PASSING                  /* of running processes and of one disk: means nothing elsewhere */
+	TABLE_DISK,                    /* about the message files: moved with them, not kept */
+	TABLE_PASSING                  /* of running processes: means nothing elsewhere */
 };
 enum { COLUMN_INT = 1, COLUMN_TEXT, COLUMN_BLOB };
 struct column { char name[SCHEMA_NAME]; uint32_t type; };
@@ -115,6 +116,7 @@ struct table {
 	char name[SCHEMA_NAME];
 	const esp_module *module;      /* who contributed it */
 	uint32_t kind, ncolumns, nkey;
+	int parent;                    /* rows of others refer to its rows */
 	struct column column[SCHEMA_COLUMNS];
 	uint32_t key[SCHEMA_KEY];      /* columns of the primary key */
 };
@@ -167,6 +169,12 @@ ESP_CHECKED esp_status hex_parse(const char *text, size_t len, void *out, size_t
 void row_write(struct sink *to, const struct table *t, const esp_sql_value *row);
 /*! \brief Values of a line, in `a`. ESP_EPROTO. */
 ESP_CHECKED esp_status row_parse(esp_arena *a, const struct table *t, esp_str line, esp_sql_value *ret);
+/*! \brief Text of a statement; fits tables of SCHEMA_COLUMNS. */
+struct statement { char buf[8192]; size_t n; };
+/*! \brief Put a row, all columns as parameters; one of the same key becomes it. */
+void statement_put(struct statement *s, const struct table *t);
+/*! \brief Delete a row by its key. */
+void statement_delete(struct statement *s, const struct table *t);
 /*! \brief What a restore adds to numbers that must not be given again, and takes off when it compares. */
 struct margin { const char *table, *column; int64_t add; };
 /*! \brief [in read()'s fn] Every row, in the order of the key; each(arg, row) may be NULL. */
@@ -262,7 +270,6 @@ esp_status import_maildir_run(struct task *t);
 esp_status import_mbox_run(struct task *t);
 esp_status export_maildir_run(struct task *t);
 esp_status export_mbox_run(struct task *t);
-esp_status copy_out_run(struct task *t);
-esp_status copy_in_run(struct task *t);
+esp_status move_run(struct task *t);
 
 #endif

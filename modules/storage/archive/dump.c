@@ -127,7 +127,7 @@ static esp_status dump_tables(struct backup *b, esp_tx *tx)
 	for (uint32_t i = 0; st == ESP_OK && i < b->schema.n; i++) {
 		struct sink s;
 		esp_status closed;
-		if (b->schema.table[i]->kind == TABLE_PASSING)
+		if (b->schema.table[i]->kind != TABLE_MAIL && b->schema.table[i]->kind != TABLE_LOG)
 			continue;
 		snprintf(name, sizeof name, "tables/%s.jsonl", b->schema.table[i]->name);
 		st = dump_open(b, &s, name);

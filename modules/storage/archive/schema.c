@@ -10,7 +10,7 @@
 #include <strings.h>
 
 /* A word, a quoted text, or a single character. */
-struct lexer { const char *p, *end; esp_str word; };
+struct lexer { const char *p, *end; esp_str word; struct schema *schema; };
 
 static int next(struct lexer *l)
 {
@@ -88,13 +88,26 @@ static esp_status add_key(struct table *t, int column)
 	return ESP_OK;
 }
 
+/* "REFERENCES account": its rows cannot go before ours. */
+static void note_parent(const struct lexer *l)
+{
+	char name[SCHEMA_NAME];
+	int at = take_name(l, name) == ESP_OK ? schema_table(l->schema, name) : -1;
+
+	if (at >= 0)
+		l->schema->table[at]->parent = 1;
+}
+
 /* To the comma or parenthesis that ends this element; PRIMARY KEY within is noted. */
 static esp_status rest_of_column(struct lexer *l, struct table *t, int column)
 {
 	esp_status st = ESP_OK;
-	int depth = 0, primary = 0;
+	int depth = 0, primary = 0, refers = 0;
 
 	do {
+		if (refers)
+			note_parent(l);
+		refers = is(l, "REFERENCES");
 		if (depth == 0 && (is(l, ",") || is(l, ")")))
 			break;
 		depth += is(l, "(") - is(l, ")");
@@ -120,9 +133,12 @@ static esp_status column_definition(struct lexer *l, struct table *t)
 static esp_status table_rule(struct lexer *l, struct table *t)
 {
 	char name[SCHEMA_NAME];
-	int primary = is(l, "PRIMARY"), depth = 0;
+	int primary = is(l, "PRIMARY"), depth = 0, refers = 0;
 
 	while (next(l)) {
+		if (refers)
+			note_parent(l);
+		refers = is(l, "REFERENCES");
 		if (depth == 0 && (is(l, ",") || is(l, ")")))
 			return ESP_OK;
 		depth += is(l, "(") - is(l, ")");
@@ -250,7 +266,7 @@ esp_status schema_apply(
 		end = strstr(p, ";\n");
 		if (!end)
 			end = p + strlen(p);
-		l = (struct lexer){ .p = p, .end = end };
+		l = (struct lexer){ .p = p, .end = end, .schema = s };
 		st = statement(s, a, module, &l);
 		if (st != ESP_OK) {
 			snprintf(err->text, sizeof err->text, "cannot understand the migration \"%.*s\"",
@@ -261,18 +277,17 @@ esp_status schema_apply(
 	return ESP_OK;
 }
 
-/* Rows of leases, nodes and outcomes die with their processes; jobs and trash are about one disk. */
+static const struct { const char *table; uint32_t kind; } kinds[] = {
+	{ "lease", TABLE_PASSING }, { "mail_node", TABLE_PASSING }, { "mail_hint", TABLE_PASSING },
+	{ "esp_outcome", TABLE_PASSING },
+	{ "blob_job", TABLE_DISK }, { "blob_trash", TABLE_DISK }, { "event", TABLE_LOG }, { "event_sequencer", TABLE_LOG },
+};
+
 static uint32_t kind_of(const char *table)
 {
-	static const char *const passing[] = { "lease", "mail_node", "mail_hint", "esp_outcome", "blob_job", "blob_trash" };
-	static const char *const log[] = { "event", "event_sequencer" };
-
-	for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++)
-		if (strcmp(table, passing[i]) == 0)
-			return TABLE_PASSING;
-	for (size_t i = 0; i < sizeof log / sizeof log[0]; i++)
-		if (strcmp(table, log[i]) == 0)
-			return TABLE_LOG;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (strcmp(table, kinds[i].table) == 0)
+			return kinds[i].kind;
 	return TABLE_MAIL;
 }
 

@@ -16,7 +16,6 @@
 #define PAGE_ROWS 1000
 #define LOAD_ROWS 200u
 #define LOAD_BYTES (4u << 20)
-#define STATEMENT 8192u
 
 /* --- one row ------------------------------------------------------------------------------------------------- */
 
@@ -66,10 +65,8 @@ void row_write(struct sink *to, const struct table *t, const esp_sql_value *row)
 
 /* --- statements ---------------------------------------------------------------------------------------------- */
 
-struct text { char buf[STATEMENT]; size_t n; };
-
-static void add(struct text *t, const char *fmt, ...) ESP_PRINTF(2, 3);
-static void add(struct text *t, const char *fmt, ...)
+static void add(struct statement *t, const char *fmt, ...) ESP_PRINTF(2, 3);
+static void add(struct statement *t, const char *fmt, ...)
 {
 	va_list ap;
 	int n;
@@ -82,14 +79,14 @@ static void add(struct text *t, const char *fmt, ...)
 		abort();
 }
 
-static void add_keys(struct text *s, const struct table *t)
+static void add_keys(struct statement *s, const struct table *t)
 {
 	for (uint32_t i = 0; i < t->nkey; i++)
 		add(s, "%s%s", i ? ", " : "", t->column[t->key[i]].name);
 }
 
 /* The first page, or those behind a key. */
-static void select_text(struct text *s, const struct table *t, int behind)
+static void select_text(struct statement *s, const struct table *t, int behind)
 {
 	s->n = 0;
 	add(s, "SELECT ");
@@ -117,7 +114,7 @@ static int is_key(const struct table *t, uint32_t column)
 	return 0;
 }
 
-static void insert_text(struct text *s, const struct table *t)
+void statement_put(struct statement *s, const struct table *t)
 {
 	const char *comma = "";
 
@@ -142,6 +139,14 @@ static void insert_text(struct text *s, const struct table *t)
 		add(s, "%s%s = excluded.%s", comma, t->column[i].name, t->column[i].name);
 		comma = ", ";
 	}
+}
+
+void statement_delete(struct statement *s, const struct table *t)
+{
+	s->n = 0;
+	add(s, "DELETE FROM %s WHERE ", t->name);
+	for (uint32_t i = 0; i < t->nkey; i++)
+		add(s, "%s%s = $%u", i ? " AND " : "", t->column[t->key[i]].name, i + 1);
 }
 
 /* --- dump ---------------------------------------------------------------------------------------------------- */
@@ -189,7 +194,7 @@ esp_status table_dump(esp_tx *tx, const struct table *t, const struct dump *d, s
 {
 	esp_sql_value arg[1 + SCHEMA_KEY] = { ESP_SQL_I(PAGE_ROWS) };
 	char *bytes[SCHEMA_KEY] = { NULL };
-	struct text *s = calloc(1, sizeof *s);
+	struct statement *s = calloc(1, sizeof *s);
 	esp_status st = s ? ESP_OK : ESP_ENOMEM;
 	esp_sql_rows rows = { .nrows = 0 };
 	int behind = 0, more = 1;
@@ -223,7 +228,7 @@ esp_status table_dump(esp_tx *tx, const struct table *t, const struct dump *d, s
 struct load {
 	const struct table *t;
 	const struct margin *margin;
-	struct text insert;
+	struct statement insert;
 	FILE *f;
 	char *line;
 	size_t cap;
@@ -306,7 +311,7 @@ esp_status table_load(struct task *t, const struct table *table, const char *pat
 	l->f = open_arg[1];
 	l->arena = t->a->core.mem->arena_new(t->a->self, "table", 256 << 20);
 	l->values = calloc((size_t)LOAD_ROWS * table->ncolumns, sizeof *l->values);
-	insert_text(&l->insert, table);
+	statement_put(&l->insert, table);
 	st = l->arena && l->values ? ESP_OK : ESP_ENOMEM;
 	do {
 		if (st == ESP_OK)

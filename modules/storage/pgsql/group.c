@@ -702,8 +702,18 @@ esp_status pgsql_transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t 
 	struct hub *home = &p->hub[home_of(p, &job)];
 	esp_status st;
 
+	if (!pause_enter(&p->pause))
+		return ESP_EUNAVAIL;
 	p->core.fiber->shield(1);
 	st = hub_here(p) == home ? transact_here(home, &job) : transact_there(home, &job);
 	p->core.fiber->shield(0);
+	pause_leave(&p->pause);
 	return st;
+}
+
+esp_status pgsql_pause(const esp_sql *sql, int32_t on)
+{
+	struct pgsql *p = (struct pgsql *)(uintptr_t)sql;
+
+	return pause_set(&p->core, &p->pause, on);
 }

@@ -67,7 +67,7 @@ static esp_status declare_metrics(struct pgsql *p)
 	esp_status st = ESP_OK;
 
 	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
-		st = p->metric->declare(p->self, ESP_COUNTER, series[i].name, "engine=\"pgsql\"", series[i].help, NULL, 0,
+		st = p->metric->declare(p->self, ESP_COUNTER, series[i].name, "engine=\"" ENGINE "\"", series[i].help, NULL, 0,
 		                        (esp_metric *)(void *)((char *)p + series[i].at));
 	return st;
 }
@@ -85,18 +85,18 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = p;
 	p->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 1, .provider = self },
 	                      .query = pgsql_query, .transact = pgsql_transact, .migrate = pgsql_migrate,
-	                      .read = pgsql_read };
+	                      .read = pgsql_read, .pause = pgsql_pause, .engine = "pgsql" };
 	st = read_settings(p, cfg);
 	if (st == ESP_OK)
 		st = hubs_new(p);
 	if (st == ESP_OK)
 		st = declare_metrics(p);
-	if (st == ESP_OK)
+	if (st == ESP_OK && !IS_TARGET)
 		st = self->host->contribute(self, "esp.sql.migrations/1", &outcome_migrations);
-	if (st == ESP_OK)
+	if (st == ESP_OK && !IS_TARGET)
 		st = self->host->contribute(self, "esp.command/1", &pgsql_migrate_command);
 	if (st == ESP_OK)
-		st = self->host->provide(self, "esp.sql/1", &p->table.service);
+		st = self->host->provide(self, SQL_SERVICE, &p->table.service);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
 	return st;
@@ -219,10 +219,10 @@ static const esp_cfg_item config[] = { { .name = "host",
 		.def_int = 1,
 		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
 	{ .name = NULL } };
-static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 1 }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = SQL_SERVICE, .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
 	.worker_stop = on_worker_stop, .stop = on_stop,
 };
-ESP_MODULE(.name = "storage_pgsql", .version = "1.0", .summary = "SQL in a PostgreSQL database", .license = "MIT",
-	.flags = ESP_MODULE_MANDATORY, .provides = provides, .config = config, .ops = &ops);
+ESP_MODULE(.name = "storage_" ENGINE, .version = "1.0", .summary = "SQL in a PostgreSQL database", .license = "MIT",
+	.flags = IS_TARGET ? 0 : ESP_MODULE_MANDATORY, .provides = provides, .config = config, .ops = &ops);

@@ -25,6 +25,8 @@
 #include <esp/sql.h>
 #include <libpq-fe.h>
 
+#include "modules/common/pause.h"
+
 #define LINKS_MAX   32u          /* connections of one worker */
 #define ROWS_MAX    100000u
 #define BYTES_MAX   (64u << 20)
@@ -39,6 +41,17 @@ struct settings {
 };
 
 struct hub;
+/* Built twice: storage_pgsql_target.so is the database that mail is moved to, beside the one in use. */
+#ifdef ESP_SQL_TARGET
+#define IS_TARGET   1
+#define ENGINE      "pgsql_target"
+#define SQL_SERVICE "esp.sql.target/1"
+#else
+#define IS_TARGET   0
+#define ENGINE      "pgsql"
+#define SQL_SERVICE "esp.sql/1"
+#endif
+
 struct pgsql {
 	esp_sql table;               /* first: services are found by it */
 	esp_core core;
@@ -47,6 +60,7 @@ struct pgsql {
 	const esp_crypto_api *crypto;
 	struct settings set;
 	esp_lane *lane;              /* names are resolved and tables migrated there */
+	struct pause pause;
 	esp_lane *long_lane;         /* reads that take long, each on a connection of its own */
 	uint32_t nworkers;
 	struct hub *hub;             /* one a worker */
@@ -209,6 +223,8 @@ esp_status pgsql_migrate(const esp_sql *sql, esp_err *err);
 extern const esp_command pgsql_migrate_command;
 /*! \brief A migration's text with PostgreSQL's names of types; what stands in quotes stays.  The caller frees it. */
 char *tables_map_types(const char *text);
+/*! \brief esp_sql.pause. */
+esp_status pgsql_pause(const esp_sql *sql, int32_t on);
 /*! \brief esp_sql.read. */
 esp_status pgsql_read(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
 

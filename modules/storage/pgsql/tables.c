@@ -209,6 +209,8 @@ static esp_status run_migrations(struct lane_job *job)
 	job->arena = core->mem->arena_new(job->p->self, "pgsql-migrate", 0);
 	if (st == ESP_OK && !job->arena)
 		st = ESP_ENOMEM;
+	if (st == ESP_OK && IS_TARGET && job->migrate.n < sizeof job->migrate.sets / sizeof job->migrate.sets[0])
+		job->migrate.sets[job->migrate.n++] = &outcome_migrations;   /* nobody else's database needs that table */
 	if (st == ESP_OK)
 		st = core->pool->run(job->p->self, job->p->lane, on_lane, job, &result);
 	if (job->arena)
@@ -219,7 +221,7 @@ static esp_status run_migrations(struct lane_job *job)
 esp_status pgsql_migrate(const esp_sql *sql, esp_err *err)
 {
 	struct pgsql *p = (struct pgsql *)(uintptr_t)sql;
-	struct lane_job job = { .p = p, .migrate = { .err = err } };
+	struct lane_job job = { .p = p, .migrate = { .err = err, .target = IS_TARGET } };
 
 	job.migrate.kind = migrate_at_start(p->set.auto_migrate, &job.migrate.automatic);
 	return run_migrations(&job);

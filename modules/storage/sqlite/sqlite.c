@@ -15,7 +15,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "modules/common/pause.h"
+
 #define READERS_MAX 16u
+
+/* Built twice: storage_sqlite_target.so is the database that mail is moved to, beside the one in use. */
+#ifdef ESP_SQL_TARGET
+#define IS_TARGET   1
+#define ENGINE      "sqlite_target"
+#define SQL_SERVICE "esp.sql.target/1"
+#else
+#define IS_TARGET   0
+#define ENGINE      "sqlite"
+#define SQL_SERVICE "esp.sql/1"
+#endif
 
 struct sqlite {
 	esp_sql table;             /* first: services are found by it */
@@ -28,6 +41,7 @@ struct sqlite {
 	uint32_t nworkers, nreaders;
 	struct db **worker;        /* one connection a worker, used there only */
 	esp_lane *read_lane;
+	struct pause pause;
 	esp_lane *long_lane;       /* reads that take long, each on a connection of its own */
 	_Atomic(struct db *) reader[READERS_MAX];   /* as many as the read lane is wide; NULL: in use */
 };
@@ -120,10 +134,18 @@ static esp_status query(const esp_sql *sql, uint32_t flags, esp_arena *arena, co
 static esp_status transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
                            esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
 {
+	esp_status st;
+
 	(void)keys;   /* one writer: nothing to lock */
 	(void)nkeys;
-	return writer_transact(&of(sql)->writer, fn, arg);
+	if (!pause_enter(&of(sql)->pause))
+		return ESP_EUNAVAIL;
+	st = writer_transact(&of(sql)->writer, fn, arg);
+	pause_leave(&of(sql)->pause);
+	return st;
 }
+
+static esp_status set_pause(const esp_sql *sql, int32_t on) { return pause_set(&of(sql)->core, &of(sql)->pause, on); }
 
 /* --- reading long and consistently ---------------------------------------------------------------------------- */
 
@@ -259,7 +281,7 @@ static esp_status run_migrations(struct lane_job *job)
 
 static esp_status migrate(const esp_sql *sql, esp_err *err)
 {
-	struct lane_job job = { of(sql), { .err = err } };
+	struct lane_job job = { of(sql), { .err = err, .target = IS_TARGET } };
 
 	job.migrate.kind = migrate_at_start(of(sql)->auto_migrate, &job.migrate.automatic);
 	return run_migrations(&job);
@@ -285,14 +307,14 @@ static const esp_command migrate_command = {
 static esp_status declare_metrics(struct writer *w)
 {
 	const esp_metric_api *m = w->metric;
-	esp_status st = m->declare(w->self, ESP_COUNTER, "esp_sql_commits_total", "engine=\"sqlite\"",
+	esp_status st = m->declare(w->self, ESP_COUNTER, "esp_sql_commits_total", "engine=\"" ENGINE "\"",
 		"COMMITs that reached the disk", NULL, 0, &w->commits);
 
 	if (st == ESP_OK)
-		st = m->declare(w->self, ESP_COUNTER, "esp_sql_transactions_total", "engine=\"sqlite\"",
+		st = m->declare(w->self, ESP_COUNTER, "esp_sql_transactions_total", "engine=\"" ENGINE "\"",
 			"Transactions inside those COMMITs", NULL, 0, &w->transactions);
 	if (st == ESP_OK)
-		st = m->declare(w->self, ESP_COUNTER, "esp_sql_retries_total", "engine=\"sqlite\"",
+		st = m->declare(w->self, ESP_COUNTER, "esp_sql_retries_total", "engine=\"" ENGINE "\"",
 			"Transactions run again alone after their batch failed", NULL, 0, &w->retries);
 	return st;
 }
@@ -336,15 +358,16 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	s->writer.self = self;
 	s->writer.metric = self->host->core("esp.metric/1", 0);
 	if (declare_metrics(&s->writer) != ESP_OK ||
-		self->host->contribute(self, "esp.command/1", &migrate_command) != ESP_OK) {
+		(!IS_TARGET && self->host->contribute(self, "esp.command/1", &migrate_command) != ESP_OK)) {
 		snprintf(err->text, sizeof err->text, "cannot declare metrics and commands");
 		return ESP_ENOMEM;
 	}
 	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 1, .provider = self },
-	                      .query = query, .transact = transact, .migrate = migrate, .read = read_long, .check = check };
-	if (self->host->provide(self, "esp.textindex/1", textindex_service(s->texts)) != ESP_OK)
+	                      .query = query, .transact = transact, .migrate = migrate, .read = read_long, .check = check,
+	                      .pause = set_pause, .engine = "sqlite" };
+	if (!IS_TARGET && self->host->provide(self, "esp.textindex/1", textindex_service(s->texts)) != ESP_OK)
 		return ESP_ENOMEM;
-	return self->host->provide(self, "esp.sql/1", &s->table.service);
+	return self->host->provide(self, SQL_SERVICE, &s->table.service);
 }
 
 struct open_job { struct sqlite *s; esp_err *err; };
@@ -388,7 +411,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		st = result;
 	if (st != ESP_OK)
 		return st;
-	if (textindex_open(s->texts, &said) != ESP_OK)   /* mail comes first: searches read messages then */
+	if (!IS_TARGET && textindex_open(s->texts, &said) != ESP_OK)   /* mail comes first: searches read messages then */
 		esp_log(s->core.log, self, ESP_LOG_ERROR, "there is no search index",
 			ESP_FSTR("reason", ((esp_str){ said.text, strlen(said.text) })));
 	return migrate(&s->table, err);
@@ -430,7 +453,7 @@ static void on_stop(esp_module *self)
 
 	if (!s)
 		return;
-	if (s->texts)
+	if (s->texts && !IS_TARGET)
 		textindex_close(s->texts);
 	if (s->writer.lane && s->core.pool->run(self, s->writer.lane, on_close, s, NULL) != ESP_OK)
 		on_close(s);
@@ -478,12 +501,15 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.def_int = 1,
 		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
 	{ .name = NULL } };
-static const esp_offer provides[] = { { .id = "esp.sql/1", .minor = 1 }, { .id = "esp.textindex/1", .minor = 0 },
+static const esp_offer provides[] = { { .id = SQL_SERVICE, .minor = 1 },
+#if !IS_TARGET
+	{ .id = "esp.textindex/1", .minor = 0 },
+#endif
 	{ .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
 	.worker_stop = on_worker_stop, .stop = on_stop,
 };
-ESP_MODULE(.name = "storage_sqlite", .version = "1.0", .summary = "SQL in an embedded SQLite database",
-	.license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .provides = provides, .config = config,
-	.ops = &ops);
+ESP_MODULE(.name = "storage_" ENGINE, .version = "1.0", .summary = "SQL in an embedded SQLite database",
+	.license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | (IS_TARGET ? 0 : ESP_MODULE_MANDATORY), .provides = provides,
+	.config = config, .ops = &ops);

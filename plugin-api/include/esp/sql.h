@@ -2,6 +2,8 @@
  *
  * Portable means: SQLite 3.40 and PostgreSQL 14 alike.  Parameters are $1, $2 ...; types INTEGER (64 bit) as BIGINT,
  * TEXT (UTF-8), BLOB as BYTEA by the names in the migration text: write BIGINT, TEXT, BLOB and the provider maps them.
+ * A database that mail is moved to is the same table under the id "esp.sql.target/1" (storage_sqlite_target,
+ * storage_pgsql_target).
  * No triggers, sequences, advisory locks, LISTEN/NOTIFY; INSERT ... ON CONFLICT and RETURNING are fine.  Statement
  * texts are constants: providers prepare each once.
  */
@@ -90,6 +92,10 @@ struct esp_sql {
 	/*! [worker] ESP_SUSPENDS.  Are the engine's own files sound?  *ret: what is wrong, empty when nothing is known to
 	 *  be.  May take long.  Since minor 1. */
 	ESP_CHECKED esp_status (*check)(const esp_sql *sql, esp_arena *arena, esp_str *ret);
+	/*! [worker, control] ESP_SUSPENDS.  On: returns when no transaction runs; until it is off transact() answers
+	 *  ESP_EUNAVAIL.  Reads go on.  For the last step of a move to another database.  Since minor 1. */
+	ESP_CHECKED esp_status (*pause)(const esp_sql *sql, int32_t on);
+	const char *engine;        /* "sqlite", "pgsql": for people.  Since minor 1. */
 };
 
 #ifdef __cplusplus
