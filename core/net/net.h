@@ -14,6 +14,7 @@
 #include "core/net/ip.h"
 #include "core/net/tls.h"
 #include <esp/crypto.h>
+#include <esp/dial.h>
 #include <esp/topic.h>
 
 enum { NET_ROLES = 16 };
@@ -105,6 +106,8 @@ void net_stats(const struct net *n, struct net_stats *ret);
 
 /*! \brief esp.crypto/1, esp.topic/1 (topics need a net to exist). */
 extern const esp_crypto_api crypto_api;
+/*! \brief esp.dial/1. */
+extern const esp_dial_api dial_api;
 extern const esp_topic_api topic_api;
 
 #endif

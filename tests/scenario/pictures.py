@@ -1,8 +1,14 @@
 """tests/scenario/pictures.py - what an account has, as its owner sees it over IMAP, to compare before and after."""
+import datetime
 import hashlib
 import re
 
 from mail import MailServer, message
+
+
+def utc(date):
+    """An IMAP date-time without its zone: servers write the same moment in different ones."""
+    return datetime.datetime.strptime(date.strip(), "%d-%b-%Y %H:%M:%S %z").astimezone(datetime.timezone.utc).isoformat()
 
 
 def parts(c, mailbox):
@@ -15,7 +21,7 @@ def parts(c, mailbox):
         if not m:
             continue
         flags = frozenset(re.search(r"FLAGS \(([^)]*)\)", r)[1].split()) - {"\\Recent"}
-        date = re.search(r'INTERNALDATE "([^"]*)"', r)[1]
+        date = utc(re.search(r'INTERNALDATE "([^"]*)"', r)[1])
         body = re.search(r"BODY\[\] \{(\d+)\}\r\n", r)
         text = r[body.end():].encode("utf-8", "surrogateescape")[:int(body[1])]
         found[int(re.search(r"UID (\d+)", r)[1])] = (flags, date, hashlib.sha256(text).hexdigest())

@@ -268,6 +268,7 @@ esp_status restore_run(struct task *t);
 esp_status fetch_run(struct task *t, const struct set *s);
 esp_status import_maildir_run(struct task *t);
 esp_status import_mbox_run(struct task *t);
+esp_status import_imap_run(struct task *t);
 esp_status export_maildir_run(struct task *t);
 esp_status export_mbox_run(struct task *t);
 esp_status move_run(struct task *t);

@@ -18,6 +18,8 @@ ESP_CHECKED esp_status names_to_maildir(esp_str mailbox, esp_buf *out);
 /*! \brief Appends the mailbox that a directory ".Work.Plans" (or "Work") is: without a dot, components by "/".  What
  *  cannot be a name of ours is replaced, never refused. */
 ESP_CHECKED esp_status names_of_maildir(esp_str directory, esp_buf *out);
+/*! \brief Appends the mailbox that a name of an IMAP server is; separator 0: it has none. */
+ESP_CHECKED esp_status names_of_imap(esp_str name, char separator, esp_buf *out);
 /*! \brief Appends "Work/Plans" as a path: what is unsafe in it as %XX. */
 ESP_CHECKED esp_status names_to_path(esp_str mailbox, esp_buf *out);
 /*! \brief The way back.  Also from Thunderbird: "Work.sbd/Plans". */

@@ -15,6 +15,7 @@ COMMAND(on_export_maildir, export_maildir_run)
 COMMAND(on_export_mbox, export_mbox_run)
 COMMAND(on_import_maildir, import_maildir_run)
 COMMAND(on_import_mbox, import_mbox_run)
+COMMAND(on_import_imap, import_imap_run)
 COMMAND(on_move, move_run)
 
 static const esp_command commands[] = {
@@ -43,6 +44,12 @@ static const esp_command commands[] = {
 		.usage = "FILE|DIRECTORY ADDRESS [--into=FOLDER]",
 		.run = on_import_mbox,
 		.help = "Add all mail of mbox files to an account; what is there already stays as it is" },
+	{ .words = "import imap",
+		.run = on_import_imap,
+		.usage =
+			"HOST[:PORT] USER ADDRESS --password-stdin [--into=FOLDER] [--folder=NAME] [--tls=implicit|starttls|none] "
+			"[--ca=FILE] [--insecure]",
+		.help = "Add all mail of USER on another IMAP server to an account; run again, only what is new is asked for" },
 	{ .words = "migrate-database",
 		.usage = "FROM TO [--finish [--alone]] [--again]",
 		.run = on_move,

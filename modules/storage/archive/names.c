@@ -118,24 +118,20 @@ static esp_status add_clean(esp_str component, esp_buf *out)
 	return out->err ? ESP_E2BIG : ESP_OK;
 }
 
-esp_status names_of_maildir(esp_str directory, esp_buf *out)
+/* Components between separators, each in modified UTF-7 or whatever it is. */
+static esp_status split(esp_str name, char separator, esp_buf *out)
 {
 	char memory[FOREIGN_NAME * 3 + 1];
-	char separator = '/';
 	esp_status st = ESP_OK;
 
-	if (directory.len && directory.ptr[0] == '.') {
-		separator = '.';
-		directory = (esp_str){ directory.ptr + 1, directory.len - 1 };
-	}
-	if (directory.len > FOREIGN_NAME)
+	if (name.len > FOREIGN_NAME)
 		return ESP_E2BIG;
-	for (size_t i = 0, from = 0; st == ESP_OK && i <= directory.len; i++) {
+	for (size_t i = 0, from = 0; st == ESP_OK && i <= name.len; i++) {
 		esp_buf plain;
-		if (i < directory.len && directory.ptr[i] != separator)
+		if (i < name.len && (!separator || name.ptr[i] != separator))
 			continue;
 		esp_buf_init_fixed(&plain, memory, sizeof memory);
-		take_component((esp_str){ directory.ptr + from, i - from }, &plain);
+		take_component((esp_str){ name.ptr + from, i - from }, &plain);
 		if (from)
 			(void)esp_buf_add_char(out, '/');
 		st = plain.err ? ESP_E2BIG : add_clean(esp_buf_str(&plain), out);
@@ -143,6 +139,15 @@ esp_status names_of_maildir(esp_str directory, esp_buf *out)
 	}
 	return st;
 }
+
+esp_status names_of_maildir(esp_str directory, esp_buf *out)
+{
+	if (directory.len && directory.ptr[0] == '.')
+		return split((esp_str){ directory.ptr + 1, directory.len - 1 }, '.', out);
+	return split(directory, '/', out);
+}
+
+esp_status names_of_imap(esp_str name, char separator, esp_buf *out) { return split(name, separator, out); }
 
 static void unescape(esp_str in, esp_buf *out)
 {

@@ -99,7 +99,8 @@ esp_status task_run(esp_module *self, esp_command_call *call, esp_status (*run)(
 	else if (t->err.text[0])
 		snprintf(call->err->text, sizeof call->err->text, "%s", t->err.text);
 	a->core.mem->arena_free(t->arena);
-	return st;
+	/* said by a command it means that its client is gone */
+	return st == ESP_ECLOSED && !atomic_load(&t->cancel) ? ESP_EUNAVAIL : st;
 }
 
 /* --- for the work -------------------------------------------------------------------------------------------- */

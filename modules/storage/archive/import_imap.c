@@ -1,0 +1,467 @@
+/* import_imap - all mail of an account on another IMAP server (remote.h), folder by folder, message by message.
+ *
+ * Folders are only examined: nothing changes there.  What was taken is remembered by the server's name, user, folder,
+ * UIDVALIDITY and UID in server.path/imports, so a run that was cut off, or the next one before the switch, asks for
+ * new messages only; a message that was deleted here meanwhile stays deleted.  Without that memory nothing is doubled
+ * either: place.c.
+ */
+#include "remote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FOLDERS_MAX 20000u
+#define GROUP       25u                /* messages of one FETCH */
+
+struct uids { uint32_t *uid; size_t n, cap; };
+struct import {
+	struct task *t;
+	struct remote *remote;
+	struct remote_place where;
+	char user[300];
+	struct foreign_tree folders;       /* path: as the server names it; name: ours */
+	/* the folder at hand */
+	struct place place;
+	char memory[ARCHIVE_FILE];         /* the file of UIDs that are done */
+	struct uids there, done, pending;  /* on the server; taken earlier; taken and not yet durable */
+	uint32_t uidvalidity;
+	struct marks marks;
+	char quoted[FOREIGN_NAME * 2 + 3], name[FOREIGN_NAME + 1];
+	uint64_t copied, added, already, known, vanished, missing;
+};
+
+/* --- sets of UIDs
+ * ----------------------------------------------------------------------------------------------------- */
+
+static esp_status add_uid(struct uids *u, uint32_t uid)
+{
+	if (u->n == u->cap) {
+		size_t cap = u->cap ? u->cap * 2 : 1024;
+		uint32_t *grown = realloc(u->uid, cap * sizeof *grown);
+		if (!grown)
+			return ESP_ENOMEM;
+		u->uid = grown;
+		u->cap = cap;
+	}
+	u->uid[u->n++] = uid;
+	return ESP_OK;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void sort(struct uids *u)
+{
+	if (u->n)
+		qsort(u->uid, u->n, sizeof *u->uid, compare);
+}
+
+static int has_uid(const struct uids *u, uint32_t uid)
+{
+	return u->n && bsearch(&uid, u->uid, u->n, sizeof uid, compare);
+}
+
+/* --- the memory of what is done: [lane]
+ * ------------------------------------------------------------------------------- */
+
+static int32_t read_memory(void *arg)
+{
+	struct import *i = arg;
+	char line[32];
+	FILE *f = fopen(i->memory, "re");
+	esp_status st = f || errno == ENOENT ? ESP_OK : disk_status(errno);
+
+	i->done.n = 0;
+	while (f && st == ESP_OK && fgets(line, sizeof line, f))
+		if (strchr(line, '\n'))
+			st = add_uid(&i->done, (uint32_t)strtoul(line, NULL, 10));
+	if (f)
+		(void)fclose(f);
+	sort(&i->done);
+	return st;
+}
+
+static int32_t write_memory(void *arg)
+{
+	struct import *i = arg;
+	FILE *f = fopen(i->memory, "ae");
+	esp_status st = f ? ESP_OK : disk_status(errno);
+
+	for (size_t k = 0; f && k < i->pending.n; k++)
+		fprintf(f, "%u\n", i->pending.uid[k]);
+	if (f && fclose(f) != 0)
+		st = disk_status(errno);
+	i->pending.n = 0;
+	return st;
+}
+
+static int32_t make_directory(void *arg)
+{
+	struct import *i = arg;
+	char path[ARCHIVE_FILE];
+
+	path_make(path, "%.700s/imports", i->t->a->core.host->data_dir());
+	return disk_make(path);
+}
+
+static void hash_text(const struct archive *a, esp_hash *h, const char *text)
+{
+	a->crypto->hash_update(h, text, strlen(text) + 1);
+}
+
+static esp_status name_memory(struct import *i, const char *folder)
+{
+	const struct archive *a = i->t->a;
+	esp_hash *h = a->crypto->hash_new(ESP_HASH_SHA256);
+	uint8_t digest[64];
+	char hex[65], number[16];
+
+	if (!h)
+		return ESP_ENOMEM;
+	snprintf(number, sizeof number, "%u", i->uidvalidity);
+	hash_text(a, h, i->where.host);
+	hash_text(a, h, i->user);
+	hash_text(a, h, folder);
+	hash_text(a, h, number);
+	a->crypto->hash_update(h, i->place.mailbox.b, sizeof i->place.mailbox.b);
+	a->crypto->hash_finish(h, digest);
+	hex_of(digest, 32, hex);
+	path_make(i->memory, "%.700s/imports/%s", a->core.host->data_dir(), hex);
+	return ESP_OK;
+}
+
+/* What was taken is durable, then remembered. */
+static esp_status settle(struct import *i)
+{
+	esp_status st = place_flush(&i->place);
+
+	if (st == ESP_OK && i->pending.n)
+		st = task_lane(i->t, write_memory, i);
+	return st;
+}
+
+/* --- folders
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static esp_status add_folder(struct import *i, esp_str name, char separator)
+{
+	struct foreign_tree *t = &i->folders;
+	esp_buf out;
+
+	esp_buf_init_fixed(&out, i->name, sizeof i->name);
+	if (name.len == 0 || names_of_imap(name, separator, &out) != ESP_OK || memchr(name.ptr, '\0', name.len))
+		return ESP_OK;
+	if (t->n == FOLDERS_MAX)
+		return ESP_E2BIG;
+	if (t->n == t->cap) {
+		size_t cap = t->cap ? t->cap * 2 : 32;
+		struct foreign_folder *grown = realloc(t->folder, cap * sizeof *grown);
+		if (!grown)
+			return ESP_ENOMEM;
+		t->folder = grown;
+		t->cap = cap;
+	}
+	t->folder[t->n] = (struct foreign_folder){ strndup(name.ptr, name.len), strndup(i->name, out.len) };
+	t->n++;
+	return t->folder[t->n - 1].path && t->folder[t->n - 1].name ? ESP_OK : ESP_ENOMEM;
+}
+
+/* "* LIST (\HasNoChildren) "/" INBOX" */
+static esp_status take_list(struct import *i, esp_str line)
+{
+	esp_cursor c = esp_cursor_of(line);
+	esp_str attributes, separator, name;
+	const char *from;
+
+	if (!remote_word(&c, "* LIST "))
+		return ESP_OK;
+	from = c.p;
+	if (!remote_skip(&c))
+		return ESP_EPROTO;
+	attributes = esp_cursor_since(&c, from);
+	if (!esp_cursor_accept(&c, ' ') || !remote_string(&c, &separator) || !esp_cursor_accept(&c, ' ') ||
+	    !remote_string(&c, &name))
+		return ESP_EPROTO;
+	for (size_t k = 0; k + 9 <= attributes.len; k++)
+		if (esp_str_is((esp_str){ attributes.ptr + k, 9 }, "\\Noselect") ||
+		    esp_str_is((esp_str){ attributes.ptr + k, 9 }, "\\NonExist"))
+			return ESP_OK;
+	return add_folder(i, name, separator.len ? separator.ptr[0] : '\0');
+}
+
+static esp_status list_folders(struct import *i)
+{
+	esp_status st = remote_send(i->remote, "LIST \"\" \"*\"");
+
+	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK)
+		st = take_list(i, esp_buf_str(&i->remote->line));
+	return st == ESP_ENOENT ? ESP_OK : st;
+}
+
+/* UIDVALIDITY is in "* OK [UIDVALIDITY 5] ...". */
+static esp_status examine(struct import *i, const char *folder)
+{
+	esp_status st = remote_quote((esp_str){ folder, strlen(folder) }, i->quoted, sizeof i->quoted);
+
+	i->uidvalidity = 0;
+	if (st == ESP_OK)
+		st = remote_send(i->remote, "EXAMINE %s", i->quoted);
+	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK) {
+		esp_cursor c = esp_cursor_of(esp_buf_str(&i->remote->line));
+		if (remote_word(&c, "* OK [UIDVALIDITY "))
+			i->uidvalidity = (uint32_t)strtoul(esp_cursor_left(&c) ? c.p : "0", NULL, 10);
+	}
+	return st == ESP_ENOENT ? ESP_OK : st;
+}
+
+static esp_status take_search(struct uids *u, esp_str line)
+{
+	esp_cursor c = esp_cursor_of(line);
+	esp_str word;
+	esp_status st = ESP_OK;
+
+	if (!remote_word(&c, "* SEARCH"))
+		return ESP_OK;
+	while (st == ESP_OK && remote_string(&c, &word)) {
+		uint32_t uid = 0;
+		for (size_t k = 0; k < word.len && k < 10 && esp_ascii_isdigit((unsigned char)word.ptr[k]); k++)
+			uid = uid * 10 + (uint32_t)(word.ptr[k] - '0');
+		if (uid)
+			st = add_uid(u, uid);
+		(void)esp_cursor_accept(&c, ' ');
+	}
+	return st;
+}
+
+static esp_status search_all(struct import *i)
+{
+	esp_status st = remote_send(i->remote, "UID SEARCH ALL");
+
+	i->there.n = 0;
+	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK)
+		st = take_search(&i->there, esp_buf_str(&i->remote->line));
+	sort(&i->there);
+	return st == ESP_ENOENT ? ESP_OK : st;
+}
+
+/* --- messages
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static esp_status take_message(struct import *i, const struct remote_message *m)
+{
+	struct placed p = {
+		.flags = m->marks->flags, .keywords = m->marks->keyword, .nkeywords = m->marks->n, .date = m->date
+	};
+	char *content = NULL;
+	size_t len = 0;
+	esp_status st = lines_crlf(m->body, &content, &len);
+
+	if (st != ESP_OK)
+		return st;
+	p.id = place_id(&i->place, (esp_str){ content, len }, m->date);
+	i->copied++;
+	st = add_uid(&i->pending, m->uid);
+	if (st != ESP_OK) {
+		free(content);
+		return st;
+	}
+	return place_add(&i->place, &p, content, len);
+}
+
+static int is_in(uint32_t uid, const uint32_t *group, uint32_t n)
+{
+	for (uint32_t k = 0; k < n; k++)
+		if (group[k] == uid)
+			return 1;
+	return 0;
+}
+
+static esp_status fetch_group(struct import *i, uint32_t *group, uint32_t n)
+{
+	char set[GROUP * 12 + 1];
+	size_t at = 0;
+	uint64_t before = i->copied;
+	esp_status st;
+
+	for (uint32_t k = 0; k < n; k++)
+		at += (size_t)snprintf(set + at, sizeof set - at, "%s%u", k ? "," : "", group[k]);
+	st = remote_send(i->remote, "UID FETCH %s (UID FLAGS INTERNALDATE BODY.PEEK[])", set);
+	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK) {
+		struct remote_message m = { .marks = &i->marks };
+		if (!remote_fetch(esp_buf_str(&i->remote->line), &m) || !m.has_body || !is_in(m.uid, group, n))
+			continue;                      /* something else that changed there, or what nobody asked for */
+		for (uint32_t k = 0; k < n; k++)
+			group[k] = group[k] == m.uid ? 0 : group[k];   /* each once */
+		st = m.uid && m.body.ptr ? take_message(i, &m) : ESP_OK;
+		task_did(i->t, 1);
+	}
+	i->vanished += n - (i->copied - before < n ? i->copied - before : n);
+	return st == ESP_ENOENT ? settle(i) : st;
+}
+
+static esp_status fetch_all(struct import *i)
+{
+	uint32_t group[GROUP], n = 0;
+	esp_status st = ESP_OK;
+
+	for (size_t k = 0; st == ESP_OK && k <= i->there.n; k++) {
+		if (k < i->there.n && has_uid(&i->done, i->there.uid[k])) {
+			i->known++;
+			task_did(i->t, 1);
+			continue;
+		}
+		if (k < i->there.n)
+			group[n++] = i->there.uid[k];
+		if (n && (n == GROUP || k == i->there.n)) {
+			st = fetch_group(i, group, n);
+			n = 0;
+		}
+	}
+	return st;
+}
+
+static void target_name(const struct import *i, const char *found, char out[2100])
+{
+	esp_str into = task_option(i->t, "--into=");
+
+	if (into.len)
+		snprintf(out, 2100, "%.*s/%s", ESP_FMT(into), found);
+	else
+		snprintf(out, 2100, "%s", found);
+}
+
+static esp_status import_folder(struct import *i, esp_actor actor, const struct foreign_folder *f)
+{
+	char name[2100];
+	esp_status st = examine(i, f->path);
+
+	if (st == ESP_EACCES)                  /* a folder that he may not read */
+		return ESP_OK;
+	if (st == ESP_OK)
+		st = search_all(i);
+	if (st != ESP_OK)
+		return st;
+	target_name(i, f->name, name);
+	st = place_open(&i->place, i->t, actor, (esp_str){ name, strlen(name) });
+	if (st == ESP_OK)
+		st = name_memory(i, f->path);
+	if (st == ESP_OK)
+		st = task_lane(i->t, read_memory, i);
+	atomic_fetch_add(&i->t->total, i->there.n);
+	i->pending.n = 0;
+	if (st == ESP_OK)
+		st = fetch_all(i);
+	i->added += i->place.added;
+	i->already += i->place.skipped;
+	if (st == ESP_OK)
+		st = place_verify(&i->place, &i->missing);
+	place_close(&i->place);
+	return st;
+}
+
+/* --- the command
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static esp_status take_place(struct import *i)
+{
+	esp_str where = task_word(i->t, 0), tls = task_option(i->t, "--tls="), ca = task_option(i->t, "--ca=");
+	const char *colon = where.len ? memrchr(where.ptr, ':', where.len) : NULL;
+	size_t host = colon && memchr(where.ptr, ':', where.len) == colon ? (size_t)(colon - where.ptr) : where.len;
+	struct remote_place *p = &i->where;
+
+	if (host == 0 || host >= sizeof p->host || where.len - host > sizeof p->port)
+		return task_fail(i->t, ESP_EINVAL, "import imap wants HOST or HOST:PORT");
+	p->tls = esp_str_is(tls, "starttls") ? REMOTE_STARTTLS : esp_str_is(tls, "none") ? REMOTE_PLAIN : REMOTE_IMPLICIT;
+	if (tls.len && p->tls == REMOTE_IMPLICIT && !esp_str_is(tls, "implicit"))
+		return task_fail(i->t, ESP_EINVAL, "--tls is implicit (port 993), starttls (port 143) or none");
+	snprintf(p->host, sizeof p->host, "%.*s", (int)host, where.ptr);
+	snprintf(p->port, sizeof p->port, "%.*s", host < where.len ? (int)(where.len - host - 1) : 3,
+	         host < where.len ? where.ptr + host + 1 : p->tls == REMOTE_IMPLICIT ? "993" : "143");
+	p->flags = task_flag(i->t, "--insecure") ? ESP_DIAL_UNVERIFIED : 0;
+	if (ca.len) {
+		esp_str copy = esp_strdup_in(i->t->arena, ca);
+		p->ca = copy.ptr;
+	}
+	return ESP_OK;
+}
+
+static esp_status tell(struct import *i, uint64_t folders)
+{
+	task_fact(i->t, "folders", (int64_t)folders);
+	task_fact(i->t, "messages", (int64_t)i->added);
+	task_fact(i->t, "already_there", (int64_t)(i->already + i->known));
+	task_fact(i->t, "vanished", (int64_t)i->vanished);
+	if (i->missing)
+		return task_fail(i->t, ESP_ECORRUPT,
+			"%llu messages are not there any more (did somebody delete them meanwhile?)",
+			(unsigned long long)i->missing);
+	return ESP_OK;
+}
+
+static esp_status import_all(struct import *i)
+{
+	esp_str user = task_word(i->t, 1), only = task_option(i->t, "--folder=");
+	uint64_t folders = 0;
+	esp_actor actor;
+	esp_status st = place_account(i->t, task_word(i->t, 2), &actor);
+
+	task_step(i->t, "connecting", "", 0);
+	if (st == ESP_OK)
+		st = remote_open(i->remote, i->t, &i->where, user, i->t->call->input);
+	if (st == ESP_OK)
+		st = task_lane(i->t, make_directory, i);
+	if (st == ESP_OK)
+		st = list_folders(i);
+	task_step(i->t, "importing", "messages", 0);
+	for (size_t k = 0; st == ESP_OK && k < i->folders.n; k++) {
+		const struct foreign_folder *f = &i->folders.folder[k];
+		if (only.len && !esp_str_eq(only, (esp_str){ f->name, strlen(f->name) }))
+			continue;
+		st = import_folder(i, actor, f);
+		folders++;
+	}
+	if (st == ESP_OK && folders == 0)
+		return task_fail(i->t, ESP_ENOENT, "%s has no such folder", i->where.host);
+	return st == ESP_OK
+			   ? tell(i, folders)
+			   : task_fail(i->t, st, "the import from %s was cut off (%d)%s%s; the same command goes on with it",
+					 i->where.host, st, i->remote->why[0] ? ": " : "", i->remote->why);
+}
+
+esp_status import_imap_run(struct task *t)
+{
+	static const char *const options[] = { "--into=", "--folder=", "--tls=", "--ca=", "--insecure", NULL };
+	struct import *i = calloc(1, sizeof *i);
+	const esp_blob *blob = archive_blob(t->a);
+	esp_status st = i && blob && (i->remote = calloc(1, sizeof *i->remote)) ? task_expect(t, 3, options) : ESP_ENOMEM;
+
+	if (st == ESP_OK) {
+		i->t = t;
+		st = take_place(i);
+	}
+	if (st == ESP_OK && t->call->input.len == 0)
+		st = task_fail(t, ESP_EINVAL, "import imap wants --password-stdin");
+	if (st == ESP_OK) {
+		snprintf(i->user, sizeof i->user, "%.*s", ESP_FMT(task_word(t, 1)));
+		blob->hold(blob, 1);
+		st = import_all(i);
+		blob = archive_blob(t->a);
+		if (blob)
+			blob->hold(blob, 0);
+		remote_close(i->remote);
+	}
+	if (i) {
+		foreign_free(&i->folders);
+		free(i->there.uid);
+		free(i->done.uid);
+		free(i->pending.uid);
+		free(i->remote);
+	}
+	free(i);
+	return st;
+}
