@@ -1,7 +1,7 @@
 /* core/bus/event-deliver.c - subscribers, their queues and their fibers on the observer (see event.h).
  *
- * A subscriber is a slot with a bounded ring; who puts the first event on it posts to the observer, where a fiber of
- * the subscriber's generation takes batches until the ring is empty and ends: waiting holds no fiber.  A slot's ring
+ * A subscriber is a slot with a bounded queue; who puts the first event on it posts to the observer, where a fiber of
+ * the subscriber's generation takes batches until the queue is empty and ends: waiting holds no fiber.  A slot's queue
  * is never freed while anybody may publish, so a publisher that was interrupted between reading `interest` and
  * putting does no harm: what arrives after a subscriber went is thrown away.
  *
@@ -13,7 +13,7 @@
 #include "core/bus/line.h"
 #include "core/bus/log.h"
 #include "core/bus/metric.h"
-#include "core/bus/ring.h"
+#include "core/bus/fifo.h"
 #include "core/loop/fiber.h"
 #include "core/loop/owner.h"
 #include "core/loop/worker.h"
@@ -25,7 +25,7 @@
 #define LINGER (2 * ESP_MSEC)   /* how long an idle subscriber's fiber waits for more */
 
 enum slot_state {
-	SLOT_FREE,        /* what its ring holds is thrown away */
+	SLOT_FREE,        /* what its queue holds is thrown away */
 	SLOT_WAITING,     /* subscribed, its generation is not active yet */
 	SLOT_ACTIVE,
 	SLOT_ENDING,      /* no new events; what is queued is delivered */
@@ -39,8 +39,8 @@ struct slot {
 	char pattern[72], name[64];
 	_Atomic uint32_t overflow;
 	_Atomic uint64_t wants[EVENT_MAX / 64];     /* by id - 1; written under lock */
-	_Atomic(struct ring *) ring;
-	_Atomic bool woken;                         /* a fiber takes from the ring, or will */
+	_Atomic(struct fifo *) queue;
+	_Atomic bool woken;                         /* a fiber takes from the queue, or will */
 	struct mail_node node;                      /* the observer's mailbox while woken */
 	struct fiber *fiber;                        /* the observer's own; NULL when it does not run */
 	_Atomic uint64_t dropped;
@@ -105,27 +105,27 @@ static void interest_rebuild(void)
 
 /* --- subscribing ------------------------------------------------------------------------------------- */
 
-/* A free place: best one whose ring has the depth already, then one without a ring, then any whose ring is deep
+/* A free place: best one whose queue has the depth already, then one without a queue, then any whose queue is deep
  * enough. */
 static struct slot *slot_find(uint32_t depth)
 {
 	struct slot *bare = NULL, *deeper = NULL;
 
 	for (struct slot *s = subs.slots; s < subs.slots + EVENT_SUBSCRIBERS_MAX; s++) {
-		struct ring *r = atomic_load(&s->ring);
+		struct fifo *q = atomic_load(&s->queue);
 
 		if (s->state != SLOT_FREE || atomic_load(&s->woken))
 			continue;
-		if (!r)
+		if (!q)
 			bare = bare ? bare : s;
-		else if (ring_depth(r) >= depth && ring_depth(r) < 2 * (uint64_t)depth)
+		else if (fifo_depth(q) >= depth && fifo_depth(q) < 2 * (uint64_t)depth)
 			return s;
-		else if (ring_depth(r) >= depth)
+		else if (fifo_depth(q) >= depth)
 			deeper = s;
 	}
 	if (bare)
-		atomic_store(&bare->ring, ring_new(depth));
-	return bare && atomic_load(&bare->ring) ? bare : deeper;
+		atomic_store(&bare->queue, fifo_new(depth));
+	return bare && atomic_load(&bare->queue) ? bare : deeper;
 }
 
 static void slot_count(struct slot *s)
@@ -216,17 +216,17 @@ static void drop(struct slot *s)
 
 static void queue_on(struct slot *s, struct event_block *b)
 {
-	struct ring *r = atomic_load_explicit(&s->ring, memory_order_acquire);
-	bool put = ring_put(r, b);
+	struct fifo *q = atomic_load_explicit(&s->queue, memory_order_acquire);
+	bool put = fifo_put(q, b);
 
 	for (int i = 0; !put && i < 4 && atomic_load_explicit(&s->overflow, memory_order_relaxed) == ESP_DROP_OLDEST; i++) {
-		struct event_block *oldest = ring_take(r);
+		struct event_block *oldest = fifo_take(q);
 
 		if (oldest) {
 			event_block_unref(oldest);
 			drop(s);
 		}
-		put = ring_put(r, b);
+		put = fifo_put(q, b);
 	}
 	if (!put) {
 		event_block_unref(b);
@@ -257,11 +257,11 @@ static enum slot_state state_of(struct slot *s)
 /* Up to EVENT_BATCH_MAX blocks; those that a slot's former subscriber left are thrown away. */
 static uint32_t take_batch(struct slot *s, const esp_event **events, bool keep)
 {
-	struct ring *r = atomic_load(&s->ring);
+	struct fifo *q = atomic_load(&s->queue);
 	struct event_block *b;
 	uint32_t n = 0;
 
-	while (n < EVENT_BATCH_MAX && (b = ring_take(r)) != NULL) {
+	while (n < EVENT_BATCH_MAX && (b = fifo_take(q)) != NULL) {
 		if (keep && wants(s, b->id))
 			events[n++] = &b->event;
 		else
@@ -304,13 +304,13 @@ static void on_deliver(void *arg)
 		}
 		/* Who puts after this exchange wakes us anew; who put before it is seen by the look that follows. */
 		atomic_exchange_explicit(&s->woken, false, memory_order_acq_rel);
-		if (ring_empty(atomic_load(&s->ring)) || atomic_exchange_explicit(&s->woken, true, memory_order_acq_rel))
+		if (fifo_empty(atomic_load(&s->queue)) || atomic_exchange_explicit(&s->woken, true, memory_order_acq_rel))
 			return;
 		s->fiber = fiber_self();
 	}
 }
 
-/* [observer] Something was put on an idle subscriber's ring. */
+/* [observer] Something was put on an idle subscriber's queue. */
 static void on_wake(struct mail_node *n)
 {
 	struct slot *s = container_of(n, struct slot, node);
@@ -336,9 +336,9 @@ static void on_wake(struct mail_node *n)
 
 static bool idle(struct slot *s)
 {
-	struct ring *r = atomic_load(&s->ring);
+	struct fifo *q = atomic_load(&s->queue);
 
-	return !atomic_load(&s->woken) && (!r || ring_empty(r));
+	return !atomic_load(&s->woken) && (!q || fifo_empty(q));
 }
 
 /* [observer] The deadline passed: the batch that runs is told to end. */
@@ -461,13 +461,13 @@ void event_free(void)
 	free_slots(NULL, true);
 	event_types_free();
 	for (struct slot *s = subs.slots; s < subs.slots + EVENT_SUBSCRIBERS_MAX; s++) {
-		struct ring *r = atomic_load(&s->ring);
+		struct fifo *q = atomic_load(&s->queue);
 
-		while (r && take_batch(s, none, false))
+		while (q && take_batch(s, none, false))
 			;
-		while (r && !ring_empty(r))
-			event_block_unref(ring_take(r));
-		ring_free(r);
+		while (q && !fifo_empty(q))
+			event_block_unref(fifo_take(q));
+		fifo_free(q);
 		memset(s, 0, sizeof *s);
 	}
 	atomic_store(&subs.observer, NULL);
@@ -477,7 +477,7 @@ void event_tick(void)
 {
 	for (struct slot *s = subs.slots; s < subs.slots + EVENT_SUBSCRIBERS_MAX; s++) {
 		uint64_t dropped = atomic_load(&s->dropped), news;
-		struct ring *r = atomic_load(&s->ring);
+		struct fifo *q = atomic_load(&s->queue);
 		char name[sizeof s->name];
 
 		pthread_mutex_lock(&subs.lock);
@@ -488,7 +488,7 @@ void event_tick(void)
 		if (news)
 			log_line(ESP_LOG_WARNING, "core/bus", "events were dropped: their subscriber is too slow",
 			         log_cstr("subscriber", name), ESP_FINT("count", (int64_t)news));
-		if (r && !ring_empty(r))
+		if (q && !fifo_empty(q))
 			wake(s);
 	}
 }

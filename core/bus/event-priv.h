@@ -35,7 +35,7 @@ void event_block_unref(struct event_block *b);
 
 /*! \brief [control] A new type appeared: set the bits of subscribers that want it. */
 void event_subscribers_match(uint32_t id, const char *name);
-/*! \brief [any] Put the block on the ring of every subscriber in `interest`; takes over the caller's reference. */
+/*! \brief [any] Put the block on the queue of every subscriber in `interest`; takes over the caller's reference. */
 void event_queue(struct event_block *b, uint64_t interest);
 /*! \brief [control] Part of event_free(). */
 void event_types_free(void);

@@ -3,7 +3,7 @@
  * An event is declared by name with a schema and keeps its id for the life of the process.  A subscription's pattern
  * is matched when it, or an event, is declared: one word per event has a bit for each subscriber, so publishing what
  * nobody wants is a load and a branch.  A published event is one immutable, counted block that is put on the bounded
- * ring of each subscriber; each subscriber has a fiber of its own on the observer, so a slow one delays nobody.
+ * queue of each subscriber; each subscriber has a fiber of its own on the observer, so a slow one delays nobody.
  *
  * Threads: declare, subscribe and what concerns generations on control; wanted and publish anywhere, lock-free;
  * delivery on the observer.  Nothing here is ever visible to a publisher: drops are counted and logged once a minute.

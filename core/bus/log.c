@@ -8,7 +8,7 @@
 #include "core/bus/line.h"
 #include "core/bus/log-sink.h"
 #include "core/bus/metric.h"
-#include "core/bus/ring.h"
+#include "core/bus/fifo.h"
 #include "core/loop/worker.h"
 
 #include <pthread.h>
@@ -33,7 +33,7 @@ static struct {
 	struct log_sink sink;
 	_Atomic bool json;
 	_Atomic(struct levels *) levels;
-	struct ring *queue;
+	struct fifo *queue;
 	_Atomic(struct worker *) observer;
 	_Atomic bool woken;                   /* a drain was sent and did not start yet */
 	struct mail_node node;                /* the observer's mailbox while woken */
@@ -218,7 +218,7 @@ static bool drain(uint32_t max)
 	uint32_t n = 0;
 
 	pthread_mutex_lock(&logger.lock);
-	while (n < max && (r = ring_take(logger.queue)) != NULL) {
+	while (n < max && (r = fifo_take(logger.queue)) != NULL) {
 		write_record(r, now);
 		free(r);
 		n++;
@@ -266,7 +266,7 @@ void log_write_sized(int32_t level, const char *who, const char *text, const esp
 		return;
 	}
 	memcpy(copy, r, sizeof *r + r->len);
-	if (!ring_put(logger.queue, copy)) {
+	if (!fifo_put(logger.queue, copy)) {
 		free(copy);
 		drop();
 		return;
@@ -344,7 +344,7 @@ esp_status log_open(const struct log_config *c, esp_err *err)
 	struct levels *l = levels_new(c);
 	esp_status st = fresh && l ? log_sink_open(fresh, c->target, c->path, err) : ESP_ENOMEM;
 
-	if (st == ESP_OK && !logger.queue && (logger.queue = ring_new(QUEUE_DEPTH)) == NULL) {
+	if (st == ESP_OK && !logger.queue && (logger.queue = fifo_new(QUEUE_DEPTH)) == NULL) {
 		log_sink_close(fresh);
 		st = ESP_ENOMEM;
 	}
@@ -377,7 +377,7 @@ esp_status log_reopen(esp_err *err)
 
 esp_status log_attach(struct worker *observer)
 {
-	if (!logger.queue && (logger.queue = ring_new(QUEUE_DEPTH)) == NULL)
+	if (!logger.queue && (logger.queue = fifo_new(QUEUE_DEPTH)) == NULL)
 		return ESP_ENOMEM;
 	atomic_store(&logger.woken, false);
 	atomic_store_explicit(&logger.observer, observer, memory_order_release);
@@ -413,7 +413,7 @@ void log_tick(void)
 	tell(atomic_load(&logger.dropped), &logger.told, "log lines were dropped");
 	tell(logger.sink.lost, &logger.sink.told, "log lines could not be written");
 	pthread_mutex_unlock(&logger.lock);
-	if (observer && logger.queue && !ring_empty(logger.queue))
+	if (observer && logger.queue && !fifo_empty(logger.queue))
 		wake(observer);
 }
 
@@ -439,7 +439,7 @@ void log_close(void)
 		levels_free(l);
 		l = older;
 	}
-	ring_free(logger.queue);
+	fifo_free(logger.queue);
 	logger.queue = NULL;
 }
 
