@@ -174,7 +174,7 @@ esp_status message_drop(const struct mailstore *m, const esp_actor *actor, esp_i
 	o.mailbox = mailbox;
 	o.start = (struct walk){ .set = uids, .from = 1 };
 	while (st == ESP_OK && o.start.from)
-		st = expunge_run(&o, &modseq);
+		st = expunge_run(&o, actor, &modseq);
 	op_end(&o.op);
 	if (modseq)
 		view_delivered(&m->table, mailbox, modseq);
