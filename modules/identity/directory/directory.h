@@ -30,6 +30,8 @@ struct key { esp_str local, domain; };
 /* store.c: reads.  All: [worker, control] may suspend; strings in arena. */
 ESP_CHECKED esp_status store_key(struct directory *d, esp_arena *arena, esp_str address, struct key *ret);
 ESP_CHECKED esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, struct domain *ret);
+/*! \brief ESP_ENOENT: there is none at all. */
+ESP_CHECKED esp_status store_any_domain(struct directory *d, esp_arena *arena);
 ESP_CHECKED esp_status store_account(
 	struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, esp_account *ret);
 ESP_CHECKED esp_status store_account_by_id(struct directory *d, esp_arena *arena, esp_id id, esp_account *ret);

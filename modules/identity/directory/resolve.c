@@ -112,17 +112,6 @@ static int is_our_postmaster(const struct directory *d, const struct key *key)
 	       strncasecmp(key->domain.ptr, host.ptr, host.len) == 0;
 }
 
-/* ESP_ENOENT: there are other domains.  Without any the database is new, or was lost: mail is not refused for good. */
-static esp_status nobody_knows(struct directory *d, esp_arena *arena)
-{
-	const esp_sql *sql = directory_sql(d);
-	esp_sql_rows rows;
-	esp_status st = sql ? sql->query(sql, ESP_SQL_BOUNDED, arena, "SELECT 1 FROM domain LIMIT 1", NULL, 0, &rows)
-						: ESP_EUNAVAIL;
-
-	return st != ESP_OK ? st : rows.nrows ? ESP_ENOENT : ESP_EUNAVAIL;
-}
-
 static esp_status look(struct walk *w, const struct work *item, int *ret_kind)
 {
 	struct domain domain;
@@ -134,8 +123,9 @@ static esp_status look(struct walk *w, const struct work *item, int *ret_kind)
 	st = store_domain(w->d, w->arena, key.domain, &domain);
 	if (st == ESP_ENOENT && is_our_postmaster(w->d, &key))
 		return add(w, w->d->postmaster, item->depth + 1);
-	if (st == ESP_ENOENT)
-		st = nobody_knows(w->d, w->arena);
+	/* without any domain the database is new, or was lost: mail is not refused for good */
+	if (st == ESP_ENOENT && store_any_domain(w->d, w->arena) != ESP_OK)
+		st = ESP_EUNAVAIL;
 	if (st == ESP_ENOENT) {
 		*ret_kind = ESP_DIR_NOT_LOCAL;
 		if (item->depth == 0)

@@ -64,6 +64,14 @@ esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, str
 	return ESP_OK;
 }
 
+esp_status store_any_domain(struct directory *d, esp_arena *arena)
+{
+	esp_sql_rows rows;
+	esp_status st = get(d, arena, "SELECT 1 FROM domain LIMIT 1", NULL, 0, &rows);
+
+	return st != ESP_OK ? st : rows.nrows ? ESP_OK : ESP_ENOENT;
+}
+
 #define ACCOUNT_COLUMNS \
 	"SELECT account.id, account.domain_id, account.enabled * domain.enabled, account.local || '@' || domain.name," \
 	" account.display_name, account.quota FROM account JOIN domain ON domain.id = account.domain_id "

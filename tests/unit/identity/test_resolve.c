@@ -54,6 +54,14 @@ esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, str
 			   : ESP_ENOENT;
 }
 
+static esp_status any_domain;
+esp_status store_any_domain(struct directory *d, esp_arena *arena)
+{
+	(void)d;
+	(void)arena;
+	return any_domain;
+}
+
 esp_status store_account(
 	struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local, esp_account *ret)
 {
@@ -220,4 +228,14 @@ Test(resolve, reaches_the_postmaster_of_every_domain_and_of_this_host_only)
 	cr_assert_eq(find_in(&d, "postmaster@elsewhere.test").kind, ESP_DIR_NOT_LOCAL);
 	cr_assert_eq(find_in(&d, "alice@mx.example.test").kind, ESP_DIR_NOT_LOCAL);
 	LEADS_TO("postmaster@example.test", ESP_DIR_UNKNOWN, "");
+}
+
+Test(resolve, defers_all_mail_while_there_is_no_domain)
+{
+	any_domain = ESP_ENOENT;
+	cr_assert_eq(find("alice@elsewhere.test").status, ESP_EUNAVAIL);
+	any_domain = ESP_EBUSY;
+	cr_assert_eq(find("alice@elsewhere.test").status, ESP_EUNAVAIL);
+	any_domain = ESP_OK;
+	cr_assert_eq(find("alice@elsewhere.test").kind, ESP_DIR_NOT_LOCAL);
 }

@@ -222,7 +222,22 @@ static void no_wake(esp_ticket t) { (void)t; }
 static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
 static const esp_fiber_api fiber_api = { .size = sizeof fiber_api, .wake = no_wake };
 static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count };
-static esp_core core = { .mem = &mem_api, .fiber = &fiber_api };
+static int told;
+static int32_t log_on(const esp_module *self, int32_t level)
+{
+	(void)self;
+	return level == ESP_LOG_ERROR;
+}
+static void log_count(
+	const esp_module *self, int32_t level, const char *text, const esp_field *f, uint32_t n, uint32_t size)
+{
+	(void)self; (void)level; (void)text; (void)f; (void)n; (void)size;
+	told++;
+}
+static esp_nsec now(void) { return ESP_SEC; }
+static const esp_log_api log_api = { .size = sizeof log_api, .enabled = log_on, .write = log_count };
+static const esp_loop_api loop_api = { .size = sizeof loop_api, .clock = now };
+static esp_core core = { .mem = &mem_api, .fiber = &fiber_api, .log = &log_api, .loop = &loop_api };
 
 struct work { struct writer_job job; struct batch_wait wait; int64_t key; esp_status then; int runs; };
 
@@ -320,6 +335,8 @@ Test(writer, who_holds_the_database_is_waited_for_once_a_batch, .init = set_up, 
 		cr_assert_eq(k[i].job.batch.status, ESP_EBUSY);
 		cr_assert_eq(k[i].runs, 0);
 	}
+	write_all(&w, k, 50);
+	cr_assert_eq(told, 1, "of two batches in one moment");
 	cr_assert_eq(run(other, "ROLLBACK"), ESP_OK);
 	write_all(&w, k, 50);
 	cr_assert_eq(k[49].job.batch.status, ESP_OK);
