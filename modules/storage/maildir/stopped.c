@@ -42,7 +42,8 @@ esp_status stopped_take(struct maildir *m)
 	/* gone for good before anything changes */
 	if (unlinkat(m->root, STOPPED, 0) == 0 && fsync(m->root) != 0)
 		return file_status(errno);
-	return flock(m->serving, LOCK_SH | LOCK_NB) == 0 ? ESP_OK : file_status(errno);
+	/* who has it alone, at a start or a stop, has it for a moment */
+	return flock(m->serving, LOCK_SH) == 0 ? ESP_OK : file_status(errno);
 }
 
 void stopped_leave(struct maildir *m)
