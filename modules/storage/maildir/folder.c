@@ -266,12 +266,16 @@ static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 /* --- waiting for it --------------------------------------------------------------------------------------------- */
 
 #define SETTLE_MOST (60 * ESP_SEC)
+#define GATE_LOOKS  4u         /* so often found at the gate */
 
 static const char NEWEST[] = "SELECT id FROM blob_job WHERE account = $1 ORDER BY id DESC LIMIT 1";
 static const char OLDER[] = "SELECT COUNT(*) FROM blob_job WHERE account = $1 AND id <= $2";
 
+/* While a provider is replaced the folder fiber cannot go on until its callers are out, and the caller is one of them:
+ * ESP_EBUSY. */
 static esp_status settle_in(struct maildir *m, esp_arena *arena, const esp_sql *sql, esp_str account)
 {
+	uint32_t gated = 0;
 	esp_nsec until = m->core.loop->clock() + SETTLE_MOST;
 	esp_sql_rows newest, left;
 	esp_status st = sql->query(sql, 0, arena, NEWEST, (esp_sql_value[]){ ESP_SQL_T(account) }, 1, &newest);
@@ -282,7 +286,9 @@ static esp_status settle_in(struct maildir *m, esp_arena *arena, const esp_sql *
 		st = sql->query(sql, 0, arena, OLDER, args, 2, &left);
 		if (st != ESP_OK || esp_sql_at(&left, 0, 0)->i == 0)
 			break;
-		st = m->core.loop->clock() < until ? m->core.fiber->sleep_until(m->core.loop->clock() + GATHER / 5) : ESP_EBUSY;
+		gated = atomic_load(&m->at_gate) ? gated + 1 : 0;
+		st = gated < GATE_LOOKS && m->core.loop->clock() < until
+			? m->core.fiber->sleep_until(m->core.loop->clock() + GATHER / 5) : ESP_EBUSY;
 	}
 	return st;
 }
@@ -334,7 +340,11 @@ void folder_fiber(void *arg)
 	esp_nsec trash_at = 0;
 
 	while (arena && !m->core.fiber->canceled()) {
-		const esp_sql *sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
+		const esp_sql *sql;
+
+		atomic_store(&m->at_gate, 1);
+		sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
+		atomic_store(&m->at_gate, 0);
 		m->pending = 0;
 		while (sql && one_round(m, sql, arena))
 			m->core.mem->arena_reset(arena);

@@ -53,6 +53,7 @@ struct maildir {
 	esp_nsec tell_at;          /* not before: say again that jobs wait */
 	atomic_int posted;
 	atomic_int held;           /* trash stays */
+	atomic_int at_gate;        /* the folder fiber waits for a provider that is being replaced */
 	esp_metric commits, syncs, large, jobs;
 };
 

@@ -80,27 +80,40 @@ static void tell(const struct fsck *f)
 	        ESP_FINT("mailboxes", (int64_t)f->mailboxes), ESP_FINT("changes", (int64_t)n));
 }
 
-static void on_merge(void *arg)
+static esp_status merge_once(struct mailstore *m)
 {
-	struct mailstore *m = arg;
 	struct fsck f = { .m = m, .repair = 1 };
 	esp_status st;
 
 	f.blob = (const esp_blob *)m->core.host->service(m->self, m->blob);
 	if (!f.blob || f.blob->service.size <= offsetof(esp_blob, merged) || !f.blob->stopped ||
 		(f.since = f.blob->stopped(f.blob)) == 0)
-		return;
+		return ESP_OK;
 	f.arena = m->core.mem->arena_new(m->self, "merge", 0);
 	st = f.arena ? merge_all(&f) : ESP_ENOMEM;
 	if (st == ESP_OK) {
 		f.blob->merged(f.blob);
 		tell(&f);
 	}
+	if (f.arena)
+		m->core.mem->arena_free(f.arena);
+	return st;
+}
+
+/* A provider that is being replaced waits for us, and we for it: let go, and begin again. */
+static void on_merge(void *arg)
+{
+	struct mailstore *m = arg;
+	esp_status st;
+
+	while ((st = merge_once(m)) == ESP_EBUSY) {
+		m->core.host->quiesce();
+		if (atomic_load(&m->draining) || m->core.fiber->sleep_until(m->core.loop->clock() + ESP_SEC) != ESP_OK)
+			return;
+	}
 	if (st != ESP_OK && st != ESP_ECANCELED)
 		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "what others did in the folders is not taken over: esp-cli fsck",
 		        ESP_FINT("status", st));
-	if (f.arena)
-		m->core.mem->arena_free(f.arena);
 }
 
 esp_status merge_start(struct mailstore *m)
