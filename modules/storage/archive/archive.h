@@ -23,10 +23,26 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define ARCHIVE_PATH 768u           /* what an administrator names */
 #define ARCHIVE_FILE 1600u          /* and what lies below it */
 #define ARCHIVE_HEX  33u
+
+/*! \brief A copy with a NUL behind it, to be freed; NULL: no memory.  (strndup() looks for a NUL, which no esp_str has
+ *  to have.) */
+static inline char *archive_dup(esp_str s)
+{
+	char *copy = malloc(s.len + 1);
+
+	if (!copy)
+		return NULL;
+	if (s.len)
+		memcpy(copy, s.ptr, s.len);
+	copy[s.len] = '\0';
+	return copy;
+}
 
 struct archive {
 	esp_core core;

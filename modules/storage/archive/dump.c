@@ -151,11 +151,6 @@ static const char messages_text[] =
 	"SELECT uid, blob_id, flags, modseq, bytes, internal_date, saved FROM message WHERE mailbox_id = $1 AND uid > $2"
 	" ORDER BY uid LIMIT 1000";
 
-static char *dup_text(const esp_sql_value *v)
-{
-	return v->s.ptr ? strndup(v->s.ptr, v->s.len) : strdup("");
-}
-
 esp_status dump_json(void *arg, esp_str piece)
 {
 	sink_write(arg, piece.ptr, piece.len);
@@ -267,10 +262,10 @@ static int folder_take(struct folder *f, const esp_sql_value *v)
 	memset(f, 0, sizeof *f);
 	if (v[0].s.len == sizeof f->id.b)
 		memcpy(f->id.b, v[0].s.ptr, sizeof f->id.b);
-	f->address = dup_text(&v[1]);
-	f->name = dup_text(&v[2]);
-	f->use = dup_text(&v[3]);
-	f->keywords = dup_text(&v[4]);
+	f->address = archive_dup(v[1].s);
+	f->name = archive_dup(v[2].s);
+	f->use = archive_dup(v[3].s);
+	f->keywords = archive_dup(v[4].s);
 	for (int i = 0; i < 5; i++)
 		f->number[i] = v[5 + i].i;
 	/* the address becomes a directory's name */

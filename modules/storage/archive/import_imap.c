@@ -166,7 +166,7 @@ static esp_status add_folder(struct import *i, esp_str name, char separator)
 		t->folder = grown;
 		t->cap = cap;
 	}
-	t->folder[t->n] = (struct foreign_folder){ strndup(name.ptr, name.len), strndup(i->name, out.len) };
+	t->folder[t->n] = (struct foreign_folder){ archive_dup(name), archive_dup((esp_str){ i->name, out.len }) };
 	t->n++;
 	return t->folder[t->n - 1].path && t->folder[t->n - 1].name ? ESP_OK : ESP_ENOMEM;
 }

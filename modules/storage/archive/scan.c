@@ -32,7 +32,7 @@ static esp_status add(struct foreign_tree *t, const char *path, esp_str name)
 		t->folder = grown;
 		t->cap = cap;
 	}
-	t->folder[t->n] = (struct foreign_folder){ strdup(path), strndup(name.ptr ? name.ptr : "", name.len) };
+	t->folder[t->n] = (struct foreign_folder){ strdup(path), archive_dup(name) };
 	t->n++;
 	return t->folder[t->n - 1].path && t->folder[t->n - 1].name ? ESP_OK : ESP_ENOMEM;
 }
