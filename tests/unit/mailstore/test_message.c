@@ -339,12 +339,15 @@ static void reserved(void *arg)
 	esp_err err = ESP_ERR_INIT;
 	uint32_t uid, validity;
 	uint64_t modseq;
+	const esp_view *v;
 
 	(void)arg;
 	must_ok(S->prepare(S, a, &d.m));
 	d.box = inbox;
 	must_be(sqlhost->sql.transact(&sqlhost->sql, key, 1, deliver_tx, &d), ESP_EAGAIN);
-	must(atomic_load(&sqlhost->marks) == 0 && view_of(&who, inbox)->exists == 0);
+	v = view_of(&who, inbox);
+	must(atomic_load(&sqlhost->marks) == 0 && v->exists == 0);
+	sqlhost_unref(v);
 	/* in time, and not more often than in steps */
 	for (uint32_t i = 1; i <= 3100; i++) {
 		must_ok(S->target(S, who.account, z("INBOX"), &d.box));
