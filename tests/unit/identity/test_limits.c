@@ -26,8 +26,6 @@ static void after(void)
 	free(l);
 }
 
-TestSuite(limits, .init = before, .fini = after);
-
 static const esp_nsec look_again = 20 * ESP_MSEC;
 
 /* What begin() says; an attempt that may begin ends at once, and nobody knows how. */
@@ -76,7 +74,7 @@ __attribute__((format(printf, 1, 2))) static esp_str name_of(const char *format,
 	return (esp_str){ name[turn], strlen(name[turn]) };
 }
 
-Test(limits, a_pair_waits_longer_with_every_failure)
+Test(limits, a_pair_waits_longer_with_every_failure, .init = before, .fini = after)
 {
 	static const int wait[] = { 0, 0, 2, 4, 8, 15, 15, 15 };
 
@@ -88,14 +86,14 @@ Test(limits, a_pair_waits_longer_with_every_failure)
 	cr_assert_eq(ask(PEER, ALICE, at(15)), 0);
 }
 
-Test(limits, the_case_of_a_name_makes_no_other_account)
+Test(limits, the_case_of_a_name_makes_no_other_account, .init = before, .fini = after)
 {
 	fail(PEER, ALICE, at(0));
 	fail(PEER, ESP_STR("ALICE@Example.Test"), at(0));
 	cr_assert_eq(ask(PEER, ESP_STR("aLiCe@example.test"), at(0)), 2 * (esp_nsec)ESP_SEC);
 }
 
-Test(limits, an_address_may_fail_ten_times_a_minute_over_all_accounts)
+Test(limits, an_address_may_fail_ten_times_a_minute_over_all_accounts, .init = before, .fini = after)
 {
 	for (int i = 0; i < 10; i++) {
 		cr_assert_eq(ask(PEER, name_of("user%d", i), at(i)), 0);
@@ -107,7 +105,7 @@ Test(limits, an_address_may_fail_ten_times_a_minute_over_all_accounts)
 	cr_assert_eq(ask(PEER, ALICE, at(60)), 0, "a minute after the first");
 }
 
-Test(limits, an_address_may_fail_fifty_times_a_day)
+Test(limits, an_address_may_fail_fifty_times_a_day, .init = before, .fini = after)
 {
 	for (int i = 0; i < 50; i++)
 		fail(PEER, name_of("user%d", i), at(600 * i));
@@ -116,7 +114,7 @@ Test(limits, an_address_may_fail_fifty_times_a_day)
 	cr_assert_eq(ask(PEER, ALICE, at(86400)), 0);
 }
 
-Test(limits, networks_have_three_and_nine_times_as_many)
+Test(limits, networks_have_three_and_nine_times_as_many, .init = before, .fini = after)
 {
 	int n = 0;
 
@@ -130,7 +128,7 @@ Test(limits, networks_have_three_and_nine_times_as_many)
 	cr_assert_eq(ask(ESP_STR("192.1.0.1"), ALICE, at(1)), 0);
 }
 
-Test(limits, ipv6_counts_by_64_56_and_48_bits)
+Test(limits, ipv6_counts_by_64_56_and_48_bits, .init = before, .fini = after)
 {
 	for (int i = 0; i < 10; i++)
 		fail(name_of("2001:db8:1:100::%d", 1 + i), name_of("user%d", i), at(0));
@@ -142,7 +140,7 @@ Test(limits, ipv6_counts_by_64_56_and_48_bits)
 	cr_assert_eq(ask(ESP_STR("2001:db8:1:200::1"), ALICE, at(1)), 0);
 }
 
-Test(limits, attempts_in_flight_count_like_failures_until_their_outcome_is_known)
+Test(limits, attempts_in_flight_count_like_failures_until_their_outcome_is_known, .init = before, .fini = after)
 {
 	struct attempt t[10], more;
 
@@ -159,7 +157,7 @@ Test(limits, attempts_in_flight_count_like_failures_until_their_outcome_is_known
 	cr_assert_eq(ask(PEER, ESP_STR("bob"), at(0)), -1);
 }
 
-Test(limits, a_pair_tries_two_at_once_and_no_more)
+Test(limits, a_pair_tries_two_at_once_and_no_more, .init = before, .fini = after)
 {
 	struct attempt t[2], more;
 
@@ -175,7 +173,7 @@ Test(limits, a_pair_tries_two_at_once_and_no_more)
 	limits_end(l, &t[0], ATTEMPT_UNKNOWN, 0, at(2));
 }
 
-Test(limits, a_crowd_of_addresses_slows_an_account_down_and_not_its_owner)
+Test(limits, a_crowd_of_addresses_slows_an_account_down_and_not_its_owner, .init = before, .fini = after)
 {
 	esp_str home = ESP_STR("203.0.113.7");
 
@@ -189,7 +187,7 @@ Test(limits, a_crowd_of_addresses_slows_an_account_down_and_not_its_owner)
 	cr_assert_eq(ask(ESP_STR("10.99.0.1"), ALICE, at(901)), 0, "a quarter of an hour later");
 }
 
-Test(limits, a_pair_that_logged_in_before_is_not_refused_for_its_neighbours)
+Test(limits, a_pair_that_logged_in_before_is_not_refused_for_its_neighbours, .init = before, .fini = after)
 {
 	work(PEER, ALICE, at(0));
 	for (int i = 0; i < 10; i++)
@@ -201,7 +199,7 @@ Test(limits, a_pair_that_logged_in_before_is_not_refused_for_its_neighbours)
 	cr_assert_eq(ask(PEER, ALICE, at(30)), -1, "twenty failures in a row: it is not so well known");
 }
 
-Test(limits, success_forgives_the_pair_and_not_the_address)
+Test(limits, success_forgives_the_pair_and_not_the_address, .init = before, .fini = after)
 {
 	for (int i = 0; i < 9; i++)
 		fail(PEER, ALICE, at(0));
@@ -211,7 +209,7 @@ Test(limits, success_forgives_the_pair_and_not_the_address)
 	cr_assert_eq(ask(PEER, ESP_STR("carol@example.test"), at(23)), -1, "the address failed ten times in this minute");
 }
 
-Test(limits, the_same_wrong_password_again_costs_its_pair_alone)
+Test(limits, the_same_wrong_password_again_costs_its_pair_alone, .init = before, .fini = after)
 {
 	struct attempt t;
 
@@ -223,7 +221,7 @@ Test(limits, the_same_wrong_password_again_costs_its_pair_alone)
 	cr_assert_eq(ask(PEER, ESP_STR("bob@example.test"), at(20 * 99)), 0);
 }
 
-Test(limits, failures_are_forgotten_after_ten_minutes)
+Test(limits, failures_are_forgotten_after_ten_minutes, .init = before, .fini = after)
 {
 	for (int i = 0; i < 6; i++)
 		fail(PEER, ALICE, at(0));
@@ -232,7 +230,7 @@ Test(limits, failures_are_forgotten_after_ten_minutes)
 	cr_assert_eq(ask(PEER, ALICE, at(601)), 0, "it begins with the first failure again");
 }
 
-Test(limits, refused_attempts_push_no_entry_out)
+Test(limits, refused_attempts_push_no_entry_out, .init = before, .fini = after)
 {
 	struct attempt t;
 
@@ -246,7 +244,7 @@ Test(limits, refused_attempts_push_no_entry_out)
 	cr_assert_eq(ask(OTHER, ALICE, at(3)), 0, "it is still known");
 }
 
-Test(limits, names_do_not_run_together_and_an_attempt_in_flight_is_never_forgotten)
+Test(limits, names_do_not_run_together_and_an_attempt_in_flight_is_never_forgotten, .init = before, .fini = after)
 {
 	struct attempt t;
 
@@ -279,7 +277,7 @@ static void *guess(void *arg)
 	return NULL;
 }
 
-Test(limits, hold_for_all_threads_together)
+Test(limits, hold_for_all_threads_together, .init = before, .fini = after)
 {
 	pthread_t thread[4];
 	int number[4];

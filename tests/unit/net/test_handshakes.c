@@ -23,8 +23,6 @@ static void after(void)
 	free(all);
 }
 
-TestSuite(handshakes, .init = before, .fini = after);
-
 static struct ip peer(int net, int host)
 {
 	return (struct ip){ { [10] = 0xff, 0xff, 10, 0, (uint8_t)net, (uint8_t)host } };
@@ -47,7 +45,7 @@ static void silent(int from, int to, int net, esp_nsec now)
 	}
 }
 
-Test(handshakes, begin_at_once_below_the_cap_and_wait_at_it)
+Test(handshakes, begin_at_once_below_the_cap_and_wait_at_it, .init = before, .fini = after)
 {
 	silent(0, CAP, 1, 0);
 	cr_assert_null(ask(CAP, 1, 0));
@@ -59,7 +57,7 @@ Test(handshakes, begin_at_once_below_the_cap_and_wait_at_it)
 	cr_assert(all->in_flight == CAP && all->waiting == 0);
 }
 
-Test(handshakes, give_the_next_place_to_the_network_that_has_fewest)
+Test(handshakes, give_the_next_place_to_the_network_that_has_fewest, .init = before, .fini = after)
 {
 	silent(0, CAP - 1, 1, 0);
 	silent(CAP - 1, CAP, 2, 0);
@@ -77,7 +75,7 @@ Test(handshakes, give_the_next_place_to_the_network_that_has_fewest)
 	cr_assert_eq(handshakes_next(all, 5), &h[20]);
 }
 
-Test(handshakes, take_a_place_from_the_network_that_has_most_and_is_silent_longest)
+Test(handshakes, take_a_place_from_the_network_that_has_most_and_is_silent_longest, .init = before, .fini = after)
 {
 	silent(0, 3, 1, 0);             /* older, and fewer */
 	silent(3, CAP, 2, 10);
@@ -91,7 +89,7 @@ Test(handshakes, take_a_place_from_the_network_that_has_most_and_is_silent_longe
 	cr_assert_eq(handshakes_victim(all, 1000, 100), &h[0], "now the other network has more");
 }
 
-Test(handshakes, spare_whom_they_themselves_keep_waiting)
+Test(handshakes, spare_whom_they_themselves_keep_waiting, .init = before, .fini = after)
 {
 	silent(0, CAP, 1, 0);
 	cr_assert_null(ask(20, 2, 0));
@@ -102,7 +100,7 @@ Test(handshakes, spare_whom_they_themselves_keep_waiting)
 	cr_assert_null(handshakes_victim(all, 1000, 100));
 }
 
-Test(handshakes, count_silence_from_the_last_step)
+Test(handshakes, count_silence_from_the_last_step, .init = before, .fini = after)
 {
 	silent(0, CAP, 1, 0);
 	cr_assert_null(ask(20, 1, 0));
@@ -114,7 +112,7 @@ Test(handshakes, count_silence_from_the_last_step)
 	cr_assert_eq(handshakes_victim(all, 1100, 600), &h[0], "first in, first out");
 }
 
-Test(handshakes, send_the_longest_waiting_of_the_fullest_network_away_when_too_many_wait)
+Test(handshakes, send_the_longest_waiting_of_the_fullest_network_away_when_too_many_wait, .init = before, .fini = after)
 {
 	int n = 0;
 
@@ -130,7 +128,7 @@ Test(handshakes, send_the_longest_waiting_of_the_fullest_network_away_when_too_m
 	cr_assert_eq(all->waiting, HANDSHAKE_WAITING);
 }
 
-Test(handshakes, end_wherever_they_are_and_twice)
+Test(handshakes, end_wherever_they_are_and_twice, .init = before, .fini = after)
 {
 	silent(0, CAP, 1, 0);
 	cr_assert_null(ask(20, 1, 0));
@@ -148,7 +146,7 @@ Test(handshakes, end_wherever_they_are_and_twice)
 }
 
 /* Whatever happens, the counters are the lists. */
-Test(handshakes, keep_their_counts_through_any_order_of_events)
+Test(handshakes, keep_their_counts_through_any_order_of_events, .init = before, .fini = after)
 {
 	unsigned in_flight, waiting;
 
@@ -182,7 +180,7 @@ Test(handshakes, keep_their_counts_through_any_order_of_events)
 	}
 }
 
-Test(handshakes, count_ipv6_by_56_bits)
+Test(handshakes, count_ipv6_by_56_bits, .init = before, .fini = after)
 {
 	struct ip near[2] = { { { 0x20, 1, 0xd, 0xb8, 0, 0, 1, 1 } }, { { 0x20, 1, 0xd, 0xb8, 0, 0, 1, 0x99, 1 } } };
 	struct ip far = { { 0x20, 1, 0xd, 0xb8, 0, 0, 2 } };
