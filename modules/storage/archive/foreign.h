@@ -90,6 +90,8 @@ struct foreign_tree { struct foreign_folder *folder; size_t n, cap; uint64_t tot
 ESP_CHECKED esp_status maildir_scan(struct foreign_tree *t, const char *path);
 /*! \brief Every mbox file below a directory, or the one file; `total`: bytes. */
 ESP_CHECKED esp_status mbox_scan(struct foreign_tree *t, const char *path);
+/*! \brief Copies both.  ESP_E2BIG: 100,000 are in it; ESP_ENOMEM. */
+ESP_CHECKED esp_status foreign_add(struct foreign_tree *t, esp_str path, esp_str name);
 void foreign_free(struct foreign_tree *t);
 
 struct maildir_entry;

@@ -150,25 +150,14 @@ static esp_status settle(struct import *i)
 
 static esp_status add_folder(struct import *i, esp_str name, char separator)
 {
-	struct foreign_tree *t = &i->folders;
 	esp_buf out;
 
 	esp_buf_init_fixed(&out, i->name, sizeof i->name);
 	if (name.len == 0 || names_of_imap(name, separator, &out) != ESP_OK || memchr(name.ptr, '\0', name.len))
 		return ESP_OK;
-	if (t->n == FOLDERS_MAX)
+	if (i->folders.n == FOLDERS_MAX)
 		return ESP_E2BIG;
-	if (t->n == t->cap) {
-		size_t cap = t->cap ? t->cap * 2 : 32;
-		struct foreign_folder *grown = realloc(t->folder, cap * sizeof *grown);
-		if (!grown)
-			return ESP_ENOMEM;
-		t->folder = grown;
-		t->cap = cap;
-	}
-	t->folder[t->n] = (struct foreign_folder){ archive_dup(name), archive_dup((esp_str){ i->name, out.len }) };
-	t->n++;
-	return t->folder[t->n - 1].path && t->folder[t->n - 1].name ? ESP_OK : ESP_ENOMEM;
+	return foreign_add(&i->folders, name, (esp_str){ i->name, out.len });
 }
 
 /* "* LIST (\HasNoChildren) "/" INBOX" */

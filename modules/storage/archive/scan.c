@@ -20,7 +20,7 @@ static int compare(const void *a, const void *b)
 	return strcmp(((const struct foreign_folder *)a)->name, ((const struct foreign_folder *)b)->name);
 }
 
-static esp_status add(struct foreign_tree *t, const char *path, esp_str name)
+esp_status foreign_add(struct foreign_tree *t, esp_str path, esp_str name)
 {
 	if (t->n == FOLDERS_MAX)
 		return ESP_E2BIG;
@@ -32,9 +32,14 @@ static esp_status add(struct foreign_tree *t, const char *path, esp_str name)
 		t->folder = grown;
 		t->cap = cap;
 	}
-	t->folder[t->n] = (struct foreign_folder){ strdup(path), archive_dup(name) };
+	t->folder[t->n] = (struct foreign_folder){ archive_dup(path), archive_dup(name) };
 	t->n++;
 	return t->folder[t->n - 1].path && t->folder[t->n - 1].name ? ESP_OK : ESP_ENOMEM;
+}
+
+static esp_status add(struct foreign_tree *t, const char *path, esp_str name)
+{
+	return foreign_add(t, (esp_str){ path, strlen(path) }, name);
 }
 
 void foreign_free(struct foreign_tree *t)
