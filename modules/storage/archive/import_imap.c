@@ -66,8 +66,7 @@ static int has_uid(const struct uids *u, uint32_t uid)
 	return u->n && bsearch(&uid, u->uid, u->n, sizeof uid, compare);
 }
 
-/* --- the memory of what is done: [lane]
- * ------------------------------------------------------------------------------- */
+/* --- the memory of what is done: [lane] ------------------------------------------------------------ */
 
 static int32_t read_memory(void *arg)
 {
