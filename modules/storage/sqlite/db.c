@@ -87,7 +87,7 @@ static int set_pragmas(struct db *db, const struct db_options *o, esp_err *err)
 		return ESP_EIO;
 	if (!o->writer)
 		return db_script(db, "PRAGMA query_only=ON;", err);
-	/* one COMMIT is one fsync of the WAL; a larger WAL spreads the checkpoint's cost */
+	/* one COMMIT is one fsync of the WAL; checkpoint.c takes the place of wal_autocheckpoint where writers hurry */
 	return db_script(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000;"
 	                     "PRAGMA journal_size_limit=67108864;", err);
 }

@@ -356,6 +356,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	s->worker = esp_alloc_array(arena, s->nworkers, sizeof(struct db *));
 	s->writer.core = &s->core;
 	s->writer.self = self;
+	s->writer.checkpoint.core = &s->core;
+	s->writer.checkpoint.self = self;
 	s->writer.metric = self->host->core("esp.metric/1", 0);
 	if (declare_metrics(&s->writer) != ESP_OK ||
 		(!IS_TARGET && self->host->contribute(self, "esp.command/1", &migrate_command) != ESP_OK)) {
@@ -380,6 +382,8 @@ static int32_t on_open(void *arg)
 	int st = db_open(&o, &s->writer.db, job->err);
 	struct db *db;
 
+	if (st == ESP_OK)
+		st = checkpoint_open(&s->writer.checkpoint, &o, s->writer.db, job->err);
 	o.writer = 0;
 	o.cache_bytes = 8 << 20;
 	for (uint32_t i = 0; st == ESP_OK && i < s->nreaders; i++)
@@ -397,10 +401,11 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	esp_status st;
 
 	s->writer.lane = s->core.pool->open(self, "sqlite-write", 1, 65536);
+	s->writer.checkpoint.lane = s->core.pool->open(self, "sqlite-wal", 1, 2);
 	s->read_lane = s->core.pool->open(self, "sqlite-read", s->nreaders, 65536);
 	s->long_lane = s->core.pool->open(self, "sqlite-long", 2, 64);
 	s->writer.arena = s->core.mem->arena_new(self, "sqlite-tx", 2 * (size_t)DB_BYTES_MAX);
-	if (!s->writer.lane || !s->read_lane || !s->long_lane || !s->writer.arena) {
+	if (!s->writer.lane || !s->writer.checkpoint.lane || !s->read_lane || !s->long_lane || !s->writer.arena) {
 		snprintf(err->text, sizeof err->text, "no memory for the lanes");
 		return ESP_ENOMEM;
 	}
@@ -442,6 +447,7 @@ static int32_t on_close(void *arg)
 
 	for (uint32_t i = 0; i < s->nreaders; i++)
 		db_close(atomic_exchange(&s->reader[i], NULL));
+	checkpoint_close(&s->writer.checkpoint);
 	db_close(s->writer.db);   /* last: the last connection checkpoints the WAL */
 	s->writer.db = NULL;
 	return ESP_OK;

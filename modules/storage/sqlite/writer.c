@@ -10,9 +10,6 @@
  */
 #include "writer.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #define TELL_EVERY (30 * ESP_SEC)
 #define BATCH_MAX 256u   /* transactions per COMMIT: bounds how long the first waits for the last */
 #define CAREFUL   64u    /* batches with savepoints after a job that failed */
@@ -31,14 +28,6 @@ static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *arg
 	struct lane_tx *t = (struct lane_tx *)tx;
 
 	return db_exec(t->writer->db, tx->arena, stmt, args, nargs, ret);
-}
-
-/* SQLite could not write or sync: what is on disk is unknown to us, and only recovery from the files is sure. */
-static void file_failed(struct writer *w, const char *what)
-{
-	fprintf(stderr, "storage_sqlite: %s failed: %s; ending so that the next start recovers from the files\n",
-	        what, sqlite3_errmsg(w->db->handle));
-	abort();
 }
 
 /* Mail is deferred meanwhile: say why, once in a while. */
@@ -60,7 +49,7 @@ static int control(struct writer *w, const char *text)
 	int st = db_exec(w->db, w->arena, text, NULL, 0, NULL);
 
 	if (st == ESP_EIO || st == ESP_ECORRUPT)
-		file_failed(w, text);
+		checkpoint_file_failed(w->db, text);
 	return st;
 }
 
@@ -86,7 +75,7 @@ static int run_one(struct writer *w, struct writer_job *job, int savepoint)
 static void rollback(struct writer *w)
 {
 	if (!sqlite3_get_autocommit(w->db->handle) && control(w, "ROLLBACK") != ESP_OK)
-		file_failed(w, "ROLLBACK");
+		checkpoint_file_failed(w->db, "ROLLBACK");
 }
 
 /* Why the batch could not go on after this job. */
@@ -157,6 +146,7 @@ static void on_jobs(void *arg, struct batch_job *list)
 		for (; list && n < BATCH_MAX; list = list->next)
 			jobs[n++] = (struct writer_job *)list;
 		commit_jobs(w, jobs, n);
+		checkpoint_step(&w->checkpoint);
 	}
 }
 

@@ -2,6 +2,7 @@
 #ifndef ESP_STORAGE_SQLITE_WRITER_H
 #define ESP_STORAGE_SQLITE_WRITER_H
 
+#include "checkpoint.h"
 #include "db.h"
 
 #include <esp/metric.h>
@@ -14,6 +15,7 @@ struct writer {
 	struct db *db;             /* used on the lane only, once started */
 	esp_arena *arena;          /* for one transaction's rows; lane only */
 	struct batch batch;
+	struct checkpoint checkpoint;
 	uint32_t careful;          /* so many batches more run with savepoints; lane only */
 	const esp_metric_api *metric;
 	esp_nsec told_locked;      /* when it was last said that another program holds the database; lane only */

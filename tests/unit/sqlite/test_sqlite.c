@@ -237,7 +237,23 @@ static void log_count(
 static esp_nsec now(void) { return ESP_SEC; }
 static const esp_log_api log_api = { .size = sizeof log_api, .enabled = log_on, .write = log_count };
 static const esp_loop_api loop_api = { .size = sizeof loop_api, .clock = now };
-static esp_core core = { .mem = &mem_api, .fiber = &fiber_api, .log = &log_api, .loop = &loop_api };
+/* The checkpoint's lane takes a job and does it when the test says so. */
+static void (*lane_fn)(void *);
+static void *lane_arg;
+static int lane_jobs;
+static esp_status submit(esp_module *self, esp_lane *lane, void (*fn)(void *), void *arg)
+{
+	(void)self;
+	(void)lane;
+	lane_fn = fn;
+	lane_arg = arg;
+	lane_jobs++;
+	return ESP_OK;
+}
+static const esp_pool_api pool_api = { .size = sizeof pool_api, .submit = submit };
+static esp_core core = {
+	.mem = &mem_api, .fiber = &fiber_api, .log = &log_api, .loop = &loop_api, .pool = &pool_api
+};
 
 struct work { struct writer_job job; struct batch_wait wait; int64_t key; esp_status then; int runs; };
 
@@ -270,10 +286,14 @@ static void writer_on(struct writer *w, const char *file)
 		.core = &core, .db = db_at(file, 1), .arena = arena_new(&mem_api, "tx", 64 << 20), .metric = &metric_api
 	};
 	cr_assert_eq(run(w->db, "CREATE TABLE IF NOT EXISTS t (k BIGINT PRIMARY KEY, v BLOB)"), ESP_OK);
+	w->checkpoint.core = &core;
+	cr_assert_eq(checkpoint_open(&w->checkpoint, &(struct db_options){ .path = file, .busy_ms = 50, .writer = 1 },
+		w->db, &err), ESP_OK, "%s", err.text);
 	writer_start(w);
 }
 static void writer_off(struct writer *w)
 {
+	checkpoint_close(&w->checkpoint);
 	db_close(w->db);
 	arena_free(w->arena);
 }
@@ -341,5 +361,34 @@ Test(writer, who_holds_the_database_is_waited_for_once_a_batch, .init = set_up, 
 	write_all(&w, k, 50);
 	cr_assert_eq(k[49].job.batch.status, ESP_OK);
 	db_close(other);
+	writer_off(&w);
+}
+
+/* A pass beside the writer cannot reach the end of the WAL; the writer's own, between two transactions, does. */
+Test(writer, the_wal_begins_anew_after_a_pass_beside_the_writer, .init = set_up, .fini = tear_down)
+{
+	static struct work k[200];
+	struct writer w;
+	int64_t key = 0;
+
+	writer_on(&w, path);
+	while (lane_jobs == 0) {
+		for (int i = 0; i < 200; i++)
+			k[i].key = key++;
+		write_all(&w, k, 200);
+		cr_assert_lt(w.checkpoint.wal_pages, 6000, "nobody was asked to checkpoint");
+	}
+	for (int i = 0; i < 200; i++)
+		k[i].key = key++;
+	write_all(&w, k, 200);
+	cr_assert_eq(lane_jobs, 1, "asked once");
+	cr_assert_gt(w.checkpoint.wal_pages, 4000, "still the old one");
+	lane_fn(lane_arg);
+	for (int round = 0; round < 2; round++) {
+		k[0].key = key++;
+		write_all(&w, k, 1);
+	}
+	cr_assert_lt(w.checkpoint.wal_pages, 10, "%d", w.checkpoint.wal_pages);
+	cr_assert_eq(number(w.db, "SELECT COUNT(*) FROM t"), key);
 	writer_off(&w);
 }
