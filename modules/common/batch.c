@@ -11,6 +11,7 @@ void batch_init(struct batch *b, const esp_core *core, esp_module *self, esp_lan
 	b->lane = lane;
 	b->run = run;
 	b->arg = arg;
+	b->gather = NULL;
 	atomic_init(&b->inbox, NULL);
 	atomic_init(&b->scheduled, 0);
 }
@@ -28,13 +29,20 @@ static struct batch_job *take_inbox(struct batch *b)
 	return oldest;
 }
 
+static struct batch_job *next_list(struct batch *b)
+{
+	if (b->gather && atomic_load(&b->inbox))
+		b->gather(b->arg);
+	return take_inbox(b);
+}
+
 static void on_lane(void *arg)
 {
 	struct batch *b = arg;
 	struct batch_job *list;
 
 	for (;;) {
-		while ((list = take_inbox(b)) != NULL)
+		while ((list = next_list(b)) != NULL)
 			b->run(b->arg, list);
 		atomic_store(&b->scheduled, 0);
 		/* a job pushed after the last look and before the store has seen scheduled == 1: look again */

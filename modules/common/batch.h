@@ -24,6 +24,8 @@ struct batch {
 	/*! [lane] Do these jobs, oldest first, linked by next; call batch_finish() for each exactly once. */
 	void (*run)(void *arg, struct batch_job *list);
 	void *arg;
+	/*! [lane] NULL, or: jobs are there; may sleep a moment so that others join them.  Set before the first job. */
+	void (*gather)(void *arg);
 	_Atomic(struct batch_job *) inbox; /* newest first; pushed by workers, taken whole by the lane */
 	atomic_int scheduled;      /* a drain is queued or running on the lane */
 };

@@ -40,6 +40,7 @@ struct maildir {
 	struct journal *journal;
 	struct batch place;        /* files of small messages, made while the journal syncs (place.c) */
 	atomic_ullong asked, placed;
+	atomic_uint writers;       /* messages on their way in */
 	uint64_t journal_bytes;    /* of one segment */
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;

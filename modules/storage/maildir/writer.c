@@ -35,6 +35,7 @@ esp_status writer_create(const esp_blob *b, esp_id id, uint64_t max, esp_blob_wr
 	w->magic = WRITER_MAGIC;
 	w->m = maildir_of(b);
 	w->max = max;
+	atomic_fetch_add_explicit(&w->m->writers, 1, memory_order_relaxed);
 	*ret = w;
 	return ESP_OK;
 }
@@ -105,7 +106,8 @@ esp_status writer_commit(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t
 
 void writer_close(esp_blob_writer *w)
 {
-	checked(w)->magic = 0;
+	atomic_fetch_sub_explicit(&checked(w)->m->writers, 1, memory_order_relaxed);
+	w->magic = 0;
 	free(w->data);
 	free(w);
 }
