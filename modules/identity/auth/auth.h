@@ -119,6 +119,12 @@ extern const esp_sql_migrations auth_migrations;
 ESP_CHECKED esp_status credential_get(
 	struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version);
 ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err);
+/* app_password.c */
+extern const esp_command app_password_add, app_password_list, app_password_remove;
+/*! \brief [worker] ESP_SUSPENDS.  Is it an app password of this account?  ESP_ENOENT: none; ESP_EACCES: not for this
+ *  protocol, or ended. */
+ESP_CHECKED esp_status app_password_check(
+	struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password);
 extern const esp_command *const auth_commands[];   /* ends with NULL */
 
 #endif

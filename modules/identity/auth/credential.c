@@ -10,6 +10,12 @@ static const esp_sql_migration items[] = {
 	  .up = "CREATE TABLE credential (account_id BLOB NOT NULL PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE,"
 	        " phc TEXT NOT NULL, version BIGINT NOT NULL, changed BIGINT NOT NULL)",
 	  .down = "DROP TABLE credential" },
+	{ .number = 2, .title = "app passwords",
+	  .up = "CREATE TABLE app_password (id BLOB NOT NULL PRIMARY KEY,"
+	        " account_id BLOB NOT NULL REFERENCES account (id) ON DELETE CASCADE, label TEXT NOT NULL,"
+	        " digest BLOB NOT NULL UNIQUE, scope TEXT NOT NULL, created BIGINT NOT NULL, expires BIGINT NOT NULL,"
+	        " used BIGINT NOT NULL, UNIQUE (account_id, label))",
+	  .down = "DROP TABLE app_password" },
 };
 const esp_sql_migrations auth_migrations = {
 	.size = sizeof auth_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],
@@ -193,4 +199,6 @@ static const esp_command password = { .size = sizeof password,
 	.usage = "ADDRESS [--password-stdin]",
 	.help = "Set the password of an account",
 	.run = on_password };
-const esp_command *const auth_commands[] = { &user_add, &password, NULL };
+const esp_command *const auth_commands[] = {
+	&user_add, &password, &app_password_add, &app_password_list, &app_password_remove, NULL
+};

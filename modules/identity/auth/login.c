@@ -1,6 +1,7 @@
 /* login - name and password to one identity.
  *
- * Order: may passwords travel here, the limits of this address, the account, the cache of verified logins, the hash.
+ * Order: may passwords travel here, the limits of this address, the account, its app passwords, the cache of verified
+ * logins, the hash.
  * An unknown user, a wrong password and an account that is switched off cost the same work and get the same answer.
  */
 #include "auth.h"
@@ -59,7 +60,8 @@ static void rehash(struct auth *a, const esp_account *account, esp_str password)
 			ESP_FSTR("user", account->address));
 }
 
-static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *account, int known, esp_str password)
+static esp_status verify_password(
+	struct auth *a, esp_arena *arena, const esp_account *account, int known, esp_str password)
 {
 	char phc[AUTH_PHC_MAX];
 	uint8_t digest[32];
@@ -84,6 +86,14 @@ static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *ac
 			rehash(a, account, password);
 	}
 	return st;
+}
+
+static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *account, int known,
+	const char *protocol, esp_str password)
+{
+	esp_status st = known ? app_password_check(a, arena, account->id, protocol, password) : ESP_ENOENT;
+
+	return st == ESP_ENOENT ? verify_password(a, arena, account, known, password) : st;
 }
 
 /* Hooks see the outcome and may still say no (second factors, places). */
@@ -113,10 +123,10 @@ static esp_status identify(struct auth *a, esp_conn *c, const char *protocol, es
 		return st;
 	if (password.len > AUTH_PASSWORD_MAX)
 		password.len = 0;      /* cannot fit, and costs the same */
-	st = verify(a, arena, account, st == ESP_OK && account->enabled, password);
+	st = verify(a, arena, account, st == ESP_OK && account->enabled, protocol, password);
 	if (st != ESP_OK && st != ESP_EACCES)
 		return st;
-	*ret_why = st == ESP_OK ? "a hook said no" : "wrong name or password, or switched off";
+	*ret_why = st == ESP_OK ? "a hook said no" : "wrong name or password, switched off, or not for this protocol";
 	return ask_hooks(a, c, arena, user, protocol, st == ESP_OK);
 }
 

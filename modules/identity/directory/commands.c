@@ -2,25 +2,7 @@
 #include "directory.h"
 
 #include "modules/common/json.h"
-
-#include <stdio.h>
-
-static esp_status usage(esp_command_call *call, const char *text)
-{
-	snprintf(call->err->text, sizeof call->err->text, "usage: %s", text);
-	return ESP_EINVAL;
-}
-
-/* "--name=value" among the words; {NULL,0} when it is not there. */
-static esp_str option(const esp_command_call *call, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (uint32_t i = 0; i < call->argc; i++)
-		if (call->argv[i].len >= len && memcmp(call->argv[i].ptr, name, len) == 0)
-			return (esp_str){ call->argv[i].ptr + len, call->argv[i].len - len };
-	return (esp_str){ NULL, 0 };
-}
+#include "modules/common/words.h"
 
 static esp_status done(esp_command_call *call, const char *what, esp_str name, esp_status st)
 {
@@ -39,9 +21,9 @@ static esp_status done(esp_command_call *call, const char *what, esp_str name, e
 static esp_status on_domain_add(esp_module *self, esp_command_call *call)
 {
 	if (call->argc < 1)
-		return usage(call, "domain add DOMAIN [--alias-of=DOMAIN]");
+		return words_usage(call, "domain add DOMAIN [--alias-of=DOMAIN]");
 	return done(call, "domain", call->argv[0],
-	            change_domain_add(self->state, call->arena, call->argv[0], option(call, "--alias-of="), call->err));
+		change_domain_add(self->state, call->arena, call->argv[0], words_option(call, "--alias-of="), call->err));
 }
 
 /* NAME and, behind it, what becomes of mail.  0: other words. */
@@ -59,7 +41,7 @@ static esp_status on_domain_remove(esp_module *self, esp_command_call *call)
 	enum removed_mail mail;
 
 	if (!mail_word(call, &mail))
-		return usage(call, "domain remove DOMAIN [--keep-mail|--purge]");
+		return words_usage(call, "domain remove DOMAIN [--keep-mail|--purge]");
 	return done(
 		call, "domain", call->argv[0], removed_domain(self->state, call->arena, call->argv[0], mail, call->err));
 }
@@ -67,7 +49,7 @@ static esp_status on_domain_remove(esp_module *self, esp_command_call *call)
 static esp_status on_catch_all(esp_module *self, esp_command_call *call)
 {
 	if (call->argc < 1 || call->argc > 2)
-		return usage(call, "domain catch-all DOMAIN [ADDRESS]");
+		return words_usage(call, "domain catch-all DOMAIN [ADDRESS]");
 	return done(call, "domain", call->argv[0],
 		change_domain_catch_all(
 			self->state, call->arena, call->argv[0], call->argc > 1 ? call->argv[1] : (esp_str){ NULL, 0 }, call->err));
@@ -78,7 +60,7 @@ static esp_status on_user_remove(esp_module *self, esp_command_call *call)
 	enum removed_mail mail;
 
 	if (!mail_word(call, &mail))
-		return usage(call, "user remove ADDRESS --keep-mail|--purge");
+		return words_usage(call, "user remove ADDRESS --keep-mail|--purge");
 	return done(
 		call, "user", call->argv[0], removed_account(self->state, call->arena, call->argv[0], mail, call->err));
 }
@@ -86,14 +68,14 @@ static esp_status on_user_remove(esp_module *self, esp_command_call *call)
 static esp_status on_user_purge(esp_module *self, esp_command_call *call)
 {
 	if (call->argc != 1)
-		return usage(call, "user purge ADDRESS");
+		return words_usage(call, "user purge ADDRESS");
 	return done(call, "user", call->argv[0], removed_purge(self->state, call->arena, call->argv[0], call->err));
 }
 
 static esp_status enable(esp_module *self, esp_command_call *call, int on)
 {
 	if (call->argc != 1)
-		return usage(call, on ? "user enable ADDRESS" : "user disable ADDRESS");
+		return words_usage(call, on ? "user enable ADDRESS" : "user disable ADDRESS");
 	return done(
 		call, "user", call->argv[0], change_account_enable(self->state, call->arena, call->argv[0], on, call->err));
 }
@@ -103,7 +85,7 @@ static esp_status on_user_disable(esp_module *self, esp_command_call *call) { re
 static esp_status on_alias_add(esp_module *self, esp_command_call *call)
 {
 	if (call->argc != 2)
-		return usage(call, "alias add ALIAS TARGET");
+		return words_usage(call, "alias add ALIAS TARGET");
 	return done(call, "alias", call->argv[0],
 		change_alias(self->state, call->arena, call->argv[0], call->argv[1], 1, call->err));
 }
@@ -111,7 +93,7 @@ static esp_status on_alias_add(esp_module *self, esp_command_call *call)
 static esp_status on_alias_remove(esp_module *self, esp_command_call *call)
 {
 	if (call->argc < 1 || call->argc > 2)
-		return usage(call, "alias remove ALIAS [TARGET]");
+		return words_usage(call, "alias remove ALIAS [TARGET]");
 	return done(call, "alias", call->argv[0], change_alias(self->state, call->arena, call->argv[0],
 	            call->argc > 1 ? call->argv[1] : (esp_str){ "", 0 }, 0, call->err));
 }
@@ -119,7 +101,7 @@ static esp_status on_alias_remove(esp_module *self, esp_command_call *call)
 static esp_status grant(esp_module *self, esp_command_call *call, int add)
 {
 	if (call->argc != 2)
-		return usage(call, "grant add|remove USER ADDRESS");
+		return words_usage(call, "grant add|remove USER ADDRESS");
 	return done(call, "user", call->argv[0],
 		change_grant(self->state, call->arena, call->argv[0], call->argv[1], add, call->err));
 }
@@ -174,7 +156,7 @@ static esp_status on_user_list(esp_module *self, esp_command_call *call)
 		return list(self, call, "SELECT address, CASE WHEN purge = 1 THEN 'being removed' ELSE 'kept' END"
 		            " FROM removed_account ORDER BY domain, address", removed);
 	if (call->argc)
-		return usage(call, "user list [--removed]");
+		return words_usage(call, "user list [--removed]");
 	return list(self, call,
 		"SELECT account.local || '@' || domain.name, account.display_name, account.enabled, account.quota"
 		" FROM account JOIN domain ON domain.id = account.domain_id ORDER BY domain.name, account.local",

@@ -7,6 +7,7 @@
 #include "archive.h"
 
 #include "modules/common/json.h"
+#include "modules/common/words.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -167,15 +168,7 @@ esp_str task_word(const struct task *t, uint32_t i)
 	return (esp_str){ NULL, 0 };
 }
 
-esp_str task_option(const struct task *t, const char *name)
-{
-	size_t n = strlen(name);
-
-	for (uint32_t i = 0; i < t->call->argc; i++)
-		if (t->call->argv[i].len >= n && memcmp(t->call->argv[i].ptr, name, n) == 0)
-			return (esp_str){ t->call->argv[i].ptr + n, t->call->argv[i].len - n };
-	return (esp_str){ NULL, 0 };
-}
+esp_str task_option(const struct task *t, const char *name) { return words_option(t->call, name); }
 
 int task_flag(const struct task *t, const char *name)
 {
