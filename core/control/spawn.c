@@ -35,7 +35,8 @@ const char *spawn_own_binary(void)
 
 _Noreturn static void child_fail(const char *step)
 {
-	dprintf(STDERR_FILENO, "esp-server: cannot start the server process: %s: %s\n", step, strerror(errno));
+	dprintf(STDERR_FILENO, "esp-server: cannot start the server process: %s: %s%s\n", step, strerror(errno),
+		errno == EACCES ? "; server.user must be able to reach and run it" : "");
 	_exit(EXIT_NOT_STARTED);
 }
 

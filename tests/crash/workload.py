@@ -11,6 +11,7 @@ flags, expunges, renames and removes, one command after the other, and knows the
     {"who": address, "end": n, "boxes": {...}}      after it: {mailbox: {"v": UIDVALIDITY, "top": UID, "mail": {uid: [name, flags]}}}
     {"user": address}                               an account was added
 """
+import contextlib
 import copy
 import hashlib
 import json
@@ -63,7 +64,8 @@ class Preloaded(Server):
         pids = self.children()
         self.process.kill()
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):      # it noticed that the supervisor is gone
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         wait_until(lambda: not any(map(alive, pids)))
 

@@ -1,11 +1,12 @@
 """The server starts, says what is wrong with a configuration, and stops."""
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 
-from lib import ECHO, Client, Server, run, scenario, wait_until
+from lib import BUILD, ECHO, SLOW, Client, Server, run, scenario, wait_until
 
 
 @scenario
@@ -202,9 +203,35 @@ def sockets_of_a_service_manager_are_used_and_it_is_told():
         s.wait_end()
 
 
+def others_reach(path):
+    """Whether a user without rights may enter this folder (root's own home is closed)."""
+    while path != "/":
+        if not os.stat(path).st_mode & 0o001:
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+@scenario
+def a_user_who_cannot_reach_the_binary_is_told_so():
+    if os.geteuid() != 0:
+        return
+    with Server([ECHO], {"echo": {}}, server={"user": "nobody", "group": "nogroup"}) as s:
+        closed = os.path.join(s.dir, "closed")
+        os.mkdir(closed, 0o700)
+        binary = os.path.join(closed, "esp-server")
+        shutil.copy(os.path.join(BUILD, ".libs", "esp-server"), binary)
+        done = subprocess.run([binary, "serve", "--config", s.conf_file], text=True, capture_output=True, timeout=60 * SLOW,
+                              env=dict(s.env, LD_LIBRARY_PATH=os.path.join(BUILD, ".libs")))
+        assert done.returncode != 0 and "server.user must be able to reach and run it" in done.stderr, done.stderr
+
+
 @scenario
 def the_server_process_gives_up_root():
     if os.geteuid() != 0:
+        return
+    if not others_reach(BUILD):
+        print(f"      left out: nobody may not enter {BUILD}")
         return
     with Server([ECHO], {"echo": {}}, server={"user": "nobody", "group": "nogroup"}) as s:
         s.start()
