@@ -267,7 +267,7 @@ def main():
     long = bool(os.environ.get("ESP_LONG"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--states", type=int, default=10000 if long else 500)
-    parser.add_argument("--real", type=int, default=100 if long else 5, help="states given to a real server")
+    parser.add_argument("--real", type=int, default=100 if long else 20, help="states given to a real server")
     parser.add_argument("--probes", type=int, default=200 if long else 0,
                         help="answers looked at for each kind of sync that is left out; 0: none is left out")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("ESP_TEST_SEED", random.randrange(1, 1 << 30))))

@@ -109,7 +109,13 @@ static esp_blob_job job_of(const esp_sql_rows *rows, uint32_t i)
 	return job;
 }
 
-/* A round ends with a folder that moves: done again after a crash, it must not meet what came after it. */
+static int moves_folder(const esp_blob_job *job)
+{
+	return job->kind == ESP_BLOB_MVFOLDER || job->kind == ESP_BLOB_RMFOLDER;
+}
+
+/* A folder that moves has a round of its own: what came before it is on the disk and forgotten, else it would be done
+ * again where the folder was; and done again after a crash, the move must not meet what came after it. */
 static int32_t on_round(void *arg)
 {
 	struct round *r = arg;
@@ -118,7 +124,11 @@ static int32_t on_round(void *arg)
 
 	while (sync == ESP_OK && r->done < r->rows->nrows && lease_sure(&r->m->lease)) {
 		esp_blob_job job = job_of(r->rows, r->order[r->done]);
-		esp_status st = link_job(r->m, &job);
+		esp_status st;
+
+		if (moves_folder(&job) && r->done)
+			break;
+		st = link_job(r->m, &job);
 		if (link_waits(st)) {
 			r->waits = st;
 			break;
@@ -126,7 +136,7 @@ static int32_t on_round(void *arg)
 		sync = names_add(&names, &job);
 		r->failed += st != ESP_OK;
 		r->done++;
-		if (job.kind == ESP_BLOB_MVFOLDER || job.kind == ESP_BLOB_RMFOLDER)
+		if (moves_folder(&job))
 			break;
 	}
 	if (sync == ESP_OK)
