@@ -40,6 +40,16 @@ def picture_of(c):
     return {name: parts(c, name) for name in names}, subscribed
 
 
+def same_picture(now, before):
+    """Fails with what is not the same."""
+    assert now[1] == before[1], f"subscribed to {now[1]}, before {before[1]}"
+    for name in sorted(now[0].keys() | before[0].keys()):
+        (validity, found), (old_validity, old) = (p[0].get(name, (None, {})) for p in (now, before))
+        other = {uid: (old.get(uid), found.get(uid)) for uid in sorted(old.keys() | found.keys()) if old.get(uid) != found.get(uid)}
+        assert validity == old_validity and not other, \
+            f"{name}: UIDVALIDITY {old_validity}, now {validity}; {len(other)} messages before and now: {list(other.items())[:5]}"
+
+
 def contents(found):
     """The same without numbers: what must be equal when a part was restored with new UIDs."""
     return sorted((sorted(flags), date, sha) for flags, date, sha in found[1].values())

@@ -8,6 +8,7 @@
  *   set.c, index.c      the directory of a backup: where what lies; checksums of its messages
  *   backup.c, dump.c    writing a set; verify.c: is it whole?
  *   restore.c           a set into an empty server
+ *   blob.c              the file of one message, made once
  *   place.c             messages into a folder of a running server, each once
  *   fetch.c             an account, folder or message of a set back into a running server
  *   import.c, export.c  from and to other programs; foreign.h has how their files look
@@ -243,6 +244,12 @@ ESP_CHECKED esp_status index_message(
 	const struct index *x, const struct archive *a, esp_id id, char **ret, size_t *ret_len);
 /*! \brief For new lines at its end; half a line that a crash left is taken away.  The caller closes it, always. */
 ESP_CHECKED esp_status index_open(const char *target, FILE **ret);
+
+/* --- blob.c ---------------------------------------------------------------------------------------------- */
+
+/*! \brief [worker] ESP_SUSPENDS.  A file of this id with these bytes is there when it returns ESP_OK; *ret_new: it was
+ *  not before.  ESP_EEXIST: one with other bytes is, and the id is not `ours`; else such a file is what a kill left. */
+ESP_CHECKED esp_status blob_put(const struct archive *a, esp_id id, esp_str content, int ours, int *ret_new);
 
 /* --- place.c: messages into a folder, each once ------------------------------------------------------------ */
 

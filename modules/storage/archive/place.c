@@ -187,46 +187,19 @@ static esp_status keep_tx(esp_tx *tx, void *arg)
 	return st;
 }
 
-/* ESP_EEXIST: there is a file of that id with other bytes: somebody made the id up. */
-static esp_status look(const esp_blob *blob, const struct queued *q)
-{
-	esp_blob_file there = { .size = sizeof there };
-	esp_status st = blob->open(blob, q->m.id, &there);
-
-	if (st != ESP_OK)
-		return st;
-	if (!esp_str_eq(there.content, (esp_str){ q->content, q->len }))
-		st = ESP_EEXIST;
-	blob->close_file(blob, &there);
-	return st;
-}
-
-static esp_status write_file(const esp_blob *blob, const struct queued *q)
-{
-	esp_blob_writer *w = NULL;
-	uint64_t size;
-	esp_status st = blob->create(blob, q->m.id, q->len ? q->len : 1, &w);
-
-	if (st == ESP_OK && q->len)
-		st = blob->write(w, q->content, q->len);
-	if (st == ESP_OK)
-		st = blob->commit(w, q->m.id, (esp_str){ "", 0 }, &size);
-	if (w)
-		blob->close(w);
-	return st;
-}
-
-/* The message file is there when this returns; it may be there already, or wait for its removal. */
+/* The message file is there when this returns; it may be there already, or wait for its removal.  An id that comes from
+ * outside may be somebody's; one that is made of the bytes is theirs. */
 static esp_status make_file(struct place *p, struct queued *q)
 {
-	const esp_blob *blob = archive_blob(p->t->a);
-	esp_status st = blob ? look(blob, q) : ESP_EUNAVAIL;
+	esp_str content = { q->content, q->len };
+	int made;
+	esp_status st = blob_put(p->t->a, q->m.id, content, 0, &made);
 
 	if (st == ESP_EEXIST) {
-		q->m.id = place_id(p, (esp_str){ q->content, q->len }, q->m.date);
-		st = look(blob, q);
+		q->m.id = place_id(p, content, q->m.date);
+		st = blob_put(p->t->a, q->m.id, content, 1, &made);
 	}
-	return st == ESP_ENOENT ? write_file(blob, q) : st;
+	return st;
 }
 
 static void writer(void *arg)

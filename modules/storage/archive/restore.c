@@ -137,29 +137,15 @@ static int32_t read_content(void *arg)
 
 static esp_status restore_message(struct restore *r, esp_id id)
 {
-	const esp_blob *blob = archive_blob(r->t->a);
-	esp_blob_file there = { .size = sizeof there };
 	struct content_job c = { r, id };
-	esp_blob_writer *w = NULL;
-	uint64_t size;
-	esp_status st = blob ? blob->open(blob, id, &there) : ESP_EUNAVAIL;
+	int made = 0;
+	esp_status st = task_lane(r->t, read_content, &c);
 
 	if (st == ESP_OK)
-		blob->close_file(blob, &there);
-	if (st != ESP_ENOENT)
-		return st;
-	st = task_lane(r->t, read_content, &c);
-	if (st == ESP_OK)
-		st = blob->create(blob, id, r->len, &w);
-	if (st == ESP_OK)
-		st = blob->write(w, r->content, r->len);
-	if (st == ESP_OK)
-		st = blob->commit(w, id, (esp_str){ "", 0 }, &size);
-	if (w)
-		blob->close(w);
+		st = blob_put(r->t->a, id, (esp_str){ r->content, r->len }, 1, &made);
 	free(r->content);
 	r->content = NULL;
-	r->messages += st == ESP_OK;
+	r->messages += made;
 	return st;
 }
 
