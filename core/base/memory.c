@@ -15,6 +15,14 @@ void memory_settle(uint32_t loops)
 	(void)mallopt(M_TRIM_THRESHOLD, KEPT_END);
 }
 
+void memory_heap(uint64_t *ret_used, uint64_t *ret_held)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	*ret_used = m.uordblks + m.hblkhd;
+	*ret_held = m.arena + m.hblkhd;
+}
+
 void memory_trim(void)
 {
 	(void)malloc_trim(0);

@@ -11,6 +11,9 @@
 /*! \brief Few arenas, large blocks in mappings of their own.  Before the first other thread is started.
  * \param loops  threads that always run; each has an arena, those of the lanes share them. */
 void memory_settle(uint32_t loops);
+/*! \brief Bytes that the program has in use, and bytes of address space that the allocator holds for it.  Thread:
+ * any; holds up other threads' malloc for microseconds. */
+void memory_heap(uint64_t *ret_used, uint64_t *ret_held);
 /*! \brief Give free pages back to the system.  Holds up other threads' malloc for as long as it looks through an
  * arena's free blocks (milliseconds): for after a reload, not for every day.  Thread: any; a lane is best. */
 void memory_trim(void);

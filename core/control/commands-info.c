@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "core/base/clock.h"
+#include "core/base/memory.h"
 #include "core/base/status.h"
 #include "core/base/str.h"
 #include "core/bus/chain.h"
@@ -108,6 +109,7 @@ static int run_status(struct command_call *call)
 	struct json *j = &call->json;
 	struct modules_stats ms;
 	struct health h;
+	uint64_t used, held;
 	int status = command_expect(call, 0, "");
 
 	if (status)
@@ -143,6 +145,9 @@ static int run_status(struct command_call *call)
 	modules_left_out(s->modules, put_name, j);
 	json_end_array(j);
 	json_put_int(j, "resident_bytes", resident_bytes());
+	memory_heap(&used, &held);
+	json_put_int(j, "heap_used_bytes", (int64_t)used);
+	json_put_int(j, "heap_held_bytes", (int64_t)held);
 	json_put_text(j, "config", s->config_path);
 	json_end_object(j);
 	return ESP_OK;

@@ -54,6 +54,7 @@ class Storm:
         self.resting = 0                            # sessions that do
         self.delivered = collections.Counter()      # account number: acknowledged deliveries to its INBOX
         self.done = 0                               # reloads
+        self.heap = []                              # bytes in use at each reading
 
     def fault(self, what):
         self.wrong.append(what)
@@ -409,6 +410,7 @@ async def reading(storm, pid, loaders):
         await ask_reload(storm, f"reload of {instance} at rest", instance)
     await asyncio.to_thread(lib.wait_until, lambda: lonely(storm.server), 20)
     now = await settled_memory(pid)
+    storm.heap.append(storm.server.status()["heap_used_bytes"])
     storm.running.set()
     return now
 
@@ -489,6 +491,7 @@ def main():
     for name, value in figures.items():
         print(f"{name:48s}{value:10d}")
     print("private memory at each rest, KiB:", *(private >> 10 for private, _ in readings))
+    print("heap in use at each rest, KiB:", *(used >> 10 for used in storm.heap))
     print(f"{'growth over the last half, per cent':48s}{grown:10.2f}")
     for line in metrics.splitlines():
         if re.match(r"esp_(modules?|image)\w*(mapped|kept|leak|linger)", line):

@@ -477,7 +477,7 @@ static void open_index(struct sqlhost *h)
 		return;
 	esp_core_init(&index_core, h->self);
 	snprintf(path, sizeof path, "%s/search.db", h->dir);
-	h->texts = textindex_new(&index_core, h->self, path);
+	h->texts = textindex_new(&index_core, h->self, path, 4 << 20);
 	must(h->texts);
 	must_ok(textindex_open(h->texts, &err));
 }

@@ -28,6 +28,11 @@ struct db {
 
 struct db_options { const char *path; int64_t cache_bytes, mmap_bytes; int busy_ms; int writer; };
 
+/*! \brief Page cache of a connection that wants `most`: the administrator may have allowed less for any. */
+static inline int64_t db_cache(const struct db_options *o, int64_t most)
+{
+	return o->cache_bytes < most ? o->cache_bytes : most;
+}
 /*! \brief [control] Settings of the library; once, before the first db_open(). */
 void db_init(void);
 /*! \brief Open and set the pragmas.  A missing file is made only for the writer. */

@@ -18,6 +18,7 @@
 #include "modules/common/pause.h"
 
 #define READERS_MAX 16u
+#define READER_CACHE (8 << 20)
 
 /* Built twice: storage_sqlite_target.so is the database that mail is moved to, beside the one in use. */
 #ifdef ESP_SQL_TARGET
@@ -170,7 +171,7 @@ static int32_t on_long_lane(void *arg)
 	int st;
 
 	o.writer = 0;
-	o.cache_bytes = 8 << 20;
+	o.cache_bytes = db_cache(&o, READER_CACHE);
 	l.pub.arena = s->core.mem->arena_new(s->writer.self, "long read", 2 * (size_t)DB_BYTES_MAX);
 	if (!l.pub.arena)
 		return ESP_ENOMEM;
@@ -342,7 +343,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = s;
 	s->path = file_path(self, s->core.cfg->string(cfg, "path"));
 	texts = file_path(self, s->core.cfg->string(cfg, "index_path"));
-	s->texts = s->path && texts ? textindex_new(&s->core, self, texts) : NULL;
+	s->texts = s->path && texts ? textindex_new(&s->core, self, texts, s->core.cfg->integer(cfg, "cache")) : NULL;
 	if (!s->texts)
 		return ESP_ENOMEM;
 	s->options = (struct db_options){ .path = s->path,
@@ -385,7 +386,7 @@ static int32_t on_open(void *arg)
 	if (st == ESP_OK)
 		st = checkpoint_open(&s->writer.checkpoint, &o, s->writer.db, job->err);
 	o.writer = 0;
-	o.cache_bytes = 8 << 20;
+	o.cache_bytes = db_cache(&o, READER_CACHE);
 	for (uint32_t i = 0; st == ESP_OK && i < s->nreaders; i++)
 		if ((st = db_open(&o, &db, job->err)) == ESP_OK)
 			atomic_store(&s->reader[i], db);
@@ -428,7 +429,7 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 	struct db_options o = s->options;
 
 	o.writer = 0;
-	o.cache_bytes = 8 << 20;
+	o.cache_bytes = db_cache(&o, READER_CACHE);
 	o.mmap_bytes = 0;          /* a map is made anew after each COMMIT of others, which costs more than a few rows */
 	return db_open(&o, &s->worker[s->core.loop->index(w)], NULL);
 }
@@ -485,7 +486,7 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.def_int = 64 << 20,
 		.min = 1 << 20,
 		.max = INT64_C(1) << 36,
-		.help = "Page cache of the writer." },
+		.help = "Page cache of the writer; the other connections have at most 8 MiB each, and never more than this." },
 	{ .name = "mmap",
 		.type = ESP_CFG_SIZE,
 		.def_int = 256 << 20,

@@ -60,6 +60,7 @@ struct textindex {
 	esp_core *core;
 	esp_module *self;
 	char *path;
+	int64_t cache;               /* of any connection, at most */
 	esp_lane *write_lane, *read_lane;
 	struct db *writer;
 	esp_arena *arena;            /* of the writer's rows */
@@ -535,9 +536,12 @@ static esp_status update(const esp_textindex *ti, esp_text_update *u, uint32_t n
 
 static int open_one(struct textindex *ti, int writer, struct db **ret, esp_err *err)
 {
-	struct db_options o = { .path = ti->path, .cache_bytes = (writer ? 16 : 4) << 20, .mmap_bytes = 256 << 20,
-		.busy_ms = 5000, .writer = writer };
-	int st = db_open(&o, ret, err);
+	struct db_options o = { .path = ti->path, .cache_bytes = ti->cache, .mmap_bytes = 256 << 20, .busy_ms = 5000,
+		.writer = writer };
+	int st;
+
+	o.cache_bytes = db_cache(&o, (writer ? 16 : 4) << 20);
+	st = db_open(&o, ret, err);
 
 	if (st == ESP_OK && writer)
 		st = db_script(*ret, "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;", err);
@@ -630,7 +634,7 @@ void textindex_close(struct textindex *ti)
 
 const esp_service *textindex_service(struct textindex *ti) { return &ti->table.service; }
 
-struct textindex *textindex_new(esp_core *core, esp_module *self, const char *path)
+struct textindex *textindex_new(esp_core *core, esp_module *self, const char *path, int64_t cache)
 {
 	esp_arena *a = self->host->arena(self);
 	struct textindex *ti = esp_alloc(a, sizeof *ti);
@@ -640,6 +644,7 @@ struct textindex *textindex_new(esp_core *core, esp_module *self, const char *pa
 		return NULL;
 	ti->core = core;
 	ti->self = self;
+	ti->cache = cache;
 	ti->path = (char *)(uintptr_t)copy.ptr;
 	ti->table = (esp_textindex){ .service = { .size = sizeof(esp_textindex), .minor = 0, .provider = self },
 		.mark = mark, .update = update, .find = find, .scopes = scopes };
