@@ -19,6 +19,7 @@ struct topic_sub {
 	struct topic_sub **link;
 	struct topic_sub *sibling;      /* of the connection */
 	esp_id topic;
+	int fired;                      /* published, and nobody asked since */
 };
 
 struct topic_table { struct topic_sub *bucket[TOPIC_BUCKETS]; };
@@ -115,6 +116,7 @@ void topic_wake(struct net_worker *nw, esp_id topic)
 		if (!id_eq(s->topic, topic))
 			continue;
 		NET_COUNT(nw, topic_wakes, 1);
+		s->fired = 1;
 		conn_wake(s->conn, ESP_CONN_TOPIC);
 	}
 }
@@ -122,8 +124,20 @@ void topic_wake(struct net_worker *nw, esp_id topic)
 void topic_wake_everyone(struct net_worker *nw)
 {
 	for (uint32_t b = 0; b < TOPIC_BUCKETS; b++)
-		for (struct topic_sub *s = nw->topics->bucket[b]; s; s = s->next)
+		for (struct topic_sub *s = nw->topics->bucket[b]; s; s = s->next) {
+			s->fired = 1;
 			conn_wake(s->conn, ESP_CONN_TOPIC);
+		}
+}
+
+static int32_t fired(esp_conn *pub, esp_id topic)
+{
+	struct topic_sub *s = *find_sub(conn_of(pub), topic);
+	int32_t was = s && s->fired;
+
+	if (s)
+		s->fired = 0;
+	return was;
 }
 
 static void publish(esp_id topic)
@@ -155,4 +169,5 @@ const esp_topic_api topic_api = {
 	.subscribe = subscribe,
 	.unsubscribe = unsubscribe,
 	.publish = publish,
+	.fired = fired,
 };

@@ -20,7 +20,7 @@ LONG = bool(os.environ.get("ESP_LONG"))
 
 
 @contextlib.contextmanager
-def nodes(n=NODES, users=("alice", "bob"), store=None):
+def nodes(n=NODES, users=("alice", "bob"), store=None, imap=None):
     """n servers, each with a data directory of its own."""
     name = f"esp_{os.getpid()}_nodes"
     where = postgres.create(name)
@@ -29,7 +29,8 @@ def nodes(n=NODES, users=("alice", "bob"), store=None):
         with contextlib.ExitStack() as stack:
             servers = []
             while len(servers) < n:
-                s = MailServer(database=where, config={"blob": {"path": mail}, "store": store or {}}, start=False)
+                s = MailServer(database=where, config={"blob": {"path": mail}, "store": store or {}, "imap": imap or {}},
+                               start=False)
                 if {*s.ports.values()} & {p for other in servers for p in other.ports.values()}:
                     s.cleanup()                     # free, but promised to another one of ours
                 else:
@@ -77,6 +78,21 @@ def a_password_changed_on_one_node_is_void_on_every_other():
             with s.imap() as c:
                 assert "AUTHENTICATIONFAILED" in c.no(f"LOGIN alice@{DOMAIN} pass-alice")
                 c.ok(f"LOGIN alice@{DOMAIN} another")
+
+
+@scenario
+def an_account_switched_off_on_one_node_loses_its_sessions_on_every_other():
+    with nodes(2, imap={"recheck": "1s"}) as servers, contextlib.ExitStack() as stack:
+        hers = [stack.enter_context(s.imap("alice")) for s in servers]
+        his = stack.enter_context(servers[1].imap("bob"))
+        for c in (*hers, his):
+            c.ok("SELECT INBOX")
+            idle(c)
+        servers[0].cli("user", "disable", f"alice@{DOMAIN}")
+        for c in hers:
+            assert c.response().startswith(b"* BYE your login")
+        his.send("DONE\r\n")
+        assert his.until("i")[1].startswith("OK")
 
 
 @scenario

@@ -73,18 +73,16 @@ static esp_status use_tx(esp_tx *tx, void *arg)
 		(esp_sql_value[]){ ESP_SQL_ID(u->id), ESP_SQL_I(u->now) }, 2, NULL);
 }
 
-static void note_use(const struct auth *a, const esp_sql *sql, const esp_sql_rows *row, esp_time now)
+static void note_use(const struct auth *a, const esp_sql *sql, esp_id id, esp_time last, esp_time now)
 {
-	struct use u = { .now = now };
+	struct use u = { id, now };
 
-	if (esp_sql_at(row, 0, 4)->i > now - USE_EVERY)
-		return;
-	memcpy(u.id.b, esp_sql_at(row, 0, 0)->s.ptr, sizeof u.id.b);
-	if (sql->transact(sql, NULL, 0, use_tx, &u) != ESP_OK)
+	if (last <= now - USE_EVERY && sql->transact(sql, NULL, 0, use_tx, &u) != ESP_OK)
 		esp_log_text(a->core.log, a->self, ESP_LOG_WARNING, "the use of an app password was not noted");
 }
 
-esp_status app_password_check(struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password)
+esp_status app_password_check(
+	struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password, esp_id *ret)
 {
 	static const char stmt[] = "SELECT id, account_id, scope, expires, used FROM app_password WHERE digest = $1";
 	const esp_sql *sql = sql_of(a);
@@ -108,8 +106,21 @@ esp_status app_password_check(struct auth *a, esp_arena *arena, esp_id account, 
 		return ESP_EACCES;
 	if (esp_sql_at(&row, 0, 3)->i && esp_sql_at(&row, 0, 3)->i <= now)
 		return ESP_EACCES;
-	note_use(a, sql, &row, now);
+	memcpy(ret->b, esp_sql_at(&row, 0, 0)->s.ptr, sizeof ret->b);
+	note_use(a, sql, *ret, esp_sql_at(&row, 0, 4)->i, now);
 	return ESP_OK;
+}
+
+esp_status app_password_recheck(struct auth *a, esp_arena *arena, esp_id account, esp_id id)
+{
+	const esp_sql *sql = sql_of(a);
+	esp_sql_rows row;
+	esp_status st = sql ? sql->query(sql, ESP_SQL_BOUNDED, arena,
+		"SELECT 1 FROM app_password WHERE id = $1 AND account_id = $2 AND (expires = 0 OR expires > $3)",
+		(esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_ID(account), ESP_SQL_I(a->core.loop->wall(NULL)) }, 3, &row)
+						: ESP_EUNAVAIL;
+
+	return st == ESP_OK && row.nrows == 0 ? ESP_EACCES : st;
 }
 
 /* --- commands ------------------------------------------------------------------------------------------- */
@@ -284,6 +295,7 @@ static esp_status on_remove(esp_module *self, esp_command_call *call)
 		st = run(&c, remove_tx, call->err);
 	if (st != ESP_OK)
 		return st;
+	c.a->topic->publish(c.account.id);
 	json_begin(&j, call);
 	json_open(&j, NULL, '{');
 	json_str(&j, "user", c.account.address);

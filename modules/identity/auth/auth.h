@@ -10,6 +10,7 @@
 #include <esp/metric.h>
 #include <esp/sql.h>
 #include <esp/hook.h>
+#include <esp/topic.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ struct auth {
 	const esp_event_api *event;
 	const esp_metric_api *metric;
 	const esp_hook_api *hook;
+	const esp_topic_api *topic;
 	esp_binding sql, directory, eventlog;
 	esp_lane *hash_lane;
 	uint32_t memory_kib, passes;   /* argon2id */
@@ -103,6 +105,7 @@ void shared_drop(struct auth *a);
 /* login.c */
 ESP_CHECKED esp_status login(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
 	esp_str password, esp_identity *ret);
+ESP_CHECKED esp_status login_recheck(const esp_auth *a, esp_arena *arena, const esp_identity *who);
 /*! \brief Passwords may travel here: TLS is on, or the administrator allowed plaintext and the peer is trusted. */
 int login_allowed(const struct auth *a, const esp_conn *c);
 
@@ -118,13 +121,18 @@ extern const esp_sql_migrations auth_migrations;
 /*! \brief ESP_SUSPENDS.  The account's password hash and version; ESP_ENOENT: none set. */
 ESP_CHECKED esp_status credential_get(
 	struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version);
+/*! \brief ESP_SUSPENDS.  A new password: sessions that logged in with the old one are told to end. */
 ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err);
+/*! \brief ESP_SUSPENDS.  The same password with a stronger hash. */
+ESP_CHECKED esp_status credential_rehash(struct auth *a, esp_id account, esp_str password);
 /* app_password.c */
 extern const esp_command app_password_add, app_password_list, app_password_remove;
 /*! \brief [worker] ESP_SUSPENDS.  Is it an app password of this account?  ESP_ENOENT: none; ESP_EACCES: not for this
  *  protocol, or ended. */
 ESP_CHECKED esp_status app_password_check(
-	struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password);
+	struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password, esp_id *ret);
+/*! \brief [worker] ESP_SUSPENDS.  Is it still good?  ESP_OK or ESP_EACCES. */
+ESP_CHECKED esp_status app_password_recheck(struct auth *a, esp_arena *arena, esp_id account, esp_id id);
 extern const esp_command *const auth_commands[];   /* ends with NULL */
 
 #endif

@@ -48,7 +48,13 @@ esp_status credential_get(
 	return ESP_OK;
 }
 
-struct set_args { struct auth *a; const esp_eventlog *log; esp_id account; esp_str address; const char *phc; };
+struct set_args {
+	struct auth *a;
+	const esp_eventlog *log;
+	esp_id account;
+	esp_str address;
+	const char *phc;
+};
 
 static esp_status set_tx(esp_tx *tx, void *arg)
 {
@@ -65,6 +71,25 @@ static esp_status set_tx(esp_tx *tx, void *arg)
 	if (st == ESP_OK && s->log)
 		st = s->log->append(s->log, tx, "user.updated", s->account, fields, 2, sizeof fields[0]);
 	return st;
+}
+
+static esp_status rehash_tx(esp_tx *tx, void *arg)
+{
+	struct set_args *s = arg;
+
+	return tx->exec(tx, "UPDATE credential SET phc = $2 WHERE account_id = $1",
+		(esp_sql_value[]){ ESP_SQL_ID(s->account), ESP_SQL_T(((esp_str){ s->phc, strlen(s->phc) })) }, 2, NULL);
+}
+
+esp_status credential_rehash(struct auth *a, esp_id account, esp_str password)
+{
+	const esp_sql *sql = sql_of(a);
+	char phc[AUTH_PHC_MAX];
+	struct set_args args = { .a = a, .account = account, .phc = phc };
+	esp_sql_key key = { .kind = ESP_SQL_KEY_ACCOUNT, .id = account };
+	esp_status st = sql ? hash_make(a, password, phc) : ESP_EUNAVAIL;
+
+	return st == ESP_OK ? sql->transact(sql, &key, 1, rehash_tx, &args) : st;
 }
 
 esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err)
@@ -85,6 +110,8 @@ esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_s
 		st = sql->transact(sql, &key, 1, set_tx, &args);
 	if (st == ESP_OK && args.log)
 		args.log->committed(args.log);
+	if (st == ESP_OK)
+		a->topic->publish(account);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot store the password now (status %d)", st);
 	return st;

@@ -52,21 +52,18 @@ static esp_status pass_limits(struct auth *a, const esp_conn *c, esp_str user, s
 
 static void rehash(struct auth *a, const esp_account *account, esp_str password)
 {
-	esp_err err = ESP_ERR_INIT;
-
 	/* the login is good either way; the next one tries again */
-	if (credential_set(a, account->id, account->address, password, &err) != ESP_OK)
+	if (credential_rehash(a, account->id, password) != ESP_OK)
 		esp_log(a->core.log, a->self, ESP_LOG_WARNING, "a password keeps its weaker hash",
 			ESP_FSTR("user", account->address));
 }
 
 static esp_status verify_password(
-	struct auth *a, esp_arena *arena, const esp_account *account, int known, esp_str password)
+	struct auth *a, esp_arena *arena, const esp_account *account, int known, esp_str password, int64_t *ret_version)
 {
 	char phc[AUTH_PHC_MAX];
 	uint8_t digest[32];
-	int64_t version = 0;
-	esp_status st = known ? credential_get(a, arena, account->id, phc, &version) : ESP_ENOENT;
+	esp_status st = known ? credential_get(a, arena, account->id, phc, ret_version) : ESP_ENOENT;
 
 	if (st == ESP_ENOENT) {
 		st = hash_verify(a, a->dummy, password);
@@ -74,7 +71,7 @@ static esp_status verify_password(
 	}
 	if (st != ESP_OK)
 		return st;
-	cache_digest(a->crypto, a->shared->key, account->id, version, password, digest);
+	cache_digest(a->crypto, a->shared->key, account->id, *ret_version, password, digest);
 	if (cache_has(&a->shared->cache, digest, a->core.loop->now())) {
 		a->metric->add(a->cached, 1);
 		return ESP_OK;
@@ -89,11 +86,12 @@ static esp_status verify_password(
 }
 
 static esp_status verify(struct auth *a, esp_arena *arena, const esp_account *account, int known,
-	const char *protocol, esp_str password)
+	const char *protocol, esp_str password, esp_identity *ret)
 {
-	esp_status st = known ? app_password_check(a, arena, account->id, protocol, password) : ESP_ENOENT;
+	esp_status st =
+		known ? app_password_check(a, arena, account->id, protocol, password, &ret->credential) : ESP_ENOENT;
 
-	return st == ESP_ENOENT ? verify_password(a, arena, account, known, password) : st;
+	return st == ESP_ENOENT ? verify_password(a, arena, account, known, password, &ret->version) : st;
 }
 
 /* Hooks see the outcome and may still say no (second factors, places). */
@@ -114,16 +112,19 @@ static esp_status ask_hooks(struct auth *a, esp_conn *c, esp_arena *arena, esp_s
 
 /* Who it is, and whether the password is right.  *ret_why: for the log when it is not. */
 static esp_status identify(struct auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
-	esp_str password, esp_account *account, const char **ret_why)
+	esp_str password, esp_identity *ret, const char **ret_why)
 {
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(a->self, a->directory);
-	esp_status st = dir ? dir->account(dir, arena, user, account) : ESP_EUNAVAIL;
+	esp_account account = { .size = sizeof account };
+	esp_status st = dir ? dir->account(dir, arena, user, &account) : ESP_EUNAVAIL;
 
 	if (st != ESP_OK && st != ESP_ENOENT)
 		return st;
 	if (password.len > AUTH_PASSWORD_MAX)
 		password.len = 0;      /* cannot fit, and costs the same */
-	st = verify(a, arena, account, st == ESP_OK && account->enabled, protocol, password);
+	st = verify(a, arena, &account, st == ESP_OK && account.enabled, protocol, password, ret);
+	ret->account = account.id;
+	ret->login = account.address;
 	if (st != ESP_OK && st != ESP_EACCES)
 		return st;
 	*ret_why = st == ESP_OK ? "a hook said no" : "wrong name or password, switched off, or not for this protocol";
@@ -146,7 +147,7 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 {
 	struct auth *a = (struct auth *)service;
 	int limited = !c->api->info(c)->trusted;
-	esp_account account = { .size = sizeof account };
+	esp_identity who = { .size = sizeof who, .mechanism = ESP_STR("PLAIN") };
 	struct attempt attempt;
 	const char *why = NULL;
 	esp_status st = ESP_OK;
@@ -159,7 +160,7 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 		tell(a, c, protocol, user, "too many failures before");
 	if (st != ESP_OK)
 		return st;
-	st = identify(a, c, protocol, arena, user, password, &account, &why);
+	st = identify(a, c, protocol, arena, user, password, &who, &why);
 	if (limited)
 		limits_end(&a->shared->limits, &attempt,
 			st == ESP_OK ? ATTEMPT_WORKED : st == ESP_EACCES ? ATTEMPT_FAILED : ATTEMPT_UNKNOWN,
@@ -168,8 +169,28 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 		tell(a, c, protocol, user, st == ESP_OK ? NULL : why);
 	if (st != ESP_OK)
 		return st;
-	*ret = (esp_identity){
-		.size = sizeof *ret, .account = account.id, .login = account.address, .mechanism = ESP_STR("PLAIN")
-	};
+	who.size = ret->size < sizeof who ? ret->size : sizeof who;   /* an older caller has room for less */
+	memcpy(ret, &who, who.size);
 	return ESP_OK;
+}
+
+esp_status login_recheck(const esp_auth *service, esp_arena *arena, const esp_identity *who)
+{
+	static const esp_id own;
+	struct auth *a = (struct auth *)service;
+	const esp_directory *dir = (const esp_directory *)a->core.host->service(a->self, a->directory);
+	esp_account account = { .size = sizeof account };
+	char phc[AUTH_PHC_MAX];
+	int64_t version = 0;
+	esp_status st = dir ? dir->account_by_id(dir, arena, who->account, &account) : ESP_EUNAVAIL;
+
+	if (st == ESP_OK && !account.enabled)
+		return ESP_EACCES;
+	if (st == ESP_OK && memcmp(&who->credential, &own, sizeof own) != 0)
+		st = app_password_recheck(a, arena, who->account, who->credential);
+	else if (st == ESP_OK)
+		st = credential_get(a, arena, who->account, phc, &version);
+	if (st == ESP_OK && version != who->version)
+		return ESP_EACCES;
+	return st == ESP_ENOENT ? ESP_EACCES : st;
 }

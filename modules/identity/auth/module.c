@@ -56,6 +56,7 @@ static void get_interfaces(struct auth *a, esp_module *self)
 	a->event = self->host->core("esp.event/1", 0);
 	a->metric = self->host->core("esp.metric/1", 0);
 	a->hook = self->host->core("esp.hook/1", 0);
+	a->topic = self->host->core("esp.topic/1", 0);
 }
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
@@ -68,12 +69,13 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	a->passes = (uint32_t)a->core.cfg->integer(cfg, "passes");
 	a->plaintext_ok = a->core.cfg->boolean(cfg, "plaintext_on_trusted");
 	a->cache_time = a->core.cfg->integer(cfg, "cache");
-	a->table = (esp_auth){ .service = { .size = sizeof(esp_auth), .minor = 0, .provider = self },
+	a->table = (esp_auth){ .service = { .size = sizeof(esp_auth), .minor = 1, .provider = self },
 		.mechanisms = sasl_mechanisms,
 		.login = login,
 		.sasl_begin = sasl_begin,
 		.sasl_step = sasl_step,
-		.sasl_end = sasl_end };
+		.sasl_end = sasl_end,
+		.recheck = login_recheck };
 	self->state = a;
 	st = register_all(a);
 	if (st != ESP_OK)
@@ -113,7 +115,7 @@ static const esp_cfg_item config[] = {
 };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = "esp.directory/1", .min_minor = 1 },
 	{ .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };
-static const esp_offer provides[] = { { .id = "esp.auth/1" }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.auth/1", .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops,
 	.init = on_init,
 	.start = on_start,

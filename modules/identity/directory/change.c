@@ -63,6 +63,8 @@ esp_status change_run(struct directory *d, struct change *c)
 		c->log->committed(c->log);
 	if (st == ESP_OK)
 		tell(c);
+	if (st == ESP_OK && c->event >= EVENT_USER_UPDATED)
+		d->topic->publish(c->account);   /* its sessions ask whether they may stay */
 	return st;
 }
 

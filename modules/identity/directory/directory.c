@@ -102,6 +102,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	d->self = self;
 	d->crypto = self->host->core("esp.crypto/1", 0);
 	d->event = self->host->core("esp.event/1", 0);
+	d->topic = self->host->core("esp.topic/1", 0);
 	d->postmaster = d->core.cfg->string(cfg, "postmaster");
 	d->default_domain = d->core.cfg->string(cfg, "default_domain");
 	d->subaddress_folders = d->core.cfg->boolean(cfg, "subaddress_folders");

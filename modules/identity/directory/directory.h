@@ -8,6 +8,7 @@
 #include <esp/eventlog.h>
 #include <esp/mail/address.h>
 #include <esp/sql.h>
+#include <esp/topic.h>
 
 struct directory {
 	esp_directory table;       /* first: services are found by it */
@@ -15,6 +16,7 @@ struct directory {
 	esp_module *self;
 	const esp_crypto_api *crypto;
 	const esp_event_api *event;
+	const esp_topic_api *topic;
 	esp_event_id facts[6];     /* by the order in change.c */
 	esp_binding sql, eventlog;
 	esp_str postmaster, default_domain;

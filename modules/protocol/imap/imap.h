@@ -49,6 +49,9 @@ struct session {
 	uint32_t login_len;
 	esp_actor actor;           /* login points to `login` */
 	char *login;               /* malloc'ed at LOGIN */
+	esp_id credential;         /* how it logged in, for esp_auth.recheck */
+	int64_t version;
+	esp_nsec checked;          /* when that was last so */
 	char tag[TAG_MAX];         /* of the IDLE under way */
 	esp_nsec idle_until;       /* the IDLE ends with BYE (exact monotonic time) */
 };
@@ -87,6 +90,8 @@ void session_deselect(struct session *s);
 /*! \brief Read a literal of n bytes behind the command so far (sync: after "+ OK"). */
 ESP_CHECKED esp_status session_login(struct session *s, const esp_identity *who);
 esp_status session_bye(struct session *s, const char *text);
+/*! \brief May it stay?  Says BYE when not: its account is gone, its password was changed. */
+ESP_CHECKED esp_status session_recheck(struct session *s);
 /*! \brief [worker] IDLE begins: look again after `recheck`, end after `idle`. */
 void session_idle(struct session *s);
 

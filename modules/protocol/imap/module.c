@@ -86,7 +86,9 @@ static const esp_cfg_item config[] = { { .name = "max_size",
 		.def_int = 60 * ESP_SEC,
 		.min = ESP_SEC,
 		.max = 1800 * ESP_SEC,
-		.help = "A session in IDLE looks into its mailbox after this much silence, whether or not it was told to." },
+		.help = "After this much silence a session in IDLE looks into its mailbox, and any session asks whether its "
+				"login is "
+				"still good, whether or not it was told to." },
 	{ .name = "memory",
 		.type = ESP_CFG_SIZE,
 		.def_int = 512 << 20,
@@ -95,8 +97,8 @@ static const esp_cfg_item config[] = { { .name = "max_size",
 		.help = "What messages that are still coming may hold in memory together; more is deferred. "
 				"The first 128 KiB of each do not count." },
 	{ .name = NULL } };
-static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1" }, { .id = "esp.auth/1" },
-	{ .id = NULL } };
+static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1" },
+	{ .id = "esp.auth/1", .min_minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "protocol_imap", .version = "1.0", .summary = "IMAP4rev1 for mail clients", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .config = config, .ops = &ops);

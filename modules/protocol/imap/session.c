@@ -34,11 +34,36 @@ esp_status session_login(struct session *s, const esp_identity *who)
 	s->login = login;
 	s->login_len = (uint32_t)who->login.len;
 	s->actor = (esp_actor){ .account = who->account, .login = { login, s->login_len } };
+	s->credential = who->credential;
+	s->version = who->version;
+	s->checked = s->imap->core.loop->clock();
 	s->state = STATE_AUTHENTICATED;
 	s->conn->api->set_user(s->conn, s->actor.login);
 	s->conn->api->set_max_line(s->conn, 0);
 	s->conn->api->set_idle(s->conn, s->imap->idle);
-	return ESP_OK;
+	return s->imap->topic->subscribe(s->conn, who->account);
+}
+
+esp_status session_recheck(struct session *s)
+{
+	const esp_core *core = &s->imap->core;
+	const esp_auth *auth;
+	esp_identity who = { .size = sizeof who, .account = s->actor.account, .credential = s->credential,
+		.version = s->version };
+	esp_arena *arena;
+	esp_status st;
+
+	/* nobody tells what other servers did to the account */
+	if (s->state == STATE_GREETED || (!s->imap->topic->fired(s->conn, s->actor.account) &&
+		core->loop->clock() < s->checked + s->imap->recheck))
+		return ESP_OK;
+	auth = (const esp_auth *)core->host->service(s->imap->self, s->imap->auth);
+	arena = core->mem->arena_new(s->imap->self, "imap recheck", 64 << 10);
+	st = auth && arena ? auth->recheck(auth, arena, &who) : ESP_EUNAVAIL;
+	if (arena)
+		core->mem->arena_free(arena);
+	s->checked = st == ESP_OK ? core->loop->clock() : 0;   /* cannot say: asked again with the next command */
+	return st == ESP_EACCES ? session_bye(s, "your login is not valid any more") : ESP_OK;
 }
 
 esp_status session_bye(struct session *s, const char *text)
@@ -252,8 +277,7 @@ static esp_status in_idle(struct session *s, const esp_str *line)
 	return st == ESP_OK ? c.io : st;
 }
 
-/* --- the core's calls
- * ---------------------------------------------------------------------------------------------- */
+/* --- the core's calls ------------------------------------------------------------------------------------------- */
 
 static esp_status run_lines(struct session *s)
 {
@@ -265,10 +289,13 @@ static esp_status run_lines(struct session *s)
 		st = s->conn->api->line(s->conn, &line);
 		if (st == ESP_EAGAIN)
 			return ESP_OK;
-		if (st == ESP_OK)
-			st = s->idling ? in_idle(s, &line) : run_one(s, line);
-		else if (st == ESP_E2BIG || st == ESP_EPROTO)
+		if (st == ESP_OK) {
+			st = session_recheck(s);
+			if (st == ESP_OK)
+				st = s->idling ? in_idle(s, &line) : run_one(s, line);
+		} else if (st == ESP_E2BIG || st == ESP_EPROTO) {
 			st = session_bye(s, st == ESP_E2BIG ? "the line is too long" : "bare CR, LF or NUL in a line");
+		}
 	}
 	return st;
 }
@@ -305,6 +332,8 @@ static esp_status converse(struct session *s, uint32_t why)
 		why = (why & ~ESP_CONN_TIMEOUT) | ESP_CONN_TOPIC;   /* in case nobody told us */
 		s->conn->api->set_idle(s->conn, s->imap->recheck);
 	}
+	if (st == ESP_OK && why & (ESP_CONN_TOPIC | ESP_CONN_RESUMED))
+		st = session_recheck(s);
 	if (st == ESP_OK && s->idling && (why & (ESP_CONN_TOPIC | ESP_CONN_RESUMED)))
 		st = in_idle(s, NULL);
 	if (st == ESP_OK && (why & (ESP_CONN_INPUT | ESP_CONN_RESUMED)))
@@ -360,14 +389,14 @@ static void on_closed(esp_module *self, esp_conn *c)
 	c->session = NULL;
 }
 
-/* --- handover: IDLE and the selected mailbox go on in the new generation
- * --------------------------------------------- */
+/* --- handover: IDLE and the selected mailbox go on in the new generation ---------------------------------------- */
 
-#define HANDOVER_VERSION 2u
+#define HANDOVER_VERSION 3u
 struct frozen {
 	uint8_t state, readonly, idling, tag_len;
 	uint32_t recent_from, recent_to, errors, login_len;
-	esp_id account;
+	esp_id account, credential;
+	int64_t version;
 	esp_nsec idle_until;
 	uintptr_t view;            /* a reference that changes hands: plain memory of the core */
 	char tag[TAG_MAX];
@@ -382,9 +411,19 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 	(void)self;
 	if (cap < sizeof *f || s->login_len > sizeof f->login)
 		return ESP_EBUSY;
-	*f = (struct frozen){ .state = s->state, .readonly = s->readonly, .idling = s->idling, .tag_len = s->tag_len,
-		.recent_from = s->recent_from, .recent_to = s->recent_to, .errors = s->errors, .login_len = s->login_len,
-		.account = s->actor.account, .idle_until = s->idle_until, .view = (uintptr_t)s->view };
+	*f = (struct frozen){ .state = s->state,
+		.readonly = s->readonly,
+		.idling = s->idling,
+		.tag_len = s->tag_len,
+		.recent_from = s->recent_from,
+		.recent_to = s->recent_to,
+		.errors = s->errors,
+		.login_len = s->login_len,
+		.account = s->actor.account,
+		.credential = s->credential,
+		.version = s->version,
+		.idle_until = s->idle_until,
+		.view = (uintptr_t)s->view };
 	memcpy(f->tag, s->tag, sizeof f->tag);
 	if (s->login_len)
 		memcpy(f->login, s->login, s->login_len);
@@ -412,6 +451,8 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 		return ESP_ENOMEM;
 	who.login = (esp_str){ f.login, f.login_len };
 	who.account = f.account;
+	who.credential = f.credential;
+	who.version = f.version;
 	if (f.state != STATE_GREETED && session_login(s, &who) != ESP_OK) {
 		free(s);
 		c->session = NULL;

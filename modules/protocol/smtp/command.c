@@ -142,6 +142,9 @@ static esp_status command_mail(struct session *s, esp_str args)
 		return reply_error(s, 530, "5.7.0", "authenticate first");
 	if (s->txn)
 		return reply_error(s, 503, "5.5.1", "a transaction is under way; RSET ends it");
+	st = session_recheck(s);
+	if (st != ESP_OK)
+		return st;
 	st = esp_smtp_path_parse(args, ESP_SMTP_FROM, 0, &path, &why);
 	if (st != ESP_OK)
 		return reply_error(s, 501, st == ESP_EINVAL ? "5.1.7" : "5.5.4", why);

@@ -84,6 +84,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->hook = self->host->core("esp.hook/1", 0);
 	m->mail = self->host->core("esp.mail/1", 0);
 	m->event = self->host->core("esp.event/1", 0);
+	m->topic = self->host->core("esp.topic/1", 0);
 	m->metric = self->host->core("esp.metric/1", 0);
 	read_config(m, cfg);
 	self->state = m;
@@ -163,7 +164,7 @@ static const esp_cfg_item config[] = { { .name = "hostname",
 				"The first 128 KiB of each do not count." },
 	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.accept/1" }, { .id = "esp.blob/1" }, { .id = "esp.directory/1" },
-	{ .id = "esp.auth/1" }, { .id = NULL } };
+	{ .id = "esp.auth/1", .min_minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "protocol_smtp", .version = "1.0", .summary = "SMTP for servers and for users", .license = "MIT",
            .flags = ESP_MODULE_MANDATORY, .needs = needs, .config = config, .ops = &ops);

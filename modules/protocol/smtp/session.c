@@ -65,6 +65,30 @@ static esp_status goodbye(struct session *s, const char *enhanced, const char *t
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
+#define RECHECK (60 * ESP_SEC)     /* other servers may have changed the account */
+
+esp_status session_recheck(struct session *s)
+{
+	const esp_core *core = &s->smtp->core;
+	const esp_auth *auth;
+	esp_identity who = {
+		.size = sizeof who, .account = s->account, .credential = s->credential, .version = s->version
+	};
+	esp_arena *arena;
+	esp_status st;
+
+	if (!s->login_len ||
+		(!s->smtp->topic->fired(s->conn, s->account) && core->loop->clock() < s->checked + RECHECK))
+		return ESP_OK;
+	auth = (const esp_auth *)core->host->service(s->smtp->self, s->smtp->auth);
+	arena = core->mem->arena_new(s->smtp->self, "smtp recheck", 64 << 10);
+	st = auth && arena ? auth->recheck(auth, arena, &who) : ESP_EUNAVAIL;
+	if (arena)
+		core->mem->arena_free(arena);
+	s->checked = st == ESP_OK ? core->loop->clock() : 0;   /* cannot say: asked again with the next message */
+	return st == ESP_EACCES ? goodbye(s, "4.7.0", "your login is not valid any more") : ESP_OK;
+}
+
 /* Lines that can be no command: say so, count it; the core ends a line that is far too long. */
 static esp_status bad_line(struct session *s, esp_status st)
 {
@@ -103,6 +127,8 @@ static esp_status converse(struct session *s, uint32_t why)
 		s->conn->api->set_idle(s->conn, s->smtp->idle);
 		st = greet(s);
 	}
+	if (st == ESP_OK && why & (ESP_CONN_TOPIC | ESP_CONN_RESUMED))
+		st = session_recheck(s);
 	if (st == ESP_OK && (why & (ESP_CONN_INPUT | ESP_CONN_RESUMED)))
 		st = run_lines(s);
 	if (st != ESP_OK)
@@ -157,12 +183,13 @@ static void on_closed(esp_module *self, esp_conn *c)
 
 /* --- handover -------------------------------------------------------------------------------------------------- */
 
-#define HANDOVER_VERSION 2u
+#define HANDOVER_VERSION 3u
 struct frozen {
 	uint32_t role, errors, commands;
 	uint8_t extended, greeted, pad[2];
 	uint16_t helo_len, login_len;
-	esp_id account;
+	esp_id account, credential;
+	int64_t version;
 	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
 };
 
@@ -180,7 +207,9 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 		.greeted = s->greeted,
 		.helo_len = s->helo_len,
 		.login_len = s->login_len,
-		.account = s->account };
+		.account = s->account,
+		.credential = s->credential,
+		.version = s->version };
 	memcpy(f->helo, s->helo, sizeof f->helo);
 	memcpy(f->login, s->login, sizeof f->login);
 	*ret_len = sizeof *f;
@@ -209,6 +238,8 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	s->helo_len = f.helo_len;
 	s->login_len = f.login_len;
 	s->account = f.account;
+	s->credential = f.credential;
+	s->version = f.version;
 	memcpy(s->helo, f.helo, sizeof s->helo);
 	memcpy(s->login, f.login, sizeof s->login);
 	return ESP_OK;

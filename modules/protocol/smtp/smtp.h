@@ -9,6 +9,7 @@
 #include <esp/hook.h>
 #include <esp/mail.h>
 #include <esp/metric.h>
+#include <esp/topic.h>
 #include <esp/mail/smtp.h>
 #include "modules/common/intake.h"
 
@@ -29,6 +30,7 @@ struct smtp {
 	int bare_newline_ok;
 	esp_metric accepted, rejected, deferred, discarded;
 	const esp_event_api *event;
+	const esp_topic_api *topic;
 	esp_event_id refused[2];   /* message.deferred, message.rejected */
 };
 
@@ -52,7 +54,9 @@ struct session {
 	uint64_t declared;         /* SIZE of MAIL; 0: not said */
 	uint8_t extended, greeted, quit;
 	uint16_t helo_len, login_len;
-	esp_id account;
+	esp_id account, credential;
+	int64_t version;           /* with credential: how it logged in, for esp_auth.recheck */
+	esp_nsec checked;          /* when that was last so */
 	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
 };
 
@@ -61,6 +65,8 @@ static inline esp_str session_login(const struct session *s) { return (esp_str){
 
 /* session.c */
 extern const esp_protocol smtp_protocol;
+/*! \brief May it stay?  Says 421 when not: its account is gone, its password was changed. */
+ESP_CHECKED esp_status session_recheck(struct session *s);
 /*! \brief Give the transaction up, whatever state it is in. */
 void session_reset(struct session *s);
 

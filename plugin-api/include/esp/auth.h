@@ -20,6 +20,8 @@ typedef struct esp_identity {
 	esp_id account;
 	esp_str login;
 	esp_str mechanism;
+	esp_id credential;          /* the app password; all zero: the account's own.  Since ABI 1.1 */
+	int64_t version;            /* of the account's own password.  Since ABI 1.1 */
 } esp_identity;
 
 typedef struct esp_sasl esp_sasl;   /* one exchange; lives in the arena it was begun with */
@@ -43,6 +45,11 @@ struct esp_auth {
 	ESP_CHECKED esp_status (*sasl_step)(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who);
 	/*! [worker] Give the exchange up (client said "*", or closed). */
 	void (*sasl_end)(esp_sasl *s);
+	/*! [worker] ESP_SUSPENDS.  Is it still so?  ESP_EACCES: the account is gone or switched off, its password was
+	 *  changed, or the app password taken away: end the session.  Other errors: cannot say now.  The account's id is a
+	 *  topic (esp/topic.h) that is published when one of these happens on this server; a session asks then, and once a
+	 *  minute for what other servers did.  Uses account, credential and version of *who.  Since minor 1. */
+	ESP_CHECKED esp_status (*recheck)(const esp_auth *a, esp_arena *arena, const esp_identity *who);
 };
 
 #ifdef __cplusplus

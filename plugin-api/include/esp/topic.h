@@ -1,8 +1,8 @@
 /* esp/topic.h - "esp.topic/1": wake-ups between workers.
  *
- * A topic is a 128-bit name (a mailbox id).  A parked session subscribes its connection and is called with
- * ESP_CONN_TOPIC when somebody publishes; several publications before it runs are one wake-up.  Carries no data:
- * the woken side asks the owner of the truth.  Subscriptions survive a reload of either side.
+ * A topic is a 128-bit name (the id of a mailbox, or of an account).  A parked session subscribes its connection and is
+ * called with ESP_CONN_TOPIC when somebody publishes; several publications before it runs are one wake-up.  Carries no
+ * data: the woken side asks the owner of the truth.  Subscriptions survive a reload of either side.
  */
 #ifndef ESP_TOPIC_H
 #define ESP_TOPIC_H
@@ -20,6 +20,9 @@ typedef struct esp_topic_api {
 	void (*unsubscribe)(esp_conn *c, esp_id topic);
 	/*! [any] Wake every connection of every worker that subscribed. */
 	void (*publish)(esp_id topic);
+	/*! [worker of conn] Was this topic of the connection published since the last question, or since it subscribed?  1
+	 *  or 0; tells which of several topics woke it.  Since ABI 1.1. */
+	int32_t (*fired)(esp_conn *c, esp_id topic);
 } esp_topic_api;
 
 #ifdef __cplusplus

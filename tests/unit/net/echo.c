@@ -118,6 +118,8 @@ static int command_with(esp_conn *c, const char *text)
 		topic_api.unsubscribe(c, topic_of(word[0]));
 		return reply(c, "unsub\r\n");
 	}
+	if (sscanf(text, "FIRED %1s", word) == 1)
+		return replyf(c, "fired %d\r\n", topic_api.fired(c, topic_of(word[0])));
 	if (sscanf(text, "SLEEP %d", &n) == 1) {
 		int rc = fiber_sleep_until(clock_monotonic() + n * ESP_MSEC);
 

@@ -350,6 +350,12 @@ static void serialised(void *arg)
 	for (int i = 0; i < 50; i++)
 		expect_line(fd, "echo x");
 	cr_assert_eq(seen.topics, 1);
+	/* which one it was is told once */
+	say(fd, "SUB b\r\nFIRED a\r\nFIRED a\r\nFIRED b\r\nFIRED c\r\n");
+	expect_line(fd, "sub 0");
+	expect_line(fd, "fired 1");
+	for (int i = 0; i < 3; i++)
+		expect_line(fd, "fired 0");
 	close(fd);
 }
 
