@@ -126,12 +126,20 @@ def links_below(path):
     return found
 
 
+def unpacked(kind, blobs, uid, marks):
+    """The jobs of a row (storage/maildir/jobs.c)."""
+    if not marks:
+        return [(kind, blobs, uid)]
+    return [(kind, blobs[16 * i:16 * i + 16], int(marks[15 * i:15 * i + 10])) for i in range(len(marks) // 15)]
+
+
 def check_folders(db, folder):
     """What the Maildir++ folders lack, or have too much, is what a folder job is still there for; and each folder's own
     file has the mailbox's UIDVALIDITY and reserves every UID that was given."""
     wrong = []
     for account, address in db.execute("SELECT account_id, address FROM mail_account").fetchall():
-        jobs = db.execute("SELECT kind, blob_id, uid FROM blob_job WHERE account = ?", (address,)).fetchall()
+        found = db.execute("SELECT kind, blob_id, uid, marks FROM blob_job WHERE account = ?", (address,)).fetchall()
+        jobs = [job for row in found for job in unpacked(*row)]
         doubt = {(blob.hex(), uid) for _, blob, uid in jobs}
         moves = any(kind in (4, 5, 6) for kind, _, _ in jobs)
         rows = {(blob.hex(), uid) for blob, uid in db.execute(

@@ -4,7 +4,9 @@ import glob
 import os
 import re
 import signal
+import sqlite3
 
+import postgres
 from lib import run, scenario, wait_until
 from mail import MailServer, message
 
@@ -87,6 +89,72 @@ def a_backup_has_flags_that_are_not_in_the_rows_yet():
         lines = [line for name in glob.glob(os.path.join(target, "sets", "*", "accounts", "alice@*", "Big*"))
                  for line in open(name)]
         assert len(lines) == MANY + 1 and all("Flagged" in line for line in lines[1:])
+
+
+def rows(s, sql):
+    if s.database:
+        return postgres.Reader(s.database).execute(sql)
+    with sqlite3.connect(f"{s.dir}/data/esp.db") as db:
+        return db.execute(sql).fetchall()
+
+
+def change(s, sql):
+    """A statement with {hex} for bytes."""
+    text = re.sub(r"\{(\w+)\}", r"'\\x\1'::bytea" if s.database else r"x'\1'", sql)
+    if s.database:
+        postgres.psql(s.database, text)
+    else:
+        with sqlite3.connect(f"{s.dir}/data/esp.db") as db:
+            db.execute(text)
+
+
+@scenario
+def folder_jobs_of_many_messages_in_a_row_survive_a_migration_down_and_up():
+    with MailServer(users=["alice"]) as s:
+        with s.imap("alice") as c:
+            fill(c, "Big", 64)
+        wait_until(lambda: len(file_flags(s, "Big")) == 64, timeout=30)
+        wait_until(lambda: rows(s, "SELECT COUNT(*) FROM blob_job") == [(0,)], timeout=30)
+        s.stop()
+        there = rows(s, "SELECT uid, blob_id FROM message ORDER BY uid")
+        change(s, "UPDATE lease SET holder = 'another server' WHERE name = 'folder jobs'")   # they stay as they are
+        for part, flag in ((there[:40], 1), (there[40:], 4)):        # as one COPY of many leaves them
+            blobs = b"".join(blob for _, blob in part).hex()
+            marks = "".join(f"{uid:010}{flag:05}" for uid, _ in part)
+            change(s, "INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq, marks)"
+                      f" VALUES ({{{flag:032x}}}, 3, 'alice@example.test', 'Big', '', {{{blobs}}}, {part[0][0]}, 0, {flag}, 0, 1,"
+                      f" '{marks}')")
+        s.run("migrate", "--down=storage_maildir:2", check=0)
+        apart = sorted(rows(s, "SELECT uid, blob_id, flags FROM blob_job"))
+        assert apart == [(uid, blob, 1 if i < 40 else 4) for i, (uid, blob) in enumerate(there)], apart
+        assert len(set(rows(s, "SELECT id FROM blob_job"))) == 64
+        s.run("migrate", check=0)
+        change(s, "UPDATE lease SET holder = '' WHERE name = 'folder jobs'")
+        s.start()
+        want = {uid: "S" if i < 40 else "F" for i, (uid, _) in enumerate(there)}
+        wait_until(lambda: file_flags(s, "Big") == want, timeout=30)
+
+
+@scenario
+def uses_of_copies_survive_a_migration_down_and_up():
+    uses = "SELECT COUNT(*) FROM message_info WHERE refs <> 64"
+    with MailServer(users=["alice"]) as s:
+        with s.imap("alice") as c:
+            fill(c, "Big", 64)
+            assert rows(s, "SELECT copies FROM message_copies") == [(63,)]
+        s.stop()
+        s.run("migrate", "--down=storage_mailstore:5", check=0)
+        assert rows(s, uses) == [(0,)]
+        s.run("migrate", check=0)
+        s.start()
+        with s.imap("alice") as c:
+            c.ok("SELECT Big")
+            c.ok("COPY 1:2 Big")
+            c.ok("STORE 1:* +FLAGS.SILENT (\\Deleted)")
+            c.ok("EXPUNGE")
+        wait_until(lambda: rows(s, "SELECT COUNT(*) FROM message_info") == [(0,)], timeout=30)
+        assert rows(s, "SELECT COUNT(*) FROM message_copies") == [(0,)]
+        assert rows(s, "SELECT COUNT(*) FROM blob_trash") == [(1,)]
 
 
 run()

@@ -71,6 +71,14 @@ def drop(name):
     _tool("drop", name)
 
 
+def psql(where, sql):
+    done = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", where["host"], "-p", str(where["port"]),
+                           "-U", where["user"], "-d", where["name"], "-c", sql], capture_output=True, text=True,
+                          env=dict(os.environ, PGPASSWORD=where["password"]))
+    assert done.returncode == 0, f"{sql}: {done.stderr}"
+    return done.stdout
+
+
 class Reader:
     """What the checks of the storms need of sqlite3's connection, over psql."""
 
@@ -84,12 +92,8 @@ class Reader:
             text = f"'\\x{a.hex()}'::bytea" if isinstance(a, bytes) else str(a) if isinstance(a, int) else \
                 "'" + a.replace("'", "''") + "'"
             sql = sql.replace("?", text, 1)
-        done = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.where["host"], "-p",
-                               str(self.where["port"]), "-U", self.where["user"], "-d", self.where["name"], "-c",
-                               f"SELECT row_to_json(q) FROM ({sql}) AS q"], capture_output=True, text=True,
-                              env=dict(os.environ, PGPASSWORD=self.where["password"]))
-        assert done.returncode == 0, f"{sql}: {done.stderr}"
-        rows = [json.loads(line, object_pairs_hook=lambda pairs: tuple(v for _, v in pairs)) for line in done.stdout.splitlines()]
+        lines = psql(self.where, f"SELECT row_to_json(q) FROM ({sql}) AS q").splitlines()
+        rows = [json.loads(line, object_pairs_hook=lambda pairs: tuple(v for _, v in pairs)) for line in lines]
         return Rows([tuple(bytes.fromhex(v[2:]) if isinstance(v, str) and v.startswith("\\x") else v for v in r) for r in rows])
 
     def close(self):

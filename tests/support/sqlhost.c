@@ -317,6 +317,16 @@ static esp_status blob_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *jo
 		(esp_sql_value[]){ ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder), ESP_SQL_T(job->to),
 			ESP_SQL_ID(job->id), ESP_SQL_I(job->uid), ESP_SQL_I(job->flags) }, 7, NULL);
 }
+static esp_status blob_jobs(const esp_blob *b, esp_tx *tx, const esp_blob_job *job, uint32_t n)
+{
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+		must(job[i].kind == job->kind && job[i].folder.ptr == job->folder.ptr && job[i].modseq == job->modseq);
+		st = blob_job(b, tx, &job[i]);
+	}
+	return st;
+}
 static void blob_kick(const esp_blob *b) { (void)b; }
 static esp_status blob_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 {
@@ -580,7 +590,7 @@ void sqlhost_run_tuned(uint32_t workers, void (*tune)(struct sqlhost *h), void (
 		.service = { .size = sizeof h->sql }, .query = sql_query, .transact = sql_transact, .migrate = sql_migrate
 	};
 	h->blob = (esp_blob){ .service = { .size = sizeof h->blob }, .open = blob_open, .close_file = blob_close_file,
-		.job = blob_job, .kick = blob_kick, .remove = blob_remove, .mark = blob_mark };
+		.job = blob_job, .kick = blob_kick, .remove = blob_remove, .mark = blob_mark, .jobs = blob_jobs };
 	open_databases(h);
 	h->core = calloc(1, sizeof *h->core);
 	owner_init(&h->core->owner, "mailstore#1");

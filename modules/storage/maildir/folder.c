@@ -32,38 +32,25 @@ static const esp_sql_migration items[] = {
 		.title = "order of folder jobs, and who does them",
 		.up = "ALTER TABLE blob_job ADD COLUMN modseq BIGINT NOT NULL DEFAULT 0;\n" LEASE_TABLE,
 		.down = LEASE_DROP ";\nALTER TABLE blob_job DROP COLUMN modseq" },
+	{ .number = 3,
+		.title = "many folder jobs in a row; down: each in a row of its own again (jobs.c)",
+		.up = "ALTER TABLE blob_job ADD COLUMN marks TEXT NOT NULL DEFAULT ''",
+		.down = "INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq)"
+				" WITH RECURSIVE part (id, n) AS (SELECT id, 0 FROM blob_job WHERE marks <> '' UNION ALL"
+				" SELECT p.id, p.n + 1 FROM part p JOIN blob_job j ON j.id = p.id"
+				" WHERE 15 * (p.n + 1) < LENGTH(j.marks))"
+				" SELECT CAST(j.id || CAST(SUBSTR(j.marks, 15 * p.n + 1, 10) AS BLOB) AS BLOB), j.kind, j.account,"
+				" j.folder, j.target, SUBSTR(j.blob_id, 16 * p.n + 1, 16),"
+				" CAST(SUBSTR(j.marks, 15 * p.n + 1, 10) AS BIGINT), 0,"
+				" CAST(SUBSTR(j.marks, 15 * p.n + 11, 5) AS BIGINT), 0, j.modseq"
+				" FROM part p JOIN blob_job j ON j.id = p.id;\n"
+				"DELETE FROM blob_job WHERE marks <> '';\n"
+				"ALTER TABLE blob_job DROP COLUMN marks" },
 };
 const esp_sql_migrations maildir_migrations = {
 	.size = sizeof maildir_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],
 	.module = "storage_maildir", .items = items,
 };
-
-/* Ascending within the one thread that runs transactions, so that jobs keep the order of their commits. */
-static esp_id job_id(struct maildir *m)
-{
-	return ((const esp_crypto_api *)m->core.host->core("esp.crypto/1", 0))->new_id();
-}
-
-esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job)
-{
-	struct maildir *m = maildir_of(b);
-	esp_id id = job_id(m);
-	char path[MAILDIR_PATH];
-	esp_status st = ESP_OK;
-
-	/* a mailbox whose directory cannot be made is not made */
-	if (job->kind == ESP_BLOB_MKFOLDER || job->kind == ESP_BLOB_MVFOLDER)
-		st = name_folder(job->account, job->kind == ESP_BLOB_MVFOLDER ? job->to : job->folder, path);
-	if (st == ESP_E2BIG)
-		return st;
-	return tx->exec(tx,
-		"INSERT INTO blob_job (id, kind, account, folder, target, blob_id, uid, bytes, flags, received, modseq)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-		(esp_sql_value[]){ ESP_SQL_ID(id), ESP_SQL_I(job->kind), ESP_SQL_T(job->account), ESP_SQL_T(job->folder),
-			ESP_SQL_T(job->to), ESP_SQL_ID(job->id), ESP_SQL_I(job->uid ? job->uid : job->uidvalidity),
-			ESP_SQL_I(job->bytes), ESP_SQL_I(job->flags), ESP_SQL_I(job->received), ESP_SQL_I(job->modseq) },
-		11, NULL);
-}
 
 esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id)
 {
@@ -90,28 +77,31 @@ struct round {
 	struct maildir *m;
 	const esp_sql_rows *rows;
 	uint32_t *order;           /* of the rows */
-	uint32_t done, failed;     /* the first `done` of order */
+	uint32_t done;             /* the first of order */
+	uint32_t jobs, failed;     /* in them */
 	uint32_t forgotten;        /* of them */
 	esp_status waits;
 };
 
 static esp_str text(const esp_sql_rows *r, uint32_t row, uint32_t col) { return esp_sql_at(r, row, col)->s; }
 
-static esp_blob_job job_of(const esp_sql_rows *rows, uint32_t i)
-{
-	esp_blob_job job = { .size = sizeof job, .kind = (uint32_t)esp_sql_at(rows, i, 1)->i, .account = text(rows, i, 2),
-		.folder = text(rows, i, 3), .to = text(rows, i, 4), .uid = (uint32_t)esp_sql_at(rows, i, 6)->i,
-		.flags = (uint32_t)esp_sql_at(rows, i, 7)->i, .received = esp_sql_at(rows, i, 9)->i };
-
-	job.uidvalidity = job.kind == ESP_BLOB_MKFOLDER ? job.uid : 0;   /* one column for both */
-	if (text(rows, i, 5).len == sizeof job.id.b)
-		memcpy(job.id.b, text(rows, i, 5).ptr, sizeof job.id.b);
-	return job;
-}
-
 static int moves_folder(const esp_blob_job *job)
 {
 	return job->kind == ESP_BLOB_MVFOLDER || job->kind == ESP_BLOB_RMFOLDER;
+}
+
+/* A row of many jobs is done again as a whole: each job may be. */
+static esp_status do_row(struct round *r, uint32_t row)
+{
+	uint32_t n = jobs_of(r->rows, row);
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; i < n && !link_waits(st); i++, r->jobs++) {
+		esp_blob_job job = jobs_at(r->rows, row, i);
+		st = link_job(r->m, &job);
+		r->failed += st != ESP_OK && !link_waits(st);
+	}
+	return st;
 }
 
 /* A folder that moves has a round of its own: what came before it is on the disk and forgotten, else it would be done
@@ -123,20 +113,19 @@ static int32_t on_round(void *arg)
 	esp_status sync = ESP_OK;
 
 	while (sync == ESP_OK && r->done < r->rows->nrows && lease_sure(&r->m->lease)) {
-		esp_blob_job job = job_of(r->rows, r->order[r->done]);
+		esp_blob_job job = jobs_at(r->rows, r->order[r->done], 0);
 		esp_status st;
 
 		if (moves_folder(&job) && r->done)
 			break;
-		st = link_job(r->m, &job);
+		st = do_row(r, r->order[r->done]);
 		if (link_waits(st)) {
 			r->waits = st;
 			break;
 		}
 		sync = names_add(&names, &job);
-		r->failed += st != ESP_OK;
 		r->done++;
-		if (moves_folder(&job))
+		if (moves_folder(&job) || r->jobs >= JOBS_A_ROUND)
 			break;
 	}
 	if (sync == ESP_OK)
@@ -204,10 +193,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 {
 	esp_sql_rows rows = { .nrows = 0 };
 	struct round round = { .m = m, .rows = &rows };
-	esp_status st = sql->query(sql, 0, arena,
-		"SELECT id, kind, account, folder, target, blob_id, uid, flags, modseq, received FROM blob_job"
-		" ORDER BY id LIMIT $1",
-		(esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
+	esp_status st = sql->query(sql, 0, arena, jobs_select, (esp_sql_value[]){ ESP_SQL_I(JOBS_A_ROUND) }, 1, &rows);
 
 	m->all_done = st == ESP_OK && rows.nrows == 0;
 	if (st != ESP_OK || rows.nrows == 0 || !lease_hold(&m->lease, sql, arena))
@@ -221,7 +207,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 		round.forgotten = round.done - round.forgotten > ROWS_A_COMMIT ? round.forgotten + ROWS_A_COMMIT : round.done;
 	}
 	tell_failures(m, &round);
-	m->metric->add(m->jobs, st == ESP_OK ? round.done : 0);
+	m->metric->add(m->jobs, st == ESP_OK ? round.jobs : 0);
 	return st == ESP_OK && !round.waits && (rows.nrows == JOBS_A_ROUND || round.done < rows.nrows);
 }
 

@@ -60,7 +60,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.keep = folder_keep,
 		.mark = mark_write, .accounts = scan_accounts, .folders = scan_folders, .links = scan_links,
 		.sizes = scan_sizes, .take = take_file, .settle = folder_settle, .stopped = stopped_when,
-		.merged = stopped_merged };
+		.merged = stopped_merged, .jobs = folder_jobs };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)

@@ -104,8 +104,16 @@ ESP_CHECKED esp_status writer_content(esp_blob_writer *w, esp_str *ret);
 ESP_CHECKED esp_status writer_commit(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t *ret_size);
 void writer_close(esp_blob_writer *w);
 
-/* folder.c */
+/* jobs.c */
 ESP_CHECKED esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job);
+ESP_CHECKED esp_status folder_jobs(const esp_blob *b, esp_tx *tx, const esp_blob_job *job, uint32_t n);
+/*! \brief The oldest $1 rows. */
+extern const char jobs_select[];
+/*! \brief How many jobs a row of them is, and each. */
+uint32_t jobs_of(const esp_sql_rows *rows, uint32_t row);
+esp_blob_job jobs_at(const esp_sql_rows *rows, uint32_t row, uint32_t i);
+
+/* folder.c */
 ESP_CHECKED esp_status folder_remove(const esp_blob *b, esp_tx *tx, esp_id id);
 ESP_CHECKED esp_status folder_keep(const esp_blob *b, esp_tx *tx, esp_id id);
 void folder_hold(const esp_blob *b, int32_t on);

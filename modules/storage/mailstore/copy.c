@@ -58,7 +58,8 @@ static esp_status collect(struct copy_op *o, esp_tx *tx)
 	return st == ESP_OK && !o->batches && o->walk.from ? ESP_E2BIG : st;
 }
 
-static esp_status put_in(struct copy_op *o, esp_tx *tx)
+/* Counters and UIDs of the target. */
+static esp_status count_in(struct copy_op *o, esp_tx *tx)
 {
 	struct box_delta d = { .uids = o->n, .messages = o->n, .recent = o->n };
 	esp_status st;
@@ -69,31 +70,36 @@ static esp_status put_in(struct copy_op *o, esp_tx *tx)
 		d.deleted += !!(o->row[i].flags & ESP_FLAG_DELETED);
 	}
 	st = box_update(&o->op, tx, o->to, d, &o->dst);
-	if (st != ESP_OK)
-		return st;
 	o->first_uid = o->dst.uidnext - o->n;
-	for (uint32_t i = 0; st == ESP_OK && i < o->n; i++) {
-		struct row copy = o->row[i];
-		copy.uid = o->first_uid + i;
-		if (!same_id(o->from, o->to))
-			copy.flags = keywords_map(&o->src.keywords, &o->dst.keywords, copy.flags);
-		st = row_insert(&o->op, tx, &o->dst, &copy);
-	}
-	if (st == ESP_OK)
-		st = box_save_keywords(&o->op, tx, &o->dst);
-	return st == ESP_OK && !o->move ? info_uses(&o->op, tx, o->row, o->n, 1) : st;
+	return st;
 }
 
-static esp_status take_out(struct copy_op *o, esp_tx *tx)
+static esp_status count_out(struct copy_op *o, esp_tx *tx)
 {
 	struct box_delta d = { 0 };
-	esp_status st = rows_delete(&o->op, tx, &o->src, o->row, o->n, 1);
+	esp_status st;
 
 	for (uint32_t i = 0; i < o->n; i++)
 		delta_count(&o->src, &o->row[i], -1, &d);
-	if (st == ESP_OK)
-		st = log_expunge(&o->op, tx, o->from, o->moved.range, o->moved.n, &d);
+	st = log_expunge(&o->op, tx, o->from, o->moved.range, o->moved.n, &d);
 	return st == ESP_OK ? box_update(&o->op, tx, o->from, d, NULL) : st;
+}
+
+static esp_status put_in(struct copy_op *o, esp_tx *tx)
+{
+	struct row *copy = esp_alloc_array(o->op.arena, o->n, sizeof *copy);
+	esp_status st;
+
+	if (!copy)
+		return ESP_ENOMEM;
+	for (uint32_t i = 0; i < o->n; i++) {
+		copy[i] = o->row[i];
+		copy[i].uid = o->first_uid + i;
+		if (!same_id(o->from, o->to))
+			copy[i].flags = keywords_map(&o->src.keywords, &o->dst.keywords, copy[i].flags);
+	}
+	st = rows_copy(&o->op, tx, &o->src, &o->dst, o->row, copy, o->n);
+	return st == ESP_OK ? box_save_keywords(&o->op, tx, &o->dst) : st;
 }
 
 static esp_status charge(struct copy_op *o, esp_tx *tx)
@@ -121,18 +127,29 @@ static esp_status moved_fact(struct copy_op *o, esp_tx *tx)
 	return op_fact(&o->op, tx, FACT_MOVED, field, 6);
 }
 
-static esp_status change(struct copy_op *o, esp_tx *tx)
+static esp_status copy(struct copy_op *o, esp_tx *tx)
 {
-	int out_first = o->move && memcmp(o->from.b, o->to.b, sizeof o->from.b) < 0;
-	esp_status st = o->move ? ESP_OK : charge(o, tx);
+	esp_status st = charge(o, tx);
 
-	if (st == ESP_OK && out_first)
-		st = take_out(o, tx);
+	if (st == ESP_OK)
+		st = count_in(o, tx);
 	if (st == ESP_OK)
 		st = put_in(o, tx);
-	if (st == ESP_OK && o->move && !out_first)
-		st = take_out(o, tx);
-	return st == ESP_OK && o->move ? moved_fact(o, tx) : st;
+	return st == ESP_OK ? uses_copied(tx, o->to, o->first_uid, o->dst.uidnext - 1) : st;
+}
+
+static esp_status move(struct copy_op *o, esp_tx *tx)
+{
+	int out_first = memcmp(o->from.b, o->to.b, sizeof o->from.b) < 0;
+	esp_status st = out_first ? count_out(o, tx) : count_in(o, tx);
+
+	if (st == ESP_OK)
+		st = out_first ? count_in(o, tx) : count_out(o, tx);
+	if (st == ESP_OK)
+		st = put_in(o, tx);
+	if (st == ESP_OK)
+		st = rows_delete(&o->op, tx, &o->src, o->row, o->n, 1);
+	return st == ESP_OK ? moved_fact(o, tx) : st;
 }
 
 static esp_status on_copy(esp_tx *tx, void *arg)
@@ -152,7 +169,7 @@ static esp_status on_copy(esp_tx *tx, void *arg)
 		st = box_read(&o->op, tx, o->to, &o->dst);
 	if (st == ESP_OK)
 		st = collect(o, tx);
-	return st == ESP_OK && o->n ? change(o, tx) : st;
+	return st != ESP_OK || !o->n ? st : o->move ? move(o, tx) : copy(o, tx);
 }
 
 /* --- in the fiber ------------------------------------------------------------------------------------ */

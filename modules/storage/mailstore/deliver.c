@@ -11,7 +11,7 @@ static const char INFO_INSERT[] =
 	"INSERT INTO message_info (blob_id, refs, header_len, sent_day, thread, message_id, envelope, bodystructure, body,"
 	" preview, sent, reply, subject, parents)"
 	" VALUES ($1, $14, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-	" ON CONFLICT (blob_id) DO UPDATE SET refs = message_info.refs + $14";
+	" ON CONFLICT (blob_id) DO UPDATE SET refs = message_info.refs + excluded.refs";
 
 #define SYSTEM_FLAGS 0x1fu
 

@@ -306,9 +306,10 @@ esp_status fsck_account(struct fsck *f, esp_str address, esp_id *ret)
 /* --- uses ---------------------------------------------------------------------------------------------------- */
 
 static const char WRONG_USES[] =
-	"SELECT i.blob_id, COALESCE(c.n, 0) - i.refs FROM message_info i"
+	"SELECT i.blob_id, COALESCE(c.n, 0) - i.refs - COALESCE(k.copies, 0) FROM message_info i"
 	" LEFT JOIN (SELECT blob_id, COUNT(*) AS n FROM message GROUP BY blob_id) c ON c.blob_id = i.blob_id"
-	" WHERE i.refs <> COALESCE(c.n, 0) OR i.refs = 0";
+	" LEFT JOIN message_copies k ON k.blob_id = i.blob_id"
+	" WHERE i.refs + COALESCE(k.copies, 0) <> COALESCE(c.n, 0) OR COALESCE(c.n, 0) = 0";
 
 struct uses_op { struct op op; struct row row; int delta; };
 

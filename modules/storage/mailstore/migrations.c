@@ -1,7 +1,8 @@
 /* migrations - the tables of storage_mailstore.
  *
  * `message` is the hot, narrow row; `message_info` holds what was computed from a message's content, once per blob
- * with a count of the rows that refer to it; `change_log` holds flag changes and expunges as packed UID ranges
+ * with a count of the rows that refer to it, but for copies, which `message_copies` counts; `change_log` holds flag
+ * changes and expunges as packed UID ranges
  * (a new message needs no entry: its UID is above all before).  `mailbox.log_floor`: changes up to that modseq are
  * no longer in the log.  `mailbox.unsettled`: flag changes of that modseq and above are in the log only, not yet in the
  * messages' rows (0: none); settle.c says how they get there.
@@ -63,6 +64,13 @@ static const esp_sql_migration items[] = {
 			  "CREATE INDEX mailbox_unsettled ON mailbox (id) WHERE unsettled > 0",
 		.down = "DROP INDEX IF EXISTS mailbox_unsettled;\nALTER TABLE mailbox DROP COLUMN unsettled;\n"
 				"ALTER TABLE change_log DROP COLUMN flags_set;\nALTER TABLE change_log DROP COLUMN flags_keep" },
+	{ .number = 6,
+		.title = "copies counted in a narrow table",
+		.up = "CREATE TABLE message_copies (blob_id BLOB NOT NULL PRIMARY KEY, copies BIGINT NOT NULL)",
+		.down = "UPDATE message_info SET refs = refs + (SELECT c.copies FROM message_copies c"
+				" WHERE c.blob_id = message_info.blob_id)"
+				" WHERE blob_id IN (SELECT blob_id FROM message_copies);\n"
+				"DROP TABLE message_copies" },
 };
 
 const esp_sql_migrations mailstore_migrations = {

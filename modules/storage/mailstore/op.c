@@ -161,3 +161,39 @@ esp_status op_job(struct op *op, esp_tx *tx, esp_blob_job *job)
 	op->jobs++;
 	return op->blob->job(op->blob, tx, job);
 }
+
+static esp_blob_job row_job(const struct op *op, uint32_t kind, const struct box *b, const struct row *r)
+{
+	return (esp_blob_job){ .size = sizeof(esp_blob_job), .kind = kind, .account = op->address, .folder = b->name,
+		.id = r->blob, .uid = r->uid, .uidvalidity = b->uidvalidity, .bytes = r->bytes, .modseq = op->modseq,
+		.flags = kind == ESP_BLOB_UNLINK ? 0 : (uint32_t)(r->flags & 0xffff),
+		.received = kind == ESP_BLOB_LINK ? r->internal_date : 0 };
+}
+
+static esp_status one_by_one(struct op *op, esp_tx *tx, uint32_t kind, const struct box *b, const struct row *row,
+	uint32_t n)
+{
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+		esp_blob_job job = row_job(op, kind, b, &row[i]);
+		st = op_job(op, tx, &job);
+	}
+	return st;
+}
+
+esp_status op_jobs(
+	struct op *op, esp_tx *tx, uint32_t kind, const struct box *b, const struct row *row, uint32_t n)
+{
+	esp_blob_job *job;
+
+	if (!op->blob || n < 2 || op->blob->service.size <= offsetof(esp_blob, jobs))
+		return one_by_one(op, tx, kind, b, row, n);
+	job = esp_alloc_array(op->arena, n, sizeof *job);
+	if (!job)
+		return ESP_ENOMEM;
+	for (uint32_t i = 0; i < n; i++)
+		job[i] = row_job(op, kind, b, &row[i]);
+	op->jobs += n;
+	return op->blob->jobs(op->blob, tx, job, n);
+}

@@ -5,8 +5,6 @@
  */
 #include "store.h"
 
-#include <stdlib.h>
-
 static const char BOX_READ[] =
 	"SELECT uidnext, uidvalidity, first_recent, noselect, name, keywords, modseq, log_floor, unsettled FROM mailbox"
 	" WHERE id = $1 AND account_id = $2";
@@ -22,9 +20,11 @@ static const char PAGE[] =
 static const char INSERT[] =
 	"INSERT INTO message (mailbox_id, uid, blob_id, flags, modseq, bytes, internal_date, saved)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+static const char INSERT_RANGE[] =
+	"INSERT INTO message (mailbox_id, uid, blob_id, flags, modseq, bytes, internal_date, saved)"
+	" SELECT $1, uid + $2, blob_id, flags, $3, bytes, internal_date, $4 FROM message"
+	" WHERE mailbox_id = $5 AND uid >= $6 AND uid <= $7";
 static const char DELETE_RANGE[] = "DELETE FROM message WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3";
-static const char USES[] = "UPDATE message_info SET refs = refs + $2 WHERE blob_id = $1 RETURNING refs";
-static const char INFO_DELETE[] = "DELETE FROM message_info WHERE blob_id = $1";
 static const char FLAG_RANGE[] =
 	"UPDATE message SET flags = (flags & $4) | $5, modseq = $6"
 	" WHERE mailbox_id = $1 AND uid >= $2 AND uid <= $3 AND modseq < $6";
@@ -214,16 +214,19 @@ esp_status walk_next(
 	return ESP_OK;
 }
 
-esp_status row_insert(struct op *op, esp_tx *tx, const struct box *b, const struct row *r)
+static esp_status row_write(struct op *op, esp_tx *tx, const struct box *b, const struct row *r)
 {
 	esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(r->uid), ESP_SQL_ID(r->blob), ESP_SQL_I(r->flags),
 		ESP_SQL_I(op->modseq), ESP_SQL_I(r->bytes), ESP_SQL_I(r->internal_date), ESP_SQL_I(op->now) };
-	esp_blob_job job = { .kind = ESP_BLOB_LINK, .folder = b->name, .id = r->blob, .uid = r->uid,
-		.uidvalidity = b->uidvalidity, .bytes = r->bytes, .modseq = op->modseq, .flags = (uint32_t)(r->flags & 0xffff),
-		.received = r->internal_date };
-	esp_status st = tx->exec(tx, INSERT, args, 8, NULL);
 
-	return st == ESP_OK ? op_job(op, tx, &job) : st;
+	return tx->exec(tx, INSERT, args, 8, NULL);
+}
+
+esp_status row_insert(struct op *op, esp_tx *tx, const struct box *b, const struct row *r)
+{
+	esp_status st = row_write(op, tx, b, r);
+
+	return st == ESP_OK ? op_jobs(op, tx, ESP_BLOB_LINK, b, r, 1) : st;
 }
 
 void delta_count(const struct box *b, const struct row *r, int sign, struct box_delta *d)
@@ -235,49 +238,64 @@ void delta_count(const struct box *b, const struct row *r, int sign, struct box_
 	d->recent += r->uid >= b->first_recent ? sign : 0;
 }
 
-static int by_blob(const void *a, const void *b)
+/* Neighbours whose UIDs follow each other, from row i on: the one after the last. */
+static uint32_t run_end(const struct row *row, uint32_t i, uint32_t n)
 {
-	return memcmp(
-		((const struct row *)a)->blob.b, ((const struct row *)b)->blob.b, sizeof((const struct row *)a)->blob.b);
-}
-
-esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta)
-{
-	struct row *sorted = esp_alloc_array(op->arena, n, sizeof *sorted);
-	esp_sql_rows rows;
-	esp_status st = ESP_OK;
-
-	if (!sorted)
-		return ESP_ENOMEM;
-	memcpy(sorted, row, n * sizeof *sorted);
-	qsort(sorted, n, sizeof *sorted, by_blob);   /* blobs are shared by accounts: one order for everybody */
-	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
-		esp_sql_value args[] = { ESP_SQL_ID(sorted[i].blob), ESP_SQL_I(delta) };
-		st = tx->exec(tx, USES, args, 2, &rows);
-		if (st != ESP_OK || rows.nrows == 0 || int_of(esp_sql_at(&rows, 0, 0)) > 0)
-			continue;
-		st = tx->exec(tx, INFO_DELETE, args, 1, NULL);
-		if (st == ESP_OK && op->blob)
-			st = op->blob->remove(op->blob, tx, sorted[i].blob);
-	}
-	return st;
+	for (i++; i < n && row[i].uid == row[i - 1].uid + 1; i++)
+		;
+	return i;
 }
 
 esp_status rows_delete(struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n, int moved)
 {
 	esp_status st = ESP_OK;
 
-	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
-		esp_blob_job job = { .kind = ESP_BLOB_UNLINK, .folder = b->name, .id = row[i].blob, .uid = row[i].uid,
-			.uidvalidity = b->uidvalidity, .bytes = row[i].bytes, .modseq = op->modseq };
-		esp_sql_value args[] = { ESP_SQL_ID(b->id), ESP_SQL_I(row[i].uid), ESP_SQL_I(row[i].uid) };
-		while (i + 1 < n && row[i + 1].uid == row[i].uid + 1 && !op->blob)   /* neighbours in one statement */
-			args[2].i = row[++i].uid;
-		st = tx->exec(tx, DELETE_RANGE, args, 3, NULL);
-		if (st == ESP_OK)
-			st = op_job(op, tx, &job);
+	for (uint32_t i = 0, end; st == ESP_OK && i < n; i = end) {
+		end = run_end(row, i, n);
+		st = tx->exec(tx, DELETE_RANGE,
+			(esp_sql_value[]){ ESP_SQL_ID(b->id), ESP_SQL_I(row[i].uid), ESP_SQL_I(row[end - 1].uid) }, 3, NULL);
 	}
+	if (st == ESP_OK)
+		st = op_jobs(op, tx, ESP_BLOB_UNLINK, b, row, n);
 	return st == ESP_OK && !moved && n ? info_uses(op, tx, row, n, -1) : st;
+}
+
+/* Rows whose copies differ by mailbox and UID alone, from row i on: the one after the last. */
+static uint32_t alike_end(const struct row *row, const struct row *copy, uint32_t i, uint32_t n)
+{
+	uint32_t end = i, most = run_end(row, i, n);
+
+	while (end < most && copy[end].flags == row[end].settled)
+		end++;
+	return end;
+}
+
+static esp_status rows_insert_run(struct op *op, esp_tx *tx, const struct box *src, const struct box *dst,
+	const struct row *row, const struct row *copy, uint32_t n)
+{
+	esp_sql_value args[] = { ESP_SQL_ID(dst->id), ESP_SQL_I((int64_t)copy->uid - row->uid), ESP_SQL_I(op->modseq),
+		ESP_SQL_I(op->now), ESP_SQL_ID(src->id), ESP_SQL_I(row->uid), ESP_SQL_I(row[n - 1].uid) };
+
+	return tx->exec(tx, INSERT_RANGE, args, 7, NULL);
+}
+
+esp_status rows_copy(struct op *op, esp_tx *tx, const struct box *src, const struct box *dst, const struct row *row,
+	struct row *copy, uint32_t n)
+{
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0, end; st == ESP_OK && i < n; i = end) {
+		end = alike_end(row, copy, i, n);
+		if (end > i + 1) {
+			st = rows_insert_run(op, tx, src, dst, row + i, copy + i, end - i);
+		} else {
+			st = row_write(op, tx, dst, &copy[i]);
+			end = i + 1;
+		}
+	}
+	for (uint32_t i = 0; i < n; i++)
+		copy[i].internal_date = 0;         /* the file has its date from its first link */
+	return st == ESP_OK ? op_jobs(op, tx, ESP_BLOB_LINK, dst, copy, n) : st;
 }
 
 static esp_status flag_job(struct op *op, esp_tx *tx, const struct box *b, const struct row *r)

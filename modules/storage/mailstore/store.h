@@ -249,12 +249,20 @@ ESP_CHECKED esp_status walk_next(
 ESP_CHECKED esp_status rows_flag(
 	struct op *op, esp_tx *tx, const struct box *b, uint32_t first, uint32_t last, const struct flag_change *change);
 ESP_CHECKED esp_status row_insert(struct op *op, esp_tx *tx, const struct box *b, const struct row *r);
+/*! \brief Insert copies of rows that are in src (ascending UIDs), whose UIDs and flags the caller chose; with links. */
+ESP_CHECKED esp_status rows_copy(struct op *op, esp_tx *tx, const struct box *src, const struct box *dst,
+	const struct row *row, struct row *copy, uint32_t n);
+/*! \brief A folder job for each row, when there are folders. */
+ESP_CHECKED esp_status op_jobs(
+	struct op *op, esp_tx *tx, uint32_t kind, const struct box *b, const struct row *row, uint32_t n);
 /*! \brief Delete rows that were read, their folder links, and (unless moved) what they refer to. */
 ESP_CHECKED esp_status rows_delete(
 	struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n, int moved);
 void delta_count(const struct box *b, const struct row *r, int sign, struct box_delta *d);
 /*! \brief More or fewer uses of these blobs; those with none left go away. */
 ESP_CHECKED esp_status info_uses(struct op *op, esp_tx *tx, const struct row *row, uint32_t n, int delta);
+/*! \brief The blobs of these rows, which were inserted as copies, have each one use more (uses.c). */
+ESP_CHECKED esp_status uses_copied(esp_tx *tx, esp_id mailbox, uint32_t first, uint32_t last);
 enum { LOG_FLAGS = 1, LOG_EXPUNGE = 2 };
 /*! \brief Write late changes that the rows of a walk show into the rows, and into their files. */
 ESP_CHECKED esp_status rows_settle(struct op *op, esp_tx *tx, const struct box *b, const struct row *row, uint32_t n);

@@ -120,6 +120,9 @@ struct esp_blob {
 	 *  Folders touched since then (esp_blob_mark.touched) were changed by others. */
 	esp_time (*stopped)(const esp_blob *b);
 	void (*merged)(const esp_blob *b);
+	/*! [in transact's fn] Record jobs of one kind for messages of one folder, as job() would one by one; many in a row
+	 *  of a table. */
+	ESP_CHECKED esp_status (*jobs)(const esp_blob *b, esp_tx *tx, const esp_blob_job *job, uint32_t n);
 };
 
 #ifdef __cplusplus

@@ -684,3 +684,63 @@ Test(link, only_what_passes_is_waited_for)
 	cr_assert(link_waits(ESP_ENOSPC) && link_waits(ESP_EBUSY) && link_waits(ESP_EACCES) && link_waits(ESP_ENOMEM));
 	cr_assert(!link_waits(ESP_OK) && !link_waits(ESP_EIO) && !link_waits(ESP_EEXIST) && !link_waits(ESP_E2BIG));
 }
+
+/* --- jobs.c ------------------------------------------------------------------------------------------------------ */
+
+/* blob_job as a table of the columns that jobs_select names. */
+static esp_sql_value table_of[16 * 11];
+static uint32_t table_rows;
+
+static esp_status insert_job(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
+{
+	static const uint32_t from[11] = { 0, 1, 2, 3, 4, 5, 6, 8, 10, 9, 11 };
+
+	(void)ret;
+	cr_assert(strncmp(stmt, "INSERT INTO blob_job", 20) == 0 && nargs == 12 && table_rows < 16);
+	for (uint32_t i = 0; i < 11; i++) {
+		esp_sql_value *v = &table_of[table_rows * 11 + i];
+		*v = args[from[i]];
+		if (v->type == ESP_SQL_TEXT || v->type == ESP_SQL_BLOB)
+			v->s = esp_strdup_in(tx->arena, v->s);
+	}
+	table_rows++;
+	return ESP_OK;
+}
+
+static const void *crypto(const char *id, uint32_t minor)
+{
+	static const esp_crypto_api api = { .size = sizeof api, .new_id = id_new };
+
+	(void)minor;
+	return strcmp(id, "esp.crypto/1") == 0 ? &api : NULL;
+}
+
+Test(jobs, many_share_a_row_and_come_out_as_they_went_in, .init = set_up, .fini = tear_down)
+{
+	static esp_blob_job in[230];
+	struct maildir *m = maildir_at("m");
+	const esp_host host = { .core = crypto };
+	esp_tx tx = { .exec = insert_job, .arena = arena_new(&mem_api, "test", 0) };
+	esp_sql_rows rows = { .size = sizeof rows, .ncols = 11, .values = table_of };
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < 230; i++)
+		in[i] = (esp_blob_job){ .size = sizeof in[i], .kind = ESP_BLOB_LINK, .account = z("u@example.test"),
+			.folder = z("Box"), .id = id_new(), .uid = i ? 10 * i : UINT32_MAX, .flags = i % 32, .modseq = 9 };
+	in[150].received = 1234567;    /* has a row of its own */
+	m->core.host = &host;
+	table_rows = 0;
+	cr_assert_eq(folder_jobs(&m->table, &tx, in, 230), ESP_OK);
+	rows.nrows = table_rows;
+	cr_assert_eq(table_rows, 4);   /* 100, 50, 1, 79 */
+	for (uint32_t row = 0; row < rows.nrows; row++)
+		for (uint32_t i = 0; i < jobs_of(&rows, row); i++, at++) {
+			esp_blob_job out = jobs_at(&rows, row, i);
+			cr_assert(memcmp(out.id.b, in[at].id.b, sizeof out.id.b) == 0);
+			cr_assert(out.uid == in[at].uid && out.flags == in[at].flags && out.received == in[at].received);
+			cr_assert(out.kind == ESP_BLOB_LINK && out.folder.len == 3);
+		}
+	cr_assert_eq(at, 230);
+	arena_free(tx.arena);
+	gone(m);
+}

@@ -151,8 +151,9 @@ static inline void store_is_sound(void)
 			 " WHERE b.account_id = a.account_id) OR used_messages <> (SELECT COALESCE(SUM(messages), 0) FROM mailbox b"
 			 " WHERE b.account_id = a.account_id)",
 			 NULL, 0) == 0);
-	must(sqlhost_int("SELECT COUNT(*) FROM message_info i WHERE refs <> (SELECT COUNT(*) FROM message m WHERE "
-					 "m.blob_id = i.blob_id)",
+	must(sqlhost_int("SELECT COUNT(*) FROM message_info i WHERE refs"
+					 " + COALESCE((SELECT copies FROM message_copies c WHERE c.blob_id = i.blob_id), 0)"
+					 " <> (SELECT COUNT(*) FROM message m WHERE m.blob_id = i.blob_id)",
 			 NULL, 0) == 0);
 	must(sqlhost_int("SELECT COUNT(*) FROM message m WHERE NOT EXISTS (SELECT 1 FROM message_info i WHERE i.blob_id = "
 					 "m.blob_id)",
