@@ -1,0 +1,355 @@
+/* deliver() of delivery/accept: what is stored for whom, in which order, and what is taken back when a step fails.
+ *
+ * The services are doubles that write down what they are asked, a word a call; the tests read that.
+ */
+#include "modules/delivery/accept/accept.h"
+#include "tests/support/test.h"
+
+#include "core/base/arena.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SQL = 1, BLOB, MAILSTORE, EVENTLOG };
+#define MAILBOX 0x80           /* last byte: INBOX of account n is 0x80 + n */
+
+static char said[4096];
+static int no_log;             /* no event log is configured */
+static int blobs, fail_blob;   /* which commit fails, from 1; 0: none */
+static int transacts, behind;  /* so many transactions lack UIDs */
+static esp_status commit_status;
+static char prefix[4][256];
+static esp_sql_key keys[16];
+static uint32_t nkeys;
+static esp_arena *arena;
+
+static void note(const char *fmt, ...) ESP_PRINTF(1, 2);
+static void note(const char *fmt, ...)
+{
+	size_t at = strlen(said);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(said + at, sizeof said - at, fmt, ap);
+	va_end(ap);
+	strncat(said, "; ", sizeof said - strlen(said) - 1);
+}
+
+static esp_id id_of(uint8_t n)
+{
+	esp_id id = { { 0 } };
+
+	id.b[15] = n;
+	return id;
+}
+
+/* --- blobs ---------------------------------------------------------------------------------------------- */
+
+static esp_status blob_commit(esp_blob_writer *w, esp_id id, esp_str text, uint64_t *ret_size)
+{
+	(void)w;
+	note("blob %d", id.b[15]);
+	snprintf(prefix[blobs], sizeof prefix[0], "%.*s", ESP_FMT(text));
+	if (++blobs == fail_blob)
+		return ESP_ENOSPC;
+	*ret_size = text.len + 100;
+	return ESP_OK;
+}
+static void blob_discard(const esp_blob *b, esp_id id)
+{
+	(void)b;
+	note("discard %d", id.b[15]);
+}
+static void blob_kick(const esp_blob *b)
+{
+	(void)b;
+	note("kick");
+}
+static const esp_blob blob = { .commit = blob_commit, .discard = blob_discard, .kick = blob_kick };
+
+/* --- mailboxes ------------------------------------------------------------------------------------------ */
+
+static esp_status ms_find(
+	const esp_mailstore *s, esp_arena *a, const esp_actor *actor, esp_str name, esp_mailbox *ret)
+{
+	(void)s; (void)a; (void)actor; (void)ret;
+	note("find %.*s", ESP_FMT(name));
+	return esp_str_eq(name, ESP_STR("Lists")) ? ESP_OK : ESP_ENOENT;
+}
+static esp_status ms_target(const esp_mailstore *s, esp_id account, esp_str folder, esp_id *ret)
+{
+	(void)s;
+	note("target %d %.*s", account.b[15], (int)(folder.len ? folder.len : 5), folder.len ? folder.ptr : "INBOX");
+	*ret = id_of((uint8_t)(MAILBOX + account.b[15]));
+	return ESP_OK;
+}
+static esp_status ms_prepare(const esp_mailstore *s, esp_arena *a, esp_append *m)
+{
+	(void)s; (void)a;
+	note("prepare %d", m->id.b[15]);
+	return ESP_OK;
+}
+static esp_status ms_deliver(const esp_mailstore *s, esp_tx *tx, esp_id account, esp_id mailbox, const esp_append *m,
+	uint32_t *ret_uid, uint64_t *ret_modseq)
+{
+	(void)s; (void)tx;
+	if (behind > 0) {
+		behind--;
+		return ESP_EAGAIN;
+	}
+	cr_assert_eq(mailbox.b[15], MAILBOX + account.b[15]);
+	note("deliver %d to %d", m->id.b[15], account.b[15]);
+	*ret_uid = 1;
+	*ret_modseq = 7;
+	return ESP_OK;
+}
+static void ms_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq)
+{
+	(void)s;
+	cr_assert_eq(modseq, 7);
+	note("hint %d", mailbox.b[15] - MAILBOX);
+}
+static const esp_mailstore mailstore = { .find = ms_find, .target = ms_target, .prepare = ms_prepare,
+	.deliver = ms_deliver, .delivered = ms_delivered };
+
+/* --- the transaction ------------------------------------------------------------------------------------ */
+
+static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t n, esp_sql_rows *ret)
+{
+	(void)tx; (void)ret;
+	cr_assert(strstr(stmt, "INTO quarantine") != NULL && n == 9, "%s", stmt);
+	note("quarantine %d for %d: %.*s", args[2].s.ptr[15], args[1].s.ptr[15], ESP_FMT(args[7].s));
+	return ESP_OK;
+}
+static esp_status transact(
+	const esp_sql *s, const esp_sql_key *k, uint32_t n, esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
+{
+	esp_tx tx = { .exec = tx_exec, .arena = arena };
+	esp_status st;
+
+	(void)s;
+	transacts++;
+	nkeys = n;
+	if (n)
+		memcpy(keys, k, n * sizeof *k);
+	note("begin");
+	st = fn(&tx, arg);
+	if (st == ESP_OK)
+		st = commit_status;
+	note(st == ESP_OK ? "commit" : "rollback");
+	return st;
+}
+static const esp_sql sql = { .transact = transact };
+
+static esp_status log_append(const esp_eventlog *l, esp_tx *tx, const char *name, esp_id account, const esp_field *f,
+	uint32_t n, uint32_t size)
+{
+	(void)l; (void)tx; (void)f; (void)n; (void)size;
+	note("event %s %d", name, account.b[15]);
+	return ESP_OK;
+}
+static void log_committed(const esp_eventlog *l)
+{
+	(void)l;
+	note("numbered");
+}
+static const esp_eventlog eventlog = { .append = log_append, .committed = log_committed };
+
+/* --- the host ------------------------------------------------------------------------------------------- */
+
+static const esp_service *service(esp_module *self, esp_binding b)
+{
+	(void)self;
+	switch (b.v) {
+	case SQL: return &sql.service;
+	case BLOB: return &blob.service;
+	case MAILSTORE: return &mailstore.service;
+	default: return no_log ? NULL : &eventlog.service;
+	}
+}
+static esp_id new_id(void)
+{
+	static uint8_t last = 10;
+
+	return id_of(++last);
+}
+static esp_time wall(int64_t *ret)
+{
+	(void)ret;
+	return 1;
+}
+static int32_t wanted(esp_event_id id)
+{
+	(void)id;
+	return 0;
+}
+static const esp_host host = { .size = sizeof host, .service = service };
+static const esp_loop_api loop = { .size = sizeof loop, .wall = wall };
+static const esp_event_api event = { .size = sizeof event, .wanted = wanted };
+static const esp_crypto_api crypto = { .size = sizeof crypto, .new_id = new_id };
+static const esp_mem_api mem = { .size = sizeof mem, .alloc = arena_alloc };
+static struct accept accept = { .crypto = &crypto, .event = &event, .sql = { SQL }, .blob = { BLOB },
+	.mailstore = { MAILSTORE }, .eventlog = { EVENTLOG } };
+
+/* --- a transaction of SMTP ------------------------------------------------------------------------------ */
+
+static esp_message letter = { .size = sizeof letter };
+static esp_rcpt rcpt[4];
+static esp_rcpt *to[4] = { &rcpt[0], &rcpt[1], &rcpt[2], &rcpt[3] };
+static esp_rcpt_group group[2];
+static esp_txn txn;
+static esp_err err;
+
+static void set_up(void)
+{
+	accept.core.host = &host;
+	accept.core.loop = &loop;
+	arena = arena_new(&mem, "test", 1 << 20);
+	letter.id = id_of(10);
+	letter.content = ESP_STR("Subject: x\r\n\r\n");
+	err = (esp_err)ESP_ERR_INIT;
+	for (uint8_t i = 0; i < 4; i++)
+		rcpt[i] = (esp_rcpt){ .size = sizeof rcpt[i], .target = ESP_RCPT_LOCAL, .address = ESP_STR("a@b"),
+			.account = id_of((uint8_t)(i + 1)), .verdict = ESP_VERDICT_CONTINUE };
+	txn = (esp_txn){ .size = sizeof txn, .arena = arena, .message = &letter, .from = ESP_STR("x@y"), .nrcpt = 1,
+		.ngroups = 1, .rcpt = to, .groups = group };
+}
+static void tear_down(void) { arena_free(arena); }
+static esp_status go(void) { return deliver(&accept.table, &txn, NULL, ESP_STR("Received: r\r\n"), &err); }
+
+#define DELIVERY(name) Test(deliver, name, .init = set_up, .fini = tear_down)
+
+DELIVERY(the_blob_is_there_before_the_transaction_and_hints_come_after_it)
+{
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_str_eq(said, "target 1 INBOX; prepare 10; blob 10; begin; deliver 10 to 1; event message.received 1; "
+		"commit; hint 1; kick; numbered; ");
+	cr_assert_str_eq(prefix[0], "Return-Path: <x@y>\r\nReceived: r\r\n");
+}
+
+DELIVERY(without_an_event_log_mail_is_stored_all_the_same)
+{
+	no_log = 1;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(!strstr(said, "event") && !strstr(said, "numbered") && strstr(said, "commit"));
+}
+
+DELIVERY(one_blob_and_one_transaction_serve_all_recipients_in_the_order_of_locks)
+{
+	static const uint8_t order[] = { 1, 2, 3, MAILBOX + 1, MAILBOX + 2, MAILBOX + 3 };
+
+	txn.nrcpt = 3;
+	rcpt[0].account = id_of(3);
+	rcpt[2].account = id_of(1);
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_eq(blobs, 1);
+	cr_assert_eq(transacts, 1);
+	cr_assert_eq(nkeys, 6);
+	for (uint32_t i = 0; i < 6; i++) {
+		cr_assert_eq(keys[i].kind, i < 3 ? ESP_SQL_KEY_ACCOUNT : ESP_SQL_KEY_MAILBOX);
+		cr_assert_eq(keys[i].id.b[15], order[i]);
+	}
+	cr_assert(strstr(said, "deliver 10 to 1; event message.received 1; deliver 10 to 2;"), "%s", said);
+}
+
+DELIVERY(groups_with_other_headers_get_copies_of_their_own)
+{
+	static const esp_str spam[] = { { "X-Spam: yes", 11 } };
+
+	txn.nrcpt = 3;
+	txn.ngroups = 2;
+	rcpt[1].group = 1;
+	group[1].outcome.answer = (esp_answer){ .headers = spam, .nheaders = 1, .folder = ESP_STR("Junk") };
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_eq(blobs, 2);
+	cr_assert_str_eq(prefix[0], "Return-Path: <x@y>\r\nReceived: r\r\n");
+	cr_assert_str_eq(prefix[1], "Return-Path: <x@y>\r\nX-Spam: yes\r\nReceived: r\r\n");
+	cr_assert(strstr(said, "target 2 Junk"), "%s", said);
+	cr_assert(strstr(said, "deliver 10 to 1;") && strstr(said, "deliver 11 to 2;") && strstr(said, "deliver 10 to 3;"));
+}
+
+DELIVERY(who_discards_gets_nothing_and_nothing_is_stored_when_all_do)
+{
+	txn.nrcpt = 2;
+	rcpt[0].verdict = ESP_VERDICT_DISCARD;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(!strstr(said, "to 1;") && strstr(said, "deliver 10 to 2;"), "%s", said);
+	said[0] = '\0';
+	rcpt[1].verdict = ESP_VERDICT_DISCARD;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_str_eq(said, "");
+}
+
+DELIVERY(quarantined_copies_share_no_blob_with_mailboxes)
+{
+	txn.nrcpt = 3;
+	rcpt[1].verdict = ESP_VERDICT_QUARANTINE;
+	rcpt[2].verdict = ESP_VERDICT_REJECT;      /* of several recipients: the reply is 250, this one is not bounced */
+	group[0].outcome.answer.reason = ESP_STR("looks bad");
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_eq(blobs, 2);
+	cr_assert(strstr(said, "deliver 10 to 1;") && strstr(said, "quarantine 11 for 2: looks bad;") &&
+		strstr(said, "quarantine 11 for 3: looks bad;"), "%s", said);
+	cr_assert(strstr(said, "event message.quarantined 2;") && !strstr(said, "hint 2") && !strstr(said, "target 2"));
+}
+
+DELIVERY(a_subaddress_names_a_folder_only_where_there_is_one)
+{
+	txn.nrcpt = 2;
+	rcpt[0].folder = ESP_STR("Lists");
+	rcpt[1].folder = ESP_STR("Nonsense");
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(
+		strstr(said, "find Lists; target 1 Lists;") && strstr(said, "find Nonsense; target 2 INBOX;"), "%s", said);
+}
+
+DELIVERY(a_copy_that_cannot_be_written_takes_the_others_back)
+{
+	static const esp_str spam[] = { { "X-Spam: yes", 11 } };
+
+	txn.nrcpt = txn.ngroups = 2;
+	rcpt[1].group = 1;
+	group[1].outcome.answer = (esp_answer){ .headers = spam, .nheaders = 1 };
+	fail_blob = 2;
+	cr_assert_eq(go(), ESP_ENOSPC);
+	cr_assert_eq(transacts, 0);
+	cr_assert(strstr(said, "discard 10;") && !strstr(said, "discard 11;"), "%s", said);
+	cr_assert(strstr(err.text, "store the message"), "%s", err.text);
+}
+
+DELIVERY(a_transaction_that_failed_takes_the_blob_back_and_tells_nobody)
+{
+	commit_status = ESP_EBUSY;
+	cr_assert_eq(go(), ESP_EBUSY);
+	cr_assert(strstr(said, "rollback; discard 10;") && !strstr(said, "hint") && !strstr(said, "kick"), "%s", said);
+	cr_assert(strstr(err.text, "commit"), "%s", err.text);
+}
+
+DELIVERY(a_commit_that_may_have_happened_keeps_its_blob)
+{
+	commit_status = ESP_EUNKNOWN;
+	cr_assert_eq(go(), ESP_EUNKNOWN);
+	cr_assert(!strstr(said, "discard"), "%s", said);
+}
+
+DELIVERY(uids_that_are_not_reserved_yet_are_asked_for_and_it_is_tried_again)
+{
+	behind = 2;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_eq(transacts, 3);
+	cr_assert(
+		strstr(said, "begin; rollback; target 1 INBOX; begin; rollback; target 1 INBOX; begin; deliver"), "%s", said);
+	behind = 1000;
+	said[0] = '\0';
+	cr_assert_eq(go(), ESP_EAGAIN);            /* not for ever */
+	cr_assert_lt(transacts, 50);
+	cr_assert(strstr(said, "discard"), "%s", said);
+}
+
+DELIVERY(a_recipient_elsewhere_is_refused_while_there_is_no_queue)
+{
+	rcpt[0].target = ESP_RCPT_REMOTE;
+	cr_assert_eq(go(), ESP_EINVAL);
+	cr_assert_str_eq(said, "");
+}
