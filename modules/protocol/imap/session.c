@@ -25,9 +25,12 @@ void session_deselect(struct session *s)
 esp_status session_login(struct session *s, const esp_identity *who)
 {
 	char *login = malloc(who->login.len + 1);
+	esp_status st = login ? s->imap->topic->subscribe(s->conn, who->account) : ESP_ENOMEM;
 
-	if (!login)
-		return ESP_ENOMEM;
+	if (st != ESP_OK) {
+		free(login);
+		return st;
+	}
 	memcpy(login, who->login.ptr, who->login.len);
 	login[who->login.len] = '\0';
 	free(s->login);
@@ -41,7 +44,7 @@ esp_status session_login(struct session *s, const esp_identity *who)
 	s->conn->api->set_user(s->conn, s->actor.login);
 	s->conn->api->set_max_line(s->conn, 0);
 	s->conn->api->set_idle(s->conn, s->imap->idle);
-	return s->imap->topic->subscribe(s->conn, who->account);
+	return ESP_OK;
 }
 
 esp_status session_recheck(struct session *s)
