@@ -2,17 +2,16 @@
 #ifndef ESP_PROTOCOL_IMAP_H
 #define ESP_PROTOCOL_IMAP_H
 
-#include <esp/auth.h>
 #include <esp/blob.h>
 #include <esp/conn.h>
 #include <esp/crypto.h>
 #include <esp/hook.h>
 #include <esp/mailstore.h>
 #include <esp/metric.h>
-#include <esp/topic.h>
 #include <esp/mail/imap_read.h>
 #include <esp/mail/imap_write.h>
 #include "modules/common/intake.h"
+#include "modules/common/standing.h"
 
 struct imap {
 	esp_core core;
@@ -49,9 +48,7 @@ struct session {
 	uint32_t login_len;
 	esp_actor actor;           /* login points to `login` */
 	char *login;               /* malloc'ed at LOGIN */
-	esp_id credential;         /* how it logged in, for esp_auth.recheck */
-	int64_t version;
-	esp_nsec checked;          /* when that was last so */
+	struct standing standing;
 	char tag[TAG_MAX];         /* of the IDLE under way */
 	esp_nsec idle_until;       /* the IDLE ends with BYE (exact monotonic time) */
 };

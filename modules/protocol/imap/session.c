@@ -22,10 +22,16 @@ void session_deselect(struct session *s)
 		s->state = STATE_AUTHENTICATED;
 }
 
+static struct standing_asker asker_of(const struct imap *m)
+{
+	return (struct standing_asker){ &m->core, m->self, m->topic, m->auth, m->recheck };
+}
+
 esp_status session_login(struct session *s, const esp_identity *who)
 {
+	const struct standing_asker asker = asker_of(s->imap);
 	char *login = malloc(who->login.len + 1);
-	esp_status st = login ? s->imap->topic->subscribe(s->conn, who->account) : ESP_ENOMEM;
+	esp_status st = login ? standing_begin(&s->standing, s->conn, &asker, who) : ESP_ENOMEM;
 
 	if (st != ESP_OK) {
 		free(login);
@@ -37,9 +43,6 @@ esp_status session_login(struct session *s, const esp_identity *who)
 	s->login = login;
 	s->login_len = (uint32_t)who->login.len;
 	s->actor = (esp_actor){ .account = who->account, .login = { login, s->login_len } };
-	s->credential = who->credential;
-	s->version = who->version;
-	s->checked = s->imap->core.loop->clock();
 	s->state = STATE_AUTHENTICATED;
 	s->conn->api->set_user(s->conn, s->actor.login);
 	s->conn->api->set_max_line(s->conn, 0);
@@ -49,24 +52,10 @@ esp_status session_login(struct session *s, const esp_identity *who)
 
 esp_status session_recheck(struct session *s)
 {
-	const esp_core *core = &s->imap->core;
-	const esp_auth *auth;
-	esp_identity who = { .size = sizeof who, .account = s->actor.account, .credential = s->credential,
-		.version = s->version };
-	esp_arena *arena;
-	esp_status st;
+	const struct standing_asker asker = asker_of(s->imap);
 
-	/* nobody tells what other servers did to the account */
-	if (s->state == STATE_GREETED || (!s->imap->topic->fired(s->conn, s->actor.account) &&
-		core->loop->clock() < s->checked + s->imap->recheck))
-		return ESP_OK;
-	auth = (const esp_auth *)core->host->service(s->imap->self, s->imap->auth);
-	arena = core->mem->arena_new(s->imap->self, "imap recheck", 64 << 10);
-	st = auth && arena ? auth->recheck(auth, arena, &who) : ESP_EUNAVAIL;
-	if (arena)
-		core->mem->arena_free(arena);
-	s->checked = st == ESP_OK ? core->loop->clock() : 0;   /* cannot say: asked again with the next command */
-	return st == ESP_EACCES ? session_bye(s, "your login is not valid any more") : ESP_OK;
+	return s->state == STATE_GREETED || standing_check(&s->standing, s->conn, &asker) == ESP_OK
+		? ESP_OK : session_bye(s, "your login is not valid any more");
 }
 
 esp_status session_bye(struct session *s, const char *text)
@@ -398,8 +387,7 @@ static void on_closed(esp_module *self, esp_conn *c)
 struct frozen {
 	uint8_t state, readonly, idling, tag_len;
 	uint32_t recent_from, recent_to, errors, login_len;
-	esp_id account, credential;
-	int64_t version;
+	struct standing standing;
 	esp_nsec idle_until;
 	uintptr_t view;            /* a reference that changes hands: plain memory of the core */
 	char tag[TAG_MAX];
@@ -422,9 +410,7 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 		.recent_to = s->recent_to,
 		.errors = s->errors,
 		.login_len = s->login_len,
-		.account = s->actor.account,
-		.credential = s->credential,
-		.version = s->version,
+		.standing = s->standing,
 		.idle_until = s->idle_until,
 		.view = (uintptr_t)s->view };
 	memcpy(f->tag, s->tag, sizeof f->tag);
@@ -453,9 +439,9 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	if (!s)
 		return ESP_ENOMEM;
 	who.login = (esp_str){ f.login, f.login_len };
-	who.account = f.account;
-	who.credential = f.credential;
-	who.version = f.version;
+	who.account = f.standing.account;
+	who.credential = f.standing.credential;
+	who.version = f.standing.version;
 	if (f.state != STATE_GREETED && session_login(s, &who) != ESP_OK) {
 		free(s);
 		c->session = NULL;

@@ -102,21 +102,8 @@ static esp_status run(
 		st = exchange(s, auth, sasl, arena, initial, has_initial, &who, &io);
 		auth->sasl_end(sasl);
 		s->conn->api->set_max_line(s->conn, 0);
-		if (st == ESP_OK && who.login.len > SMTP_LOGIN_MAX)
-			st = ESP_E2BIG;
-		if (st == ESP_OK) {
-			memcpy(s->login, who.login.ptr, who.login.len);
-			s->login_len = (uint16_t)who.login.len;
-			s->account = who.account;
-			s->credential = who.credential;
-			s->version = who.version;
-			s->checked = s->smtp->core.loop->clock();
-			if (s->smtp->topic->subscribe(s->conn, s->account) != ESP_OK)
-				s->checked = 0;            /* not told: asks with every message */
-			s->conn->api->set_user(s->conn, session_login(s));
-			s->conn->api->set_idle(s->conn, s->smtp->idle);
-			s->smtp->core.fiber->set_deadline(0);   /* the one of before_login() */
-		}
+		if (st == ESP_OK)
+			st = session_begin(s, &who);
 		st = io == ESP_OK ? say_result(s, st) : io;
 	}
 	return st;

@@ -100,13 +100,13 @@ static esp_status check_sender(struct session *s, const esp_smtp_path *path)
 	if (s->role != SMTP_SUBMISSION || path->flags & ESP_SMTP_PATH_NULL)
 		return ESP_OK;
 	dir = (const esp_directory *)s->smtp->core.host->service(s->smtp->self, s->smtp->directory);
-	return dir ? dir->may_send_as(dir, s->txn->arena, s->account, path->text) : ESP_EUNAVAIL;
+	return dir ? dir->may_send_as(dir, s->txn->arena, s->standing.account, path->text) : ESP_EUNAVAIL;
 }
 
 static esp_status begin_mail(struct session *s, const esp_smtp_path *path)
 {
 	esp_txn_params params = { .size = sizeof params, .authenticated = s->login_len != 0, .helo = session_helo(s),
-		.login = session_login(s), .login_account = s->account,
+		.login = session_login(s), .login_account = s->standing.account,
 		.max_rcpt = s->login_len ? s->smtp->max_rcpt : s->smtp->max_rcpt_unauth };
 	esp_outcome o;
 	esp_status st;

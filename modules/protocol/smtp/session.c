@@ -65,28 +65,34 @@ static esp_status goodbye(struct session *s, const char *enhanced, const char *t
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
-#define RECHECK (60 * ESP_SEC)     /* other servers may have changed the account */
+#define RECHECK (60 * ESP_SEC)
+
+static struct standing_asker asker_of(const struct smtp *m)
+{
+	return (struct standing_asker){ &m->core, m->self, m->topic, m->auth, RECHECK };
+}
+
+esp_status session_begin(struct session *s, const esp_identity *who)
+{
+	const struct standing_asker asker = asker_of(s->smtp);
+	esp_status st = who->login.len > SMTP_LOGIN_MAX ? ESP_E2BIG : standing_begin(&s->standing, s->conn, &asker, who);
+
+	if (st != ESP_OK)
+		return st;
+	memcpy(s->login, who->login.ptr, who->login.len);
+	s->login_len = (uint16_t)who->login.len;
+	s->conn->api->set_user(s->conn, session_login(s));
+	s->conn->api->set_idle(s->conn, s->smtp->idle);
+	s->smtp->core.fiber->set_deadline(0);   /* the one of before_login() */
+	return ESP_OK;
+}
 
 esp_status session_recheck(struct session *s)
 {
-	const esp_core *core = &s->smtp->core;
-	const esp_auth *auth;
-	esp_identity who = {
-		.size = sizeof who, .account = s->account, .credential = s->credential, .version = s->version
-	};
-	esp_arena *arena;
-	esp_status st;
+	const struct standing_asker asker = asker_of(s->smtp);
 
-	if (!s->login_len ||
-		(!s->smtp->topic->fired(s->conn, s->account) && core->loop->clock() < s->checked + RECHECK))
-		return ESP_OK;
-	auth = (const esp_auth *)core->host->service(s->smtp->self, s->smtp->auth);
-	arena = core->mem->arena_new(s->smtp->self, "smtp recheck", 64 << 10);
-	st = auth && arena ? auth->recheck(auth, arena, &who) : ESP_EUNAVAIL;
-	if (arena)
-		core->mem->arena_free(arena);
-	s->checked = st == ESP_OK ? core->loop->clock() : 0;   /* cannot say: asked again with the next message */
-	return st == ESP_EACCES ? goodbye(s, "4.7.0", "your login is not valid any more") : ESP_OK;
+	return !s->login_len || standing_check(&s->standing, s->conn, &asker) == ESP_OK
+		? ESP_OK : goodbye(s, "4.7.0", "your login is not valid any more");
 }
 
 /* Lines that can be no command: say so, count it; the core ends a line that is far too long. */
@@ -188,8 +194,7 @@ struct frozen {
 	uint32_t role, errors, commands;
 	uint8_t extended, greeted, pad[2];
 	uint16_t helo_len, login_len;
-	esp_id account, credential;
-	int64_t version;
+	struct standing standing;
 	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
 };
 
@@ -207,9 +212,7 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 		.greeted = s->greeted,
 		.helo_len = s->helo_len,
 		.login_len = s->login_len,
-		.account = s->account,
-		.credential = s->credential,
-		.version = s->version };
+		.standing = s->standing };
 	memcpy(f->helo, s->helo, sizeof f->helo);
 	memcpy(f->login, s->login, sizeof f->login);
 	*ret_len = sizeof *f;
@@ -237,9 +240,7 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	s->greeted = f.greeted;
 	s->helo_len = f.helo_len;
 	s->login_len = f.login_len;
-	s->account = f.account;
-	s->credential = f.credential;
-	s->version = f.version;
+	s->standing = f.standing;
 	memcpy(s->helo, f.helo, sizeof s->helo);
 	memcpy(s->login, f.login, sizeof s->login);
 	return ESP_OK;

@@ -3,15 +3,14 @@
 #define ESP_PROTOCOL_SMTP_H
 
 #include <esp/accept.h>
-#include <esp/auth.h>
 #include <esp/directory.h>
 #include <esp/event.h>
 #include <esp/hook.h>
 #include <esp/mail.h>
 #include <esp/metric.h>
-#include <esp/topic.h>
 #include <esp/mail/smtp.h>
 #include "modules/common/intake.h"
+#include "modules/common/standing.h"
 
 struct smtp {
 	esp_core core;
@@ -54,9 +53,7 @@ struct session {
 	uint64_t declared;         /* SIZE of MAIL; 0: not said */
 	uint8_t extended, greeted, quit;
 	uint16_t helo_len, login_len;
-	esp_id account, credential;
-	int64_t version;           /* with credential: how it logged in, for esp_auth.recheck */
-	esp_nsec checked;          /* when that was last so */
+	struct standing standing;  /* of whom login_len says that there is one */
 	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
 };
 
@@ -67,6 +64,8 @@ static inline esp_str session_login(const struct session *s) { return (esp_str){
 extern const esp_protocol smtp_protocol;
 /*! \brief May it stay?  Says 421 when not: its account is gone, its password was changed. */
 ESP_CHECKED esp_status session_recheck(struct session *s);
+/*! \brief From now on it is this identity's.  Refused, it is nobody's. */
+ESP_CHECKED esp_status session_begin(struct session *s, const esp_identity *who);
 /*! \brief Give the transaction up, whatever state it is in. */
 void session_reset(struct session *s);
 

@@ -1,0 +1,31 @@
+/* standing - may who logged in stay?  For every protocol whose sessions outlive their login. */
+#ifndef ESP_COMMON_STANDING_H
+#define ESP_COMMON_STANDING_H
+
+#include <esp/auth.h>
+#include <esp/topic.h>
+
+/*! \brief How a session logged in.  Plain data: a handover may copy it. */
+struct standing {
+	esp_id account, credential;
+	int64_t version;
+	esp_nsec checked;          /* when it was last good; 0: could not be asked */
+};
+
+/*! \brief The module that asks. */
+struct standing_asker {
+	const esp_core *core;
+	esp_module *self;
+	const esp_topic_api *topic;
+	esp_binding auth;
+	esp_nsec every;            /* ask unasked after so long: other servers may have changed the account */
+};
+
+/*! \brief [worker of conn] From now on the connection is woken (ESP_CONN_TOPIC) when its account changes. */
+ESP_CHECKED esp_status standing_begin(
+	struct standing *s, esp_conn *conn, const struct standing_asker *asker, const esp_identity *who);
+/*! \brief [worker of conn] ESP_SUSPENDS, when something changed or it is time.  ESP_OK, also when that cannot be said
+ *  now (the next call asks again); ESP_EACCES: end the session. */
+ESP_CHECKED esp_status standing_check(struct standing *s, esp_conn *conn, const struct standing_asker *asker);
+
+#endif
