@@ -22,8 +22,6 @@
 
 struct secret { char text[TEXT + 1]; uint8_t digest[32]; };
 
-static const esp_sql *sql_of(struct auth *a) { return (const esp_sql *)a->core.host->service(a->self, a->sql); }
-
 static esp_str digest_str(const uint8_t digest[32]) { return (esp_str){ (const char *)digest, 32 }; }
 
 static void digest_of(const struct auth *a, esp_str text, uint8_t out[32])
@@ -85,7 +83,7 @@ esp_status app_password_check(
 	struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password, esp_id *ret)
 {
 	static const char stmt[] = "SELECT id, account_id, scope, expires, used FROM app_password WHERE digest = $1";
-	const esp_sql *sql = sql_of(a);
+	const esp_sql *sql = auth_sql(a);
 	esp_time now = a->core.loop->wall(NULL);
 	uint8_t digest[32];
 	esp_sql_rows row;
@@ -113,7 +111,7 @@ esp_status app_password_check(
 
 esp_status app_password_recheck(struct auth *a, esp_arena *arena, esp_id account, esp_id id)
 {
-	const esp_sql *sql = sql_of(a);
+	const esp_sql *sql = auth_sql(a);
 	esp_sql_rows row;
 	esp_status st = sql ? sql->query(sql, ESP_SQL_BOUNDED, arena,
 		"SELECT 1 FROM app_password WHERE id = $1 AND account_id = $2 AND (expires = 0 OR expires > $3)",
@@ -195,7 +193,7 @@ static esp_status begin(struct auth *a, esp_command_call *call, struct change *c
 
 static esp_status run(struct change *c, esp_status (*fn)(esp_tx *tx, void *arg), esp_err *err)
 {
-	const esp_sql *sql = sql_of(c->a);
+	const esp_sql *sql = auth_sql(c->a);
 	esp_sql_key key = { .kind = ESP_SQL_KEY_ACCOUNT, .id = c->account.id };
 	esp_status st = sql ? sql->transact(sql, &key, 1, fn, c) : ESP_EUNAVAIL;
 
@@ -308,7 +306,7 @@ static esp_status on_remove(esp_module *self, esp_command_call *call)
 static esp_status on_list(esp_module *self, esp_command_call *call)
 {
 	struct auth *a = self->state;
-	const esp_sql *sql = sql_of(a);
+	const esp_sql *sql = auth_sql(a);
 	struct change c;
 	struct json j;
 	esp_sql_rows rows;

@@ -42,6 +42,11 @@ struct auth {
 	esp_metric ok, refused, cached;
 };
 
+static inline const esp_sql *auth_sql(struct auth *a)
+{
+	return (const esp_sql *)a->core.host->service(a->self, a->sql);
+}
+
 /* hash.c: argon2id.  [lane] or [worker] as said. */
 /*! \brief [worker] ESP_SUSPENDS (hash lane).  Does the password fit the PHC string?  ESP_OK, ESP_EACCES, ESP_EBUSY. */
 ESP_CHECKED esp_status hash_verify(struct auth *a, const char *phc, esp_str password);

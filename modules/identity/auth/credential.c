@@ -22,12 +22,10 @@ const esp_sql_migrations auth_migrations = {
 	.module = "identity_auth", .items = items,
 };
 
-static const esp_sql *sql_of(struct auth *a) { return (const esp_sql *)a->core.host->service(a->self, a->sql); }
-
 esp_status credential_get(
 	struct auth *a, esp_arena *arena, esp_id account, char phc[AUTH_PHC_MAX], int64_t *ret_version)
 {
-	const esp_sql *sql = sql_of(a);
+	const esp_sql *sql = auth_sql(a);
 	esp_sql_rows rows;
 	esp_str text;
 	esp_status st = ESP_EUNAVAIL;
@@ -83,7 +81,7 @@ static esp_status rehash_tx(esp_tx *tx, void *arg)
 
 esp_status credential_rehash(struct auth *a, esp_id account, esp_str password)
 {
-	const esp_sql *sql = sql_of(a);
+	const esp_sql *sql = auth_sql(a);
 	char phc[AUTH_PHC_MAX];
 	struct set_args args = { .a = a, .account = account, .phc = phc };
 	esp_sql_key key = { .kind = ESP_SQL_KEY_ACCOUNT, .id = account };
@@ -94,7 +92,7 @@ esp_status credential_rehash(struct auth *a, esp_id account, esp_str password)
 
 esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err)
 {
-	const esp_sql *sql = sql_of(a);
+	const esp_sql *sql = auth_sql(a);
 	char phc[AUTH_PHC_MAX];
 	struct set_args args = { .a = a, .account = account, .address = address, .phc = phc,
 	                         .log = (const esp_eventlog *)a->core.host->service(a->self, a->eventlog) };

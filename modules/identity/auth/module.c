@@ -86,7 +86,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct auth *a = self->state;
-	const esp_sql *sql = (const esp_sql *)self->host->service(self, a->sql);
+	const esp_sql *sql = auth_sql(a);
 
 	a->hash_lane = a->core.pool->lane("hash");
 	hash_of_nobody(a, a->dummy);
