@@ -22,29 +22,12 @@ clean_up() {
 trap clean_up EXIT
 "$bench"/peers/install.sh >"$work/install.log" 2>&1 || { tail -5 "$work/install.log"; exit 1; }
 
-ticks() { # CPU ticks of a process and all below it, ended children included
-	python3 - "$1" <<'PY'
-import os, sys
-kids, cpu = {}, {}
-for p in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        f = open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()
-    except OSError:
-        continue
-    kids.setdefault(int(f[1]), []).append(int(p)); cpu[int(p)] = sum(map(int, f[11:15]))
-todo, total = [int(sys.argv[1])], 0
-while todo:
-    p = todo.pop(); total += cpu.get(p, 0); todo += kids.get(p, [])
-print(total)
-PY
-}
-
 one() { # label port pid arguments
 	local label=$1 port=$2 pid=$3 before after line; shift 3
-	before=$(ticks "$pid")
+	before=$("$top"/tests/perf/ticks.py "$pid")
 	line=$(cd "$bench" && timeout 200 python3 smtp_load.py --label "$label" --addr 127.0.0.1:"$port" --users 10 --sessions "$sessions" \
 		--count "$count" --size 4096 --reuse --runs 1 "$@" 2>&1 | tail -1)
-	after=$(ticks "$pid")
+	after=$("$top"/tests/perf/ticks.py "$pid")
 	echo "$line" | sed 's/  */ /g'
 	echo "$label: server CPU per message $(((after - before) * 10000 / count)) us"
 }

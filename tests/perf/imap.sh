@@ -27,30 +27,13 @@ drive() { # label address arguments
 	(cd "$bench" && timeout 170 python3 imap_bench.py --label "$1" --addr "$2" --password secret "${@:3}" 2>&1)
 }
 
-ticks() { # CPU ticks of a process and all below it, ended children included
-	python3 - "$1" <<'PY'
-import os, sys
-kids, cpu = {}, {}
-for p in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        f = open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()
-    except OSError:
-        continue
-    kids.setdefault(int(f[1]), []).append(int(p)); cpu[int(p)] = sum(map(int, f[11:15]))
-todo, total = [int(sys.argv[1])], 0
-while todo:
-    p = todo.pop(); total += cpu.get(p, 0); todo += kids.get(p, [])
-print(total)
-PY
-}
-
 one() { # label address pid, domain of logins
 	local before
 	drive "$1" "$2" --user "u0$4" --count "$count" --runs 5 --only "$only" ops
 	[ "$append" = 0 ] && return
-	before=$(ticks "$3")
+	before=$("$top"/tests/perf/ticks.py "$3")
 	drive "$1" "$2" --user "u%d$4" --box Bench --sessions "${SESSIONS:-10}" --count "$append" --size 4096 --runs 2 append
-	echo "$1: server CPU per message $((($(ticks "$3") - before) * 10000 / append / 2)) us"
+	echo "$1: server CPU per message $((($("$top"/tests/perf/ticks.py "$3") - before) * 10000 / append / 2)) us"
 }
 
 esp() { "$top"/contrib/devserver "$1" --dir "$work/esp" "${@:2}"; }
