@@ -22,9 +22,12 @@ static esp_status newest(const char *sets, char out[64])
 	out[0] = '\0';
 	if (!d)
 		return disk_status(errno);
-	while ((e = readdir(d)))
-		if (is_set(e->d_name) && strlen(e->d_name) < 64 && strcmp(e->d_name, out) > 0)
-			snprintf(out, 64, "%s", e->d_name);
+	while ((e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+
+		if (is_set(e->d_name) && len < 64 && strcmp(e->d_name, out) > 0)
+			memcpy(out, e->d_name, len + 1);
+	}
 	(void)closedir(d);
 	return out[0] ? ESP_OK : ESP_ENOENT;
 }
