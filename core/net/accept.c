@@ -15,7 +15,8 @@
 #include "core/base/clock.h"
 #include "core/loop/loop.h"
 
-enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100, RESERVED = 1024, SILENCE_MSEC = 1000, CALM_MSEC = 200 };
+enum { ACCEPT_BUDGET = 64, PAUSE_MSEC = 100, LEAVING_MSEC = 10, RESERVED = 1024, SILENCE_MSEC = 1000,
+	CALM_MSEC = 200 };
 
 /* The worker with the fewest connections; equals take turns. */
 static struct net_worker *pick_worker(struct listeners *all)
@@ -86,35 +87,69 @@ static bool make_room(struct net *n)
 	return true;
 }
 
-/* Room for one more of what `used` counts?  From `soft` on somebody is asked out for each that comes; from `hard` on
- * those who were asked must have gone first. */
-static bool has_room(struct net *n, uint64_t used, uint64_t soft, uint64_t hard)
-{
-	if (used < soft)
-		return true;
-	if (used >= hard)
-		return false;
-	return used < soft + atomic_load(&n->leaving) || make_room(n);
-}
+/* From `soft` on somebody is asked out for each that comes; from `hard` on those must have gone first. */
+struct room {
+	uint64_t soft, hard;
+};
 
-static bool has_session(struct net *n)
+static struct room session_room(const struct net *n)
 {
 	uint64_t cap = n->limit.sessions;
 
-	return has_room(n, atomic_load(&n->count), cap, cap + cap / 16 + 8);
+	return (struct room){ .soft = cap, .hard = cap + cap / 16 + 8 };
 }
 
 /* Some descriptors are not for connections: the control socket, the database and the files of mail need them, and most
  * of all when somebody tries to use them up.  The kernel gives the lowest free number. */
-static bool has_descriptor(struct net *n, int fd)
+static struct room descriptor_room(void)
 {
 	struct rlimit limit;
 	rlim_t reserve;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-		return true;
+		return (struct room){ .soft = UINT64_MAX, .hard = UINT64_MAX };
 	reserve = limit.rlim_cur / 4 < RESERVED ? limit.rlim_cur / 4 : RESERVED;
-	return has_room(n, (uint64_t)fd, limit.rlim_cur - reserve, limit.rlim_cur - reserve / 2);
+	return (struct room){ .soft = limit.rlim_cur - reserve, .hard = limit.rlim_cur - reserve / 2 };
+}
+
+/* Room for one more of what `used` counts?  If not yet, whoever stands in the way is asked out. */
+static bool has_room(struct net *n, uint64_t used, struct room room)
+{
+	uint64_t leaving = atomic_load(&n->leaving);
+
+	if (used < room.soft)
+		return true;
+	for (uint64_t lacking = used + 1 - room.soft; leaving < lacking; leaving++)
+		if (!make_room(n))
+			return false;
+	return used < room.hard;
+}
+
+/* The descriptor that the next connection gets; -1: none is left. */
+static int lowest_free(int any)
+{
+	int fd = fcntl(any, F_DUPFD_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd;
+}
+
+/* Is there no room without more ado? */
+static bool is_crowded(const struct listeners *all)
+{
+	return atomic_load(&all->net->count) >= session_room(all->net).soft || all->last >= descriptor_room().soft;
+}
+
+/* While others are about to make room, a newcomer waits in the kernel's queue, no longer than a goodbye takes.  Those
+ * on their way to a worker can be asked out when they are there. */
+static bool must_wait(struct net *n, int listening)
+{
+	int lowest = lowest_free(listening);
+
+	return (!has_room(n, atomic_load(&n->count), session_room(n)) ||
+		lowest < 0 || !has_room(n, (uint64_t)lowest, descriptor_room())) &&
+	       (atomic_load(&n->leaving) || atomic_load(&n->arriving));
 }
 
 /* --- nearly full --------------------------------------------------------------------------------------------- */
@@ -167,7 +202,8 @@ static void take(struct listeners *all, struct listener *l, int fd, const struct
 		close(fd);
 		return;
 	}
-	if (!has_session(n) || !has_descriptor(n, fd)) {
+	if (!has_room(n, atomic_load(&n->count), session_room(n)) ||
+	    !has_room(n, (uint64_t)fd, descriptor_room())) {
 		atomic_fetch_add(&n->refused_full, 1);
 		limit_release(note.host);
 		close(fd);
@@ -176,9 +212,11 @@ static void take(struct listeners *all, struct listener *l, int fd, const struct
 	nw = pick_worker(all);
 	note.ptr = listener_ref(l);
 	atomic_fetch_add(&n->count, 1);
+	atomic_fetch_add(&n->arriving, 1);
 	atomic_fetch_add(&nw->conns, 1);
 	if (net_note(nw, &note) != ESP_OK) {
 		atomic_fetch_sub(&n->count, 1);
+		atomic_fetch_sub(&n->arriving, 1);
 		atomic_fetch_sub(&nw->conns, 1);
 		atomic_fetch_add(&n->refused_error, 1);
 		listener_unref(l);
@@ -211,11 +249,11 @@ static void on_pause_over(struct timer *t)
 		watch_set(&list_entry(node, struct listen_socket, link)->watch, ESP_READ);
 }
 
-static void pause_accepting(struct listeners *all)
+static void pause_accepting(struct listeners *all, int msec)
 {
 	list_for(node, &all->sockets)
 		watch_set(&list_entry(node, struct listen_socket, link)->watch, 0);
-	if (timer_start(&all->pause, NULL, "accept", PAUSE_MSEC * ESP_MSEC, on_pause_over) != ESP_OK)
+	if (timer_start(&all->pause, NULL, "accept", msec * ESP_MSEC, on_pause_over) != ESP_OK)
 		ESP_PANIC("no memory for the timer that goes on accepting");
 }
 
@@ -226,7 +264,7 @@ static bool shed(struct listeners *all, int fd)
 
 	atomic_fetch_add(&all->net->refused_error, 1);
 	if (all->spare < 0) {
-		pause_accepting(all);
+		pause_accepting(all, PAUSE_MSEC);
 		return false;
 	}
 	close(all->spare);
@@ -236,7 +274,7 @@ static bool shed(struct listeners *all, int fd)
 	all->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (all->spare >= 0 && shed_fd >= 0)
 		return true;
-	pause_accepting(all);
+	pause_accepting(all, PAUSE_MSEC);
 	return false;
 }
 
@@ -254,7 +292,7 @@ static bool accept_one(struct listen_socket *s)
 			return shed(s->all, s->fd);
 		case ENOBUFS: case ENOMEM:
 			atomic_fetch_add(&s->all->net->refused_error, 1);
-			pause_accepting(s->all);
+			pause_accepting(s->all, PAUSE_MSEC);
 			return false;
 		case EAGAIN: case EBADF: case EINVAL: case ENOTSOCK: case EOPNOTSUPP:
 			return false;
@@ -262,6 +300,7 @@ static bool accept_one(struct listen_socket *s)
 			return true;    /* that one connection failed before we took it */
 		}
 	}
+	s->all->last = (uint64_t)fd;
 	if (ip_from_sockaddr((struct sockaddr *)&sa, len, &peer) != ESP_OK)
 		close(fd);
 	else
@@ -274,9 +313,11 @@ void accept_ready(struct watch *w, uint32_t events)
 	struct listen_socket *s = container_of(w, struct listen_socket, watch);
 
 	(void)events;
-	for (int i = 0; i < ACCEPT_BUDGET; i++)
-		if (!accept_one(s))
-			return;
+	if (is_crowded(s->all) && must_wait(s->all->net, s->fd))
+		pause_accepting(s->all, LEAVING_MSEC);
+	else
+		for (int i = 0; i < ACCEPT_BUDGET && accept_one(s) && !is_crowded(s->all); i++)
+			;
 }
 
 /* --- limits for peers behind a balancer ------------------------------------------------------------------- */

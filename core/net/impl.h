@@ -171,6 +171,7 @@ struct net {
 	atomic_uint nroles_seen;
 	atomic_uint count, silent;      /* silent: have not said a line yet */
 	atomic_bool stressed;           /* from 80 % of the sessions until 60 %: strangers have less time */
+	atomic_uint arriving;           /* accepted, and their worker has not heard of them yet */
 	atomic_uint leaving;            /* asked out, and their descriptors still open */
 	_Atomic uint64_t accepted, refused_limit, refused_full, refused_error;
 	_Atomic uint64_t *topic_bits;   /* [TOPIC_BUCKETS]: which workers have subscribers there */

@@ -19,6 +19,7 @@ struct listeners {
 	struct list sockets;
 	struct timer pause;             /* out of descriptors or memory: look again soon */
 	int spare;                      /* the reserved descriptor */
+	uint64_t last;                  /* the descriptor that was accepted last */
 	uint32_t turn;                  /* round robin among equals */
 };
 

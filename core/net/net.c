@@ -50,6 +50,7 @@ static void note_handle(struct net_worker *nw, struct note *n)
 		break;
 	case NOTE_OPEN:
 		conn_open(nw, n->ptr, n->fd, &n->peer, n->host);
+		atomic_fetch_sub(&nw->net->arriving, 1);
 		n->ptr = NULL;
 		n->host = NULL;
 		free(n);

@@ -287,6 +287,27 @@ Test(listener, sends_away_whoever_said_nothing_before_those_who_talk, .timeout =
 	run_net(&(struct double_opts){ .workers = 2, .trust = true, .net.limits.sessions = 8 }, talking_and_silent, NULL);
 }
 
+static void one_behind_a_crowd(void *arg)
+{
+	int crowd[40], last;
+
+	(void)arg;
+	for (int round = 0; round < 10; round++) {
+		for (int i = 0; i < 40; i++)
+			crowd[i] = dial();
+		last = dial();
+		expect_line(last, "220 hi");
+		close(last);
+		for (int i = 0; i < 40; i++)
+			close(crowd[i]);
+	}
+}
+
+Test(listener, lets_a_newcomer_wait_until_those_asked_out_are_gone, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .workers = 2, .trust = true, .net.limits.sessions = 3 }, one_behind_a_crowd, NULL);
+}
+
 static void nearly_full(void *arg)
 {
 	struct net_stats st;
