@@ -7,12 +7,17 @@
  *   - nobody frees what the other side allocated.
  *
  * Marks used in the headers, one per function:
- *   [control] the control thread, in a fiber     [worker] a worker thread, in a fiber or a loop callback
- *   [lane]    a thread of a pool lane            [observer] the observer thread
+ *   [worker]  a mail worker's thread, in a fiber or a loop callback
+ *   [control] the control thread, in a fiber     [observer] the observer thread, in a fiber
+ *   [loop]    any of these three                 [lane] a thread of a pool lane
  *   [any]     any thread of the process
+ *   [init]    during init() only: registering; afterwards ESP_EINVAL
  *   ESP_SUSPENDS  may suspend the calling fiber: other fibers of the worker run meanwhile, and what was
  *                 read before the call may be stale after it.  Every such call returns ESP_ETIMEDOUT at
  *                 the fiber's deadline and ESP_ECANCELED after a cancel, unless it is marked *shielded*.
+ *                 Outside a fiber (callbacks of timers, watchers and post()) it aborts the process.
+ * A function without a mark of its own has that of the function above it.  Names and labels that are given to the core
+ * (of fibers, lanes, events, metrics, points) are copied unless it says otherwise.
  */
 #ifndef ESP_ABI_H
 #define ESP_ABI_H

@@ -47,13 +47,16 @@ typedef struct esp_protocol {
 	uint32_t max_line;     /* a longer line: line() says ESP_E2BIG; 0: 8192 */
 	/*! [worker] ESP_SUSPENDS.  ESP_OK: park.  Anything else: flush and close. */
 	esp_status (*session)(esp_module *self, esp_conn *c, uint32_t why);
-	/*! [worker] The connection is gone: free c->session.  Called once, also when OPENED was not. */
+	/*! [worker] The connection is gone: free c->session (NULL when OPENED was not called).  Called once.  Must not
+	 *  suspend. */
 	void (*closed)(esp_module *self, esp_conn *c);
 	/*! [worker] At a command boundary, parked: describe c->session as bytes (handover version), then free it.
-	 *  Negative: keep the session here. */
+	 *  `cap` is 64 KiB.  Must not suspend.  Negative, and nothing freed: the session stays here. */
 	esp_status (*freeze)(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len);
-	/*! [worker] In the new generation.  Negative: refused, the session stays on the old generation.  Allocate
-	 *  from an arena of your own, not c->arena: that one would grow with every reload. */
+	/*! [worker] In the new generation: make c->session of the bytes (borrowed, any alignment the blob had: memcpy).
+	 * Must not suspend; session(ESP_CONN_RESUMED) follows.  Negative, and nothing kept: refused, and the blob goes back
+	 *  through the old generation's thaw().  Allocate with malloc() or from an arena of your own, not c->arena:
+	 *  that one would grow with every reload. */
 	esp_status (*thaw)(esp_module *self, esp_conn *c, const void *blob, size_t len);
 } esp_protocol;
 
@@ -83,6 +86,7 @@ typedef struct esp_conn_info {
 
 struct esp_conn_api {
 	uint32_t size;
+	/*! [worker] What is known of the connection; asked anew after starttls(). */
 	const esp_conn_info *(*info)(const esp_conn *c);
 
 	/*! [worker] The next complete line that is already buffered, without its CRLF; valid until the next call that
@@ -94,13 +98,16 @@ struct esp_conn_api {
 	/*! [worker] ESP_SUSPENDS.  Whatever is buffered, at least one byte, at most `max`; consumed.  Valid until the
 	 *  next call that reads. */
 	ESP_CHECKED esp_status (*read)(esp_conn *c, size_t max, esp_str *ret);
-	/*! [worker] What is buffered now, without consuming; give `unread` bytes back is not possible: consume less. */
+	/*! [worker] What is buffered now, without consuming; valid until the next call that reads. */
 	esp_str (*peek)(const esp_conn *c);
+	/*! [worker] Drop the first n bytes of it, n at most its length. */
 	void (*consume)(esp_conn *c, size_t n);
 	/*! [worker] Longest line for the next calls (0: back to the protocol's). */
 	void (*set_max_line)(esp_conn *c, size_t max);
 
-	/*! [worker] ESP_SUSPENDS while more than 64 KiB wait for the peer.  Copies. */
+	/*! [worker] ESP_SUSPENDS while more than 64 KiB wait for the peer.  Copies.  ESP_ECLOSED, ESP_ETIMEDOUT (the peer
+	 *  takes nothing): the connection is dead, every later write says ESP_ECLOSED: return from session().  So for a
+	 *  goodbye the status does not matter: session() returns ESP_ECLOSED whatever write() said. */
 	ESP_CHECKED esp_status (*write)(esp_conn *c, const void *data, size_t n);
 	/*! [worker] ESP_SUSPENDS.  Bytes of a file, by sendfile where there is no TLS.  The file stays the caller's. */
 	ESP_CHECKED esp_status (*write_file)(esp_conn *c, int fd, uint64_t offset, uint64_t n);

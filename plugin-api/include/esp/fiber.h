@@ -32,48 +32,56 @@ typedef struct { void *opaque[2]; } esp_fcond;
 
 typedef struct esp_fiber_api {
 	uint32_t size;
-	/*! [worker] Start fn(arg) as a new fiber of this worker, after the caller next suspends or returns.
-	 *  `name` is copied (31 bytes).  It inherits the caller's snapshot, not its deadline.
-	 *  ret may be NULL.  ESP_EBUSY at the cap. */
+	/*! [loop] Start fn(arg) as a new fiber of this worker, after the caller next suspends or returns.
+	 *  `name` is copied (31 bytes) and names the fiber in logs and when it is left behind.  It inherits the caller's
+	 *  snapshot, not its deadline; one that lives long calls host->quiesce() now and then, or it keeps the snapshot.  A
+	 *  generation stops only when its fibers have returned: end them in drain(), or they are cancelled at the
+	 *  drain's deadline.  ret may be NULL unless JOINABLE; without JOINABLE *ret is void as soon as fn returned, so
+	 *  keep it only for what the fiber itself clears.  ESP_EBUSY: too many fibers, no stack; ESP_EINVAL. */
 	esp_status (*spawn)(esp_module *self, uint32_t flags, const char *name,
 	                    void (*fn)(void *arg), void *arg, esp_fiber **ret);
-	/*! [worker] The running fiber, or NULL in a loop callback. */
+	/*! [any] The running fiber, or NULL in a loop callback or on a lane. */
 	esp_fiber *(*current)(void);
-	/*! [worker] ESP_SUSPENDS, shielded.  Waits until a JOINABLE fiber returned and frees it. */
+	/*! [the fiber's worker] ESP_SUSPENDS, shielded.  Waits until a JOINABLE fiber returned and frees it: once a
+	 *  fiber. */
 	void (*join)(esp_fiber *f);
-	/*! [worker] Set the flag and wake; never unwinds, never frees. */
+	/*! [the fiber's worker] Set the flag and wake; never unwinds, never frees.  Not for a fiber that may have ended,
+	 *  unless it is JOINABLE and not joined yet. */
 	void (*cancel)(esp_fiber *f);
-	/*! [worker] Has the running fiber been cancelled?  For loops without a suspension. */
+	/*! [loop, in a fiber] Has the running fiber been cancelled?  For loops without a suspension. */
 	int32_t (*canceled)(void);
-	/*! [worker] Set the running fiber's deadline (absolute, 0 none); returns the one before.  Nested calls
+	/*! [loop, in a fiber] Set the running fiber's deadline (absolute, 0 none); returns the one before.  Nested calls
 	 *  take the earlier of both and restore what they got. */
 	esp_nsec (*set_deadline)(esp_nsec deadline);
 	esp_nsec (*deadline)(void);
-	/*! [worker] While on (counted), cancel and deadline do not cut this fiber's suspensions short. */
+	/*! [loop, in a fiber] While on (counted), cancel and deadline do not cut this fiber's suspensions short. */
 	void (*shield)(int32_t on);
-	/*! [worker] Between begin and end a suspension aborts the process with both names. */
+	/*! [loop, in a fiber] While on (counted), a suspension aborts the process with both names. */
 	void (*nosuspend)(int32_t on);
 
-	/*! [worker] ESP_SUSPENDS.  Until the time (monotonic). */
+	/*! [loop] ESP_SUSPENDS.  Until the time (as of loop->now()); in the past: as yield(). */
 	ESP_CHECKED esp_status (*sleep_until)(esp_nsec when);
-	/*! [worker] ESP_SUSPENDS.  Let the others run once. */
+	/*! [loop] ESP_SUSPENDS.  Let the others run once. */
 	ESP_CHECKED esp_status (*yield)(void);
-	/*! [worker] ESP_SUSPENDS.  Until fd is ready; *ret_events says for what (may be NULL). */
+	/*! [loop] ESP_SUSPENDS.  Until fd is ready for one of `events` (ESP_READ | ESP_WRITE); *ret_events says for what
+	 *  (may be NULL).  The fd stays the caller's, and open until this returned. */
 	ESP_CHECKED esp_status (*wait_fd)(int fd, uint32_t events, uint32_t *ret_events);
 
-	/*! [worker] The next suspend() of the running fiber, for wake() by others.  Tickets taken before are void: a wake()
-	 *  with one of them does nothing. */
+	/*! [loop, in a fiber] The next suspend() of the running fiber, for wake() by others.  Tickets taken before are
+	 *  void: a wake() with one of them does nothing. */
 	esp_ticket (*ticket)(void);
-	/*! [worker] ESP_SUSPENDS.  Until wake() with the current ticket.  A wake() that came between ticket()
-	 *  and suspend() is not lost: suspend() then returns at once. */
+	/*! [loop] ESP_SUSPENDS.  Until wake() with the current ticket.  A wake() that came between ticket() and suspend()
+	 *  is not lost: suspend() then returns at once.  Cut short by cancel or deadline while somebody still writes into
+	 *  your frame?  Put shield() around it. */
 	ESP_CHECKED esp_status (*suspend)(void);
-	/*! [any] Wake that suspension.  Late or repeated: nothing happens. */
+	/*! [any] Wake that suspension.  Late or repeated: nothing happens, also after the fiber ended. */
 	void (*wake)(esp_ticket t);
 
-	/*! [worker] ESP_SUSPENDS. */
+	/*! [loop] ESP_SUSPENDS.  Not recursive.  Another status than ESP_OK: the caller does not hold it. */
 	ESP_CHECKED esp_status (*lock)(esp_fmutex *m);
 	void (*unlock)(esp_fmutex *m);
-	/*! [worker] ESP_SUSPENDS.  Until signal() or broadcast(); re-check your condition afterwards. */
+	/*! [loop] ESP_SUSPENDS.  Until signal() (one fiber) or broadcast() (all); re-check your condition afterwards.
+	 *  signal() and broadcast() on the same worker only, also from its callbacks: other threads post() there. */
 	ESP_CHECKED esp_status (*wait)(esp_fcond *c);
 	void (*signal)(esp_fcond *c);
 	void (*broadcast)(esp_fcond *c);

@@ -17,7 +17,8 @@ extern "C" {
 #endif
 
 /*! \brief Points, append-only.  In brackets: the verdicts allowed besides CONTINUE and FAIL
- *  (A accept, Q quarantine, D discard, F defer, R reject). */
+ *  (A accept, Q quarantine, D discard, F defer, R reject).  What the server refuses by itself (bad syntax, too long, no
+ *  such recipient, a sender one may not use) is refused before the chain is asked. */
 typedef uint32_t esp_point;
 enum {
 	ESP_AT_CONNECT = 1,   /* [AFR]   esp_connect_args */
@@ -25,7 +26,7 @@ enum {
 	ESP_AT_HELO,          /* [AFR]   esp_helo_args */
 	ESP_AT_AUTH,          /* [AFR]   esp_auth_args */
 	ESP_AT_MAIL,          /* [AQFR]  esp_mail_args */
-	ESP_AT_RCPT,          /* [AQDFR] esp_rcpt_args; concerns this recipient only */
+	ESP_AT_RCPT,          /* [AQDFR] esp_rcpt_args; concerns this recipient only; once for each account of an alias */
 	ESP_AT_DATA,          /* [AFR]   esp_data_args: DATA or the first BDAT was said */
 	ESP_AT_HEADERS,       /* [AQDFR] esp_headers_args: the header block is complete */
 	ESP_AT_MESSAGE,       /* [AQDFR] esp_message_args: the whole message; once per group of recipients */
@@ -39,7 +40,7 @@ enum {
 typedef uint32_t esp_verdict;
 enum {
 	ESP_VERDICT_CONTINUE = 0,    /* no opinion; ask the next */
-	ESP_VERDICT_ACCEPT = 10,     /* yes; skip the rest of the chain but MUST_RUN */
+	ESP_VERDICT_ACCEPT = 10,     /* yes; skip the rest of this point's chain but MUST_RUN */
 	ESP_VERDICT_QUARANTINE = 20, /* yes, but hold it outside mailboxes */
 	ESP_VERDICT_DISCARD = 30,    /* say yes, keep nothing */
 	ESP_VERDICT_DEFER = 40,      /* 4xx */
@@ -54,19 +55,23 @@ enum { ESP_HOOK_MUST_RUN = 1u << 0 };
  *  and arrays live in the transaction's or connection's arena or are constants, never in the hook's own frame. */
 typedef struct esp_answer {
 	uint32_t size;
-	uint32_t smtp_code;        /* 0: the point's default */
+	uint32_t smtp_code;        /* with DEFER (4xx) and REJECT (5xx); 0, or of the other class: the point's default */
 	uint8_t enhanced[4];       /* {5,7,1,0}; zeros: the default */
 	int32_t has_score;
-	double score;
-	esp_str text;              /* reply text for the peer */
+	double score;              /* added to those of the chain, in points as the administrator counts them */
+	esp_str text;              /* reply text for the peer, one line: CR, LF and controls become spaces */
 	esp_str reason;            /* for the trace */
-	esp_str folder;            /* file the message there ("Junk"): with CONTINUE */
-	const esp_str *headers;    /* whole header fields to put in front, without CRLF */
+	esp_str folder;            /* RCPT, MESSAGE: file the message there ("Junk"): with CONTINUE */
+	const esp_str *headers;    /* MESSAGE: whole header fields to put in front, without CRLF at the end */
 	uint32_t nheaders;
 	uint32_t ntags;
 	const esp_str *tags;
 } esp_answer;
 
+/* Arguments by point.  from, to: `local@domain` without < >, checked; from empty: the null path.  params: what follows
+ * the path ("SIZE=10 BODY=8BITMIME"), as it was said.  index: place of the recipient in txn->rcpt if it is taken.
+ * headers: the block with its blank line, every line ends with CRLF.  group: index into txn->groups.  success: did the
+ * login succeed? */
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; } esp_connect_args;
 typedef struct { uint32_t size; int32_t extended; esp_conn *conn; esp_str name; } esp_helo_args;
 typedef struct { uint32_t size; int32_t success; esp_conn *conn; esp_str user, mechanism; } esp_auth_args;
@@ -97,7 +102,7 @@ typedef struct esp_hook {
 	esp_point point;
 	int32_t priority;        /* ESP_PRIO_..., lower runs earlier */
 	uint32_t group;          /* 0: alone; equal non-zero groups run side by side at the place of the first */
-	esp_nsec timeout;        /* 0: 30 s */
+	esp_nsec timeout;        /* ns for one call, waiting included; 0: 30 s */
 	esp_verdict on_fail;     /* 0 means DEFER; CONTINUE must be the administrator's choice in esp.conf */
 	uint32_t flags;          /* ESP_HOOK_... */
 	esp_hook_fn run;
@@ -113,7 +118,9 @@ typedef struct esp_outcome {
 
 typedef struct esp_hook_api {
 	uint32_t size;
-	ESP_CHECKED esp_status (*add)(esp_module *self, const esp_hook *h);   /* [control, init] */
+	/*! [control, init] Copied.  Several at one point are fine.  ESP_EINVAL: no such point, no function, or a policy
+	 *  (on_fail) that the point forbids. */
+	ESP_CHECKED esp_status (*add)(esp_module *self, const esp_hook *h);
 	/*! [worker] ESP_SUSPENDS.  Run the chain of a point of the current snapshot (protocol modules: CONNECT, HELO,
 	 *  AUTH, IMAP_COMMAND; the mail points are run by esp.mail/1).  Strings of the outcome live in `arena`. */
 	void (*run)(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret);

@@ -29,39 +29,44 @@ struct esp_host {
 	uint32_t size;
 	uint16_t abi_major, abi_minor;
 	const char *version;                 /* "0.1.0" */
-	/*! [any] A core interface, or NULL when this host has none of that id and minor. */
+	/*! [any] A core interface, or NULL when this host has none of that id and minor.  Immortal: ask once, keep it. */
 	const void *(*core)(const char *id, uint32_t min_minor);
-	/*! [control, init] Bind a service listed in the descriptor's needs.  ESP_EINVAL: it is not listed there. */
+	/*! [control, init] Bind a service listed in the descriptor's needs.  ESP_EINVAL: it is not listed there, or init()
+	 *  is over. */
 	ESP_CHECKED esp_status (*bind)(esp_module *self, const char *id, esp_binding *ret);
-	/*! [control, init] Offer a service listed in provides.  The table stays the module's, until stop().  ESP_EINVAL: it
-	 *  is not listed there, or was offered before. */
+	/*! [control, init] Offer a service listed in provides.  The table stays the module's, until stop(); its functions
+	 *  are called on the threads its own header names.  ESP_EINVAL: it is not listed there, or was offered before. */
 	ESP_CHECKED esp_status (*provide)(esp_module *self, const char *id, const esp_service *table);
 	/*! [worker, control, observer; in a fiber] ESP_SUSPENDS only while an EXCLUSIVE provider is being swapped.
 	 *  The bound service as seen by the running fiber's snapshot; valid until this call of session(), hook or fiber
 	 *  function ends, or quiesce().  NULL: optional and absent, or the swap took longer than the deadline. */
 	const esp_service *(*service)(esp_module *self, esp_binding b);
-	/*! [in a fiber] For fibers that live long: give back every service, adopt the current snapshot. */
+	/*! [loop, in a fiber] For fibers that live long, between two pieces of work: give back every service, adopt the
+	 *  current snapshot.  Without it, what was replaced meanwhile cannot end. */
 	void (*quiesce)(void);
 	/*! [control, init] Data for others in the snapshot: `point` names what it is ("esp.sql.migrations/1"); the
-	 *  item lives until stop(). */
+	 *  item is not copied and lives until stop().  ESP_EINVAL, ESP_EBUSY: too many, ESP_ENOMEM. */
 	ESP_CHECKED esp_status (*contribute)(esp_module *self, const char *point, const void *item);
 	/*! [in a fiber] Calls each() for every contribution of the running fiber's snapshot, in module-list order;
 	 *  during start(), of the snapshot being built.  Stops when each() returns non-zero and returns that. */
 	int32_t (*contributions)(
 		const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg);
-	/*! [any] An arena that lives as long as this generation. */
+	/*! [any] An arena that lives as long as this generation, freed behind stop().  It has no lock (esp/mem.h): allocate
+	 *  from it in check() to start(), on the control thread; workers take an arena of their own. */
 	esp_arena *(*arena)(const esp_module *self);
-	/*! [any] Keep this generation from being stopped while an object of it is out of its hands; counted. */
+	/*! [any] Keep this generation from being stopped while an object of it is out of its hands; counted, and shown as
+	 *  HOLDS by `esp-cli modules`.  release() from any thread, once a hold. */
 	void (*hold)(esp_module *self);
 	void (*release)(esp_module *self);
 	/*! [any] Directory for this instance's data: storage.path of esp.conf, NUL-terminated. */
 	const char *(*data_dir)(void);
 	/*! [any] Name this server gives itself: server.hostname of esp.conf. */
 	esp_str (*hostname)(void);
-	/*! [control; start, drain or stop] Blob handed to the next generation of the same instance; copied.  take() finds
-	 *  in start() what the one before has left by then: all of it when EXCLUSIVE; side by side what it left in its
-	 *  own start(), such as the address of memory that both share from now on (esp.mem/1), and what it leaves at
-	 *  its end is there later [control].  NULL when there is none. */
+	/*! [control; start, drain or stop] Blob handed to the next generation of the same instance; copied, and the last
+	 *  one counts.  take() finds in start() what the one before has left by then: all of it when EXCLUSIVE; side by
+	 *  side what it left in its own start(), such as the address of memory that both share from now on (esp.mem/1),
+	 *  and what it leaves at its end is there later [control].  Borrowed until stop(); *ret_len in bytes.  NULL, and
+	 *  *ret_len untouched, when there is none or of another `version`: a blob is a help, start without it. */
 	void (*leave)(esp_module *self, uint32_t version, const void *blob, size_t len);
 	const void *(*take)(esp_module *self, uint32_t version, size_t *ret_len);
 	/*! [in a fiber] Give back the services this call has got, before waiting for somebody slow (the body of a

@@ -16,27 +16,35 @@ extern "C" {
 
 typedef struct esp_mem_api esp_mem_api;
 
-/*! \brief Public head of an arena.  One thread at a time. */
+/*! \brief Public head of an arena.  No locks inside: it is used by one thread at a time, whichever that is. */
 struct esp_arena { const esp_mem_api *api; };
 
 struct esp_mem_api {
 	uint32_t size;
-	/*! [any] A new arena that may hold up to `cap` bytes (0: 64 MiB).  Counted on the generation. */
+	/*! [any] A new arena that may hold up to `cap` bytes (0: 64 MiB).  Counted on the generation until it is freed.
+	 *  `label` names it when it is left behind; borrowed as long as the arena lives (a literal).  NULL: no memory. */
 	esp_arena *(*arena_new)(esp_module *self, const char *label, size_t cap);
-	void (*arena_free)(esp_arena *a);   /* runs the deferred functions, newest first */
-	void (*arena_reset)(esp_arena *a);  /* the same, and keeps one chunk for reuse */
-	/*! Zeroed, aligned to 16.  NULL when the cap is reached. */
+	/*! [any] Frees an arena of arena_new() (never one that was lent: conn->arena, txn->arena, host->arena()), after it
+	 *  ran what was deferred, newest first, on this thread.  NULL is fine. */
+	void (*arena_free)(esp_arena *a);
+	/*! [any] The same, but the arena stays and keeps one chunk for reuse. */
+	void (*arena_reset)(esp_arena *a);
+	/*! [any] `n` bytes, zeroed, aligned to 16; n = 0 is one block as well.  NULL at the cap, or no memory. */
 	void *(*alloc)(esp_arena *a, size_t n);
-	/*! Run fn(arg) when the arena dies.  ESP_ENOMEM at the cap: fn was not taken. */
+	/*! [any] Run fn(arg) when the arena dies, on the thread that ends it: conn->arena and txn->arena on their worker,
+	 *  host->arena() on the control thread behind stop(), one of arena_new() where it is freed or reset.  fn must not
+	 *  suspend nor allocate from this arena.  ESP_ENOMEM at the cap: fn was not taken. */
 	ESP_CHECKED esp_status (*defer)(esp_arena *a, void (*fn)(void *arg), void *arg);
+	/*! [any] Bytes handed out so far (each rounded up to 16): what the cap is compared with. */
 	size_t (*used)(const esp_arena *a);
 
-	/*! [any] Shared immutable memory with an atomic count, born with one reference, zeroed, 16-aligned.
-	 *  It may own `children` references to other such memory, given back when it dies.  Needs no code of
-	 *  the module that made it, so it may outlive its generation. NULL: no memory. */
+	/*! [any] Shared memory with an atomic count, born with one reference, zeroed, 16-aligned: written by its maker
+	 *  before others see it, then only read (or changed by atomics of the module's own).  It may own `children`
+	 *  references (at most 4,096) to other such memory, given back when it dies.  Needs no code of the module that made
+	 *  it and counts on nobody, so it may outlive its generation.  NULL: no memory, too many children. */
 	void *(*rc_new)(size_t bytes, uint32_t children);
-	void (*rc_set_child)(void *rc, uint32_t index, void *child); /* takes over the reference */
-	void *(*rc_child)(const void *rc, uint32_t index);
+	void (*rc_set_child)(void *rc, uint32_t index, void *child); /* takes over the reference; the one before ends */
+	void *(*rc_child)(const void *rc, uint32_t index);           /* borrowed; NULL: none was set */
 	void *(*rc_ref)(void *rc);                                   /* returns rc */
 	void (*rc_unref)(void *rc);                                  /* NULL is fine */
 };

@@ -77,15 +77,18 @@ typedef struct esp_module_ops {
 	/*! [control] ESP_SUSPENDS.  Open what is needed (database, files).  Services that this module
 	 *  needs are started before and may be called.  Deadline: the reload's (30 s by default). */
 	esp_status (*start)(esp_module *self, esp_err *err);
-	/*! [worker] Once per worker before the first call there.  For what belongs to one worker: a slot of ESP_SLOT_WORKER
-	 *  on `w`. */
+	/*! [worker] ESP_SUSPENDS.  Once per worker before the first call there.  For what belongs to one worker: a slot of
+	 *  ESP_SLOT_WORKER on `w`, timers, fibers.  The reason of a failure goes to the log (there is no err). */
 	esp_status (*worker_start)(esp_module *self, esp_worker *w);
-	/*! [worker] After the last call there. */
+	/*! [worker] ESP_SUSPENDS.  After the last call there, when all fibers, jobs, posts and objects of this generation
+	 *  have ended: the place for untimer(), unwatch() and arena_free(), too late to end a fiber (drain does). */
 	void (*worker_stop)(esp_module *self, esp_worker *w);
 	/*! [control] Optional.  Take over a configuration in which only LIVE items changed.
 	 *  Called twice: commit = 0 checks (and may refuse), commit = 1 applies and cannot fail. */
 	esp_status (*reconfigure)(esp_module *self, const esp_cfg *next, int32_t commit, esp_err *err);
-	/*! [control] No new work will arrive.  Ask long-lived fibers to end; beat the deadline. */
+	/*! [control] No new work will arrive: hooks, commands, events and new sessions go to the next generation; what has
+	 *  begun goes on.  Ask long-lived fibers to end: nothing is stopped before they have.  At the deadline (settings
+	 *  server.drain) they are cancelled.  Fibers belong to workers: post() what ends them there, cancel() or a flag. */
 	void (*drain)(esp_module *self, esp_nsec deadline);
 	/*! [control] Nothing refers to this generation any more: free everything.  Also after a start() or
 	 *  worker_start() that failed, never after a failed init().  Must not suspend except through pool->run. */
