@@ -10,6 +10,7 @@
 #include <esp/crypto.h>
 #include <esp/event.h>
 #include "modules/common/json.h"
+#include "modules/common/trouble.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ struct eventlog {
 	/* worker 0 only */
 	esp_fcond dirty;
 	int pending, draining;
+	struct trouble numbering;
 	atomic_int posted;         /* a "pending" message to worker 0 is under way */
 };
 
@@ -291,6 +293,7 @@ static esp_status prune_tx(esp_tx *tx, void *arg)
 
 static void number_all(struct eventlog *log)
 {
+	static const struct trouble_text text = { "events wait for their positions", "events have their positions again" };
 	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
 	struct number_args args = { .numbered = NUMBER_BATCH };
 	int more = 0;
@@ -298,8 +301,8 @@ static void number_all(struct eventlog *log)
 
 	while (more && st == ESP_OK && args.numbered == NUMBER_BATCH)
 		st = sql->transact(sql, NULL, 0, number_tx, &args);
-	if (st != ESP_OK && st != ESP_ECANCELED)
-		esp_log(log->core.log, log->self, ESP_LOG_WARNING, "events wait for their positions", ESP_FINT("status", st));
+	if (sql)      /* else it is being replaced, and that is its own line */
+		trouble_note(&log->numbering, &log->core, log->self, &text, st);
 }
 
 static void sequencer(void *arg)

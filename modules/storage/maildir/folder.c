@@ -242,6 +242,8 @@ static esp_status forget_trash_tx(esp_tx *tx, void *arg)
 
 static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 {
+	static const struct trouble_text text = { "removed messages wait for their files to go",
+		"files of removed messages go again" };
 	esp_time before = m->core.loop->wall(NULL) - m->grace / ESP_SEC;
 	esp_sql_rows rows = { .nrows = 0 };
 	struct round round = { .m = m, .rows = &rows };
@@ -254,9 +256,7 @@ static void empty_trash(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 		st = m->core.pool->run(m->self, m->folder_lane, on_trash, &round, NULL);
 	if (st == ESP_OK && rows.nrows)
 		st = sql->transact(sql, NULL, 0, forget_trash_tx, &rows);
-	if (st != ESP_OK && st != ESP_ECANCELED)
-		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "removed messages wait for their files to go",
-			ESP_FINT("status", st));
+	trouble_note(&m->trash_trouble, &m->core, m->self, &text, st);
 }
 
 /* --- waiting for it --------------------------------------------------------------------------------------------- */

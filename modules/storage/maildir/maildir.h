@@ -13,6 +13,7 @@
 #include <esp/metric.h>
 #include "modules/common/batch.h"
 #include "modules/common/lease.h"
+#include "modules/common/trouble.h"
 
 #include <stdatomic.h>
 #include <sys/uio.h>
@@ -52,6 +53,7 @@ struct maildir {
 	esp_fcond kicked;
 	int pending, draining;
 	esp_nsec tell_at;          /* not before: say again that jobs wait */
+	struct trouble trash_trouble;
 	atomic_int posted;
 	atomic_int held;           /* trash stays */
 	atomic_int at_gate;        /* the folder fiber waits for a provider that is being replaced */

@@ -8,6 +8,8 @@
  */
 #include "store.h"
 
+#include "modules/common/trouble.h"
+
 #define ROWS_A_TIME    2000u
 #define MAILBOXES      50
 #define LOOK_EVERY     (60 * ESP_SEC)    /* what another server left behind */
@@ -15,7 +17,13 @@
 static const char WAITING[] = "SELECT id, account_id FROM mailbox WHERE unsettled > 0 LIMIT 50";
 static const char SETTLED[] = "UPDATE mailbox SET unsettled = $2 WHERE id = $1";
 
-struct settler { const struct mailstore *m; esp_fcond wake; uint32_t draining, pending; atomic_int posted; };
+struct settler {
+	const struct mailstore *m;
+	esp_fcond wake;
+	struct trouble trouble;
+	uint32_t draining, pending;
+	atomic_int posted;
+};
 
 /* A pass: UIDs below `from` show all changes up to `upto`; from 0: all do. */
 struct settle_op { struct op op; esp_id mailbox; uint64_t upto, next_upto; uint32_t from, next_from; };
@@ -134,14 +142,11 @@ esp_status settle_all(const esp_mailstore *s)
 
 static void settle_now(struct settler *s)
 {
-	const esp_core *core = &s->m->core;
-	esp_status st;
+	static const struct trouble_text text = { "flags wait to be written into messages' rows and file names",
+		"flags are written into messages' rows and file names again" };
 
 	s->pending = 0;
-	st = settle_all(&s->m->table);
-	if (st != ESP_OK && st != ESP_ECANCELED)
-		esp_log(core->log, s->m->self, ESP_LOG_WARNING, "flags wait to be written into messages' rows and file names",
-			ESP_FINT("status", st));
+	trouble_note(&s->trouble, &s->m->core, s->m->self, &text, settle_all(&s->m->table));
 }
 
 /* Until somebody signals, at most so long.  What a fiber saw of the configuration is let go each second: modules that

@@ -1,7 +1,8 @@
-/* modules/common: the JSON writer against every byte. */
+/* modules/common: the JSON writer against every byte; the two lines of a trouble. */
 #include "tests/support/test.h"
 
 #include "modules/common/json.h"
+#include "modules/common/trouble.h"
 
 /* --- json ----------------------------------------------------------------------------------------------------- */
 
@@ -97,4 +98,52 @@ Test(json, errors_stick_and_depth_is_bounded)
 	for (int i = 0; i < 3 * JSON_DEPTH; i++)
 		json_open(&j, NULL, '[');
 	cr_assert_eq(json_end(&j), ESP_E2BIG);
+}
+
+/* --- trouble -------------------------------------------------------------------------------------------------- */
+
+static esp_nsec clock_at;
+static esp_nsec clock_now(void) { return clock_at; }
+static char said[256];
+static int lines;
+static int32_t log_all(const esp_module *self, int32_t level)
+{
+	(void)self;
+	return level != 0;
+}
+static void log_say(
+	const esp_module *self, int32_t level, const char *text, const esp_field *f, uint32_t n, uint32_t size)
+{
+	(void)self;
+	(void)size;
+	lines++;
+	snprintf(said, sizeof said, "%d %s %s=%lld %s=%lld", (int)level, text, f[0].key, (long long)f[0].i,
+		n > 1 ? f[1].key : "", n > 1 ? (long long)f[1].i : 0);
+}
+
+Test(trouble, has_one_line_when_it_begins_and_one_when_it_is_over)
+{
+	static const esp_log_api log = { .size = sizeof log, .enabled = log_all, .write = log_say };
+	static const esp_loop_api loop = { .size = sizeof loop, .clock = clock_now };
+	static const esp_core core = { .log = &log, .loop = &loop };
+	static const struct trouble_text text = { "it waits", "it goes on" };
+	struct trouble t = { 0 };
+	char want[256];
+
+	trouble_note(&t, &core, NULL, &text, ESP_OK);
+	trouble_note(&t, &core, NULL, &text, ESP_ECANCELED);
+	cr_assert_eq(lines, 0, "nothing happened yet");
+	for (int round = 1; round <= 2; round++) {
+		for (clock_at = 100; clock_at < 105; clock_at++)
+			trouble_note(&t, &core, NULL, &text, ESP_EBUSY);
+		cr_assert_eq(lines, 2 * round - 1);
+		snprintf(want, sizeof want, "%d it waits status=%d =0", ESP_LOG_WARNING, ESP_EBUSY);
+		cr_assert_str_eq(said, want);
+		trouble_note(&t, &core, NULL, &text, ESP_ECANCELED);
+		trouble_note(&t, &core, NULL, &text, ESP_OK);
+		trouble_note(&t, &core, NULL, &text, ESP_OK);
+		cr_assert_eq(lines, 2 * round);
+		snprintf(want, sizeof want, "%d it goes on failed=5 lasted=5", ESP_LOG_NOTICE);
+		cr_assert_str_eq(said, want);
+	}
 }
