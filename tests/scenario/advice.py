@@ -1,7 +1,9 @@
 """What an operator reads at night: which file it is, and what to do; and what needs attention is the first thing status says."""
 import os
+import re
 import sqlite3
 import subprocess
+import time
 
 from lib import run, scenario
 from mail import DATABASE, MailServer, address, message
@@ -72,6 +74,65 @@ def a_data_directory_of_somebody_else_is_named():
         assert "server.path must belong to server.user" in not_started(s)
 
 
+def lock(path):
+    """Take the database as a forgotten shell does, with an event in it that waits for its position."""
+    other = sqlite3.connect(path, isolation_level=None)
+    waiting = 0
+    while not waiting:
+        other.execute("INSERT INTO event (id, name, at, body) VALUES (randomblob(16), 'test.waits', 0, '{}')")
+        other.execute("BEGIN IMMEDIATE")
+        [[waiting]] = other.execute("SELECT COUNT(*) FROM event WHERE position IS NULL")
+        if not waiting:                     # numbered in between
+            other.execute("ROLLBACK")
+    return other
+
+
+def this_process():
+    return rf"another program holds it \(process {os.getpid()}, python"
+
+
+@scenario
+def a_start_waits_for_a_locked_database_and_says_for_whom():
+    if DATABASE != "sqlite":
+        return
+    with MailServer(config={"sql": {"busy_timeout": "5s"}}) as s:
+        path = os.path.join(s.dir, "data", "esp.db")
+        for locking in ("NORMAL", "EXCLUSIVE"):
+            assert s.stop() == 0
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute(f"PRAGMA locking_mode={locking}")
+            other.execute("BEGIN IMMEDIATE")
+            os.truncate(os.path.join(s.dir, "log"), 0)
+            s.start(wait=False)
+            s.logged(f"the database is locked: waiting for it.*{path}.*{this_process()}.*most=20.0")
+            other.close()
+            s.wait_serving()
+            s.logged("the database is free waited=")
+            s.deliver(message(locking))
+        assert s.stop() == 0
+        s.modules[0]["config"]["busy_timeout"] = "100ms"
+        s.write()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        said = not_started(s)
+        other.close()
+        assert re.search(f"esp-server: sql: start: .*{path}.*{this_process()}.*end that", said), said[-600:]
+
+
+@scenario
+def events_that_wait_are_one_line_and_one_when_they_go_on():
+    if DATABASE != "sqlite":
+        return
+    with MailServer(users=[], config={"sql": {"busy_timeout": "100ms"}}) as s:
+        other = lock(os.path.join(s.dir, "data", "esp.db"))
+        s.logged("eventlog: events wait for their positions status=")
+        time.sleep(3)                       # more tries
+        other.close()
+        s.logged("eventlog: events have their positions again failed=[0-9]+ lasted=[0-9.]+")
+        assert s.log_text().count("events wait") == 1, s.log_text()
+        assert "test.waits" in [e["name"] for e in s.cli("events", "list", "--json").json]
+
+
 @scenario
 def a_locked_or_damaged_database_is_named():
     if DATABASE != "sqlite":
@@ -80,13 +141,15 @@ def a_locked_or_damaged_database_is_named():
         path = os.path.join(s.dir, "data", "esp.db")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with s.smtp() as c:
-            c.ehlo()
-            assert c.send_message("a@b.test", [address("alice")], message("one")).startswith("451")
-        s.logged(f"the database is locked: nothing can be stored.*{path}.*another program holds it")
+        for _ in range(3):
+            with s.smtp() as c:
+                c.ehlo()
+                assert c.send_message("a@b.test", [address("alice")], message("one")).startswith("451")
+        s.logged(f"the database is locked: nothing can be stored.*{path}.*{this_process()}")
         other.execute("ROLLBACK")
         other.close()
         s.deliver(message("two"))
+        s.logged("the database is free again failed=[0-9]+ lasted=[0-9.]+")
         assert s.stop() == 0
         for end in ("", "-wal", "-shm"):
             if os.path.exists(path + end):

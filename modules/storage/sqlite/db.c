@@ -7,6 +7,7 @@
  * ESP_EINVAL the SQL is wrong.
  */
 #include "db.h"
+#include "holder.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -45,25 +46,40 @@ int db_status(struct db *db, int rc)
 	}
 }
 
-static const char *advice(int rc)
+/* What to do about it. */
+static void advise(int rc, const char *file, char *out, size_t size)
 {
+	char holder[80] = "fuser FILE says which";
+
 	switch (rc & 0xff) {
-	case SQLITE_BUSY: case SQLITE_LOCKED: return ": another program holds it (fuser FILE says which); end that";
-	case SQLITE_CORRUPT: case SQLITE_NOTADB: return ": it is damaged; keep a copy and restore a backup";
-	case SQLITE_FULL: return ": make room on its disk";
+	case SQLITE_BUSY: case SQLITE_LOCKED:
+		(void)holder_find(file, holder, sizeof holder);
+		snprintf(out, size, ": another program holds it (%s); end that", holder);
+		break;
+	case SQLITE_CORRUPT: case SQLITE_NOTADB:
+		snprintf(out, size, ": it is damaged; keep a copy and restore a backup");
+		break;
+	case SQLITE_FULL:
+		snprintf(out, size, ": make room on its disk");
+		break;
 	case SQLITE_CANTOPEN: case SQLITE_PERM: case SQLITE_READONLY:
-		return ": it and its directory must belong to server.user and be writable";
-	default: return "";
+		snprintf(out, size, ": it and its directory must belong to server.user and be writable");
+		break;
+	default:
+		out[0] = '\0';
 	}
 }
 
 void db_reason(const struct db *db, esp_err *err)
 {
 	const char *file = sqlite3_db_filename(db->handle, "main");
+	char advice[160];
 
-	if (err)
-		snprintf(err->text, sizeof err->text, "SQLite: %.180s: %.100s%s", file && file[0] ? file : "the database",
-			sqlite3_errmsg(db->handle), advice(sqlite3_errcode(db->handle)));
+	if (!err)
+		return;
+	advise(sqlite3_errcode(db->handle), file ? file : "", advice, sizeof advice);
+	snprintf(err->text, sizeof err->text, "SQLite: %.120s: %.80s%s", file && file[0] ? file : "the database",
+		sqlite3_errmsg(db->handle), advice);
 }
 
 int db_script(struct db *db, const char *text, esp_err *err)
@@ -78,13 +94,15 @@ int db_script(struct db *db, const char *text, esp_err *err)
 static int set_pragmas(struct db *db, const struct db_options *o, esp_err *err)
 {
 	char text[512];
+	int st;
 
 	snprintf(text, sizeof text,
 	         "PRAGMA busy_timeout=%d; PRAGMA cache_size=-%lld; PRAGMA mmap_size=%lld; PRAGMA temp_store=MEMORY;"
 	         "PRAGMA foreign_keys=ON; PRAGMA secure_delete=FAST;",
 	         o->busy_ms, (long long)(o->cache_bytes / 1024), (long long)o->mmap_bytes);
-	if (db_script(db, text, err) != ESP_OK)
-		return ESP_EIO;
+	st = db_script(db, text, err);
+	if (st != ESP_OK)
+		return st;
 	if (!o->writer)
 		return db_script(db, "PRAGMA query_only=ON;", err);
 	/* one COMMIT is one fsync of the WAL; checkpoint.c takes the place of wal_autocheckpoint where writers hurry */
@@ -99,6 +117,7 @@ void db_init(void) { (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
 int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 {
 	struct db *db = calloc(1, sizeof *db);
+	char advice[160];
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (o->writer ? SQLITE_OPEN_CREATE : 0);
 	int rc;
 
@@ -109,8 +128,9 @@ int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 	db->magic = DB_MAGIC;
 	rc = sqlite3_open_v2(o->path, &db->handle, flags, NULL);
 	if (rc != SQLITE_OK) {
+		advise(rc, o->path, advice, sizeof advice);
 		if (err)
-			snprintf(err->text, sizeof err->text, "cannot open %.180s: %s%s", o->path, sqlite3_errstr(rc), advice(rc));
+			snprintf(err->text, sizeof err->text, "cannot open %.120s: %.80s%s", o->path, sqlite3_errstr(rc), advice);
 		db_close(db);
 		return ESP_EIO;
 	}

@@ -373,6 +373,52 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return self->host->provide(self, SQL_SERVICE, &s->table.service);
 }
 
+/* --- opening ---------------------------------------------------------------------------------------------- */
+
+#define LOOK_MS     250
+#define WAIT_MOST   (20 * ESP_SEC)   /* all modules together have 30 s to start */
+
+/* The writer's connection, when nobody else writes at this moment. */
+static int open_writer(const struct db_options *o, struct db **ret, esp_err *err)
+{
+	struct db_options look = *o;
+	struct db *db;
+	int st;
+
+	look.busy_ms = o->busy_ms < LOOK_MS ? o->busy_ms : LOOK_MS;
+	st = db_open(&look, &db, err);
+	if (st != ESP_OK)
+		return st;
+	st = db_script(db, "BEGIN IMMEDIATE; ROLLBACK", err);
+	if (st != ESP_OK) {
+		db_close(db);
+		return st;
+	}
+	(void)sqlite3_busy_timeout(db->handle, o->busy_ms);
+	*ret = db;
+	return ESP_OK;
+}
+
+/* A backup script or a forgotten shell holds it: say so at once, for the administrator waits too. */
+static int wait_for_writer(struct sqlite *s, esp_err *err)
+{
+	const esp_core *core = &s->core;
+	esp_nsec begun = core->loop->clock(), most = 4 * s->options.busy_ms * ESP_MSEC;
+	int told = 0, st;
+
+	if (most > WAIT_MOST)
+		most = WAIT_MOST;
+	while ((st = open_writer(&s->options, &s->writer.db, err)) == ESP_EBUSY && core->loop->clock() < begun + most) {
+		if (!told++)
+			esp_log(core->log, s->writer.self, ESP_LOG_WARNING, "the database is locked: waiting for it",
+				ESP_FSTR("reason", ((esp_str){ err->text, strlen(err->text) })), ESP_FNSEC("most", most));
+	}
+	if (st == ESP_OK && told)
+		esp_log(core->log, s->writer.self, ESP_LOG_NOTICE, "the database is free",
+			ESP_FNSEC("waited", core->loop->clock() - begun));
+	return st;
+}
+
 struct open_job { struct sqlite *s; esp_err *err; };
 
 static int32_t on_open(void *arg)
@@ -380,7 +426,7 @@ static int32_t on_open(void *arg)
 	struct open_job *job = arg;
 	struct sqlite *s = job->s;
 	struct db_options o = s->options;
-	int st = db_open(&o, &s->writer.db, job->err);
+	int st = wait_for_writer(s, job->err);
 	struct db *db;
 
 	if (st == ESP_OK)
@@ -496,7 +542,8 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.type = ESP_CFG_TIME,
 		.def_int = 5 * ESP_SEC,
 		.max = 60 * ESP_SEC,
-		.help = "How long to wait for another program that holds the database." },
+		.help = "How long to wait for another program that holds the database; at start four times as long, at most "
+				"20 seconds." },
 	{ .name = "readers",
 		.type = ESP_CFG_INT,
 		.def_int = 4,

@@ -36,12 +36,21 @@ static void tell_locked(struct writer *w)
 	esp_nsec now = w->core->loop->clock();
 	esp_err err = { .text = "" };
 
-	if (w->told_locked && now < w->told_locked + TELL_EVERY)
+	if (w->locked_batches++ == 0)
+		w->locked_since = now;
+	else if (now < w->told_locked + TELL_EVERY)
 		return;
 	w->told_locked = now;
 	db_reason(w->db, &err);
 	esp_log(w->core->log, w->self, ESP_LOG_ERROR, "the database is locked: nothing can be stored",
 		ESP_FSTR("reason", ((esp_str){ err.text, strlen(err.text) })));
+}
+
+static void tell_free(struct writer *w)
+{
+	esp_log(w->core->log, w->self, ESP_LOG_NOTICE, "the database is free again", ESP_FINT("failed", w->locked_batches),
+		ESP_FNSEC("lasted", w->core->loop->clock() - w->locked_since));
+	w->locked_batches = 0;
 }
 
 static int control(struct writer *w, const char *text)
@@ -96,6 +105,8 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int
 		tell_locked(w);
 	if (st != ESP_OK)
 		return st;
+	if (w->locked_batches)
+		tell_free(w);
 	for (uint32_t i = 0; i < n; i++) {
 		if (!run_one(w, jobs[i], savepoints)) {
 			st = stopped_by(w, jobs[i]);

@@ -18,7 +18,8 @@ struct writer {
 	struct checkpoint checkpoint;
 	uint32_t careful;          /* so many batches more run with savepoints; lane only */
 	const esp_metric_api *metric;
-	esp_nsec told_locked;      /* when it was last said that another program holds the database; lane only */
+	uint32_t locked_batches;   /* in a row, that another program's lock kept from beginning; lane only */
+	esp_nsec locked_since, told_locked;
 	esp_metric commits, transactions, retries;
 };
 
