@@ -2,11 +2,10 @@
 import glob
 import json
 import os
-import signal
 import subprocess
 import threading
-import time
 
+from kills import in_the_middle, kill_during
 from lib import run, scenario, wait_until
 from mail import MailServer, message
 from pictures import contents, filled, picture, same_picture
@@ -135,27 +134,29 @@ def a_backup_is_of_one_moment_while_mail_comes_and_goes():
             assert len(alice[1]) > 8 and alice[0] == picture(s, "alice")[0]["INBOX"][0]
 
 
+def count(*pattern):
+    return len(glob.glob(os.path.join(*pattern)))
+
+
 @scenario
+@in_the_middle
 def a_backup_that_was_killed_goes_on_and_leaves_nothing_that_looks_whole():
     with MailServer() as s:
-        for i in range(60):
-            s.deliver(message(f"m {i}", body="x" * 70000), to=["alice", "bob"])
+        for i in range(320):                                 # more than are named at once
+            s.deliver(message(f"m {i}", body="x" * 20000), to=["alice", "bob"])
         target = os.path.join(s.dir, "backup")
-        for moment in (0.05, 0.15, 0.3):
-            client = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "backup", target], stdout=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL)
-            time.sleep(moment)                               # wherever it is by then: every moment must be right
-            os.kill(s.pid(), signal.SIGKILL)
-            client.wait()
-            wait_until(s.is_serving, 20)
-        finished = [n for n in os.listdir(os.path.join(target, "sets")) if not n.startswith(".")] if os.path.exists(target) else []
+        partial = os.path.join(target, "sets", ".partial")
+        names = (target, "messages", "??", "*.eml")
+        for reached in (lambda: count(partial, "tables", "*.jsonl"), lambda: count(partial, "*.eml") >= 100, lambda: count(*names)):
+            kill_during(s, "backup", target, reached=reached,
+                        unfinished=lambda: os.listdir(os.path.join(target, "sets")) == [".partial"])
+        there = count(*names)
         with open(os.path.join(target, "messages.sha256"), "ab") as f:
             f.write(b"0123456789abcdef")                     # half a line, as a power failure may leave it
         done = backup(s, target).json
-        assert done["files"] == 60 and done["messages"] == 120, done
-        for name in [*finished, done["set"]]:
-            tools_agree(target, name)
-            assert backup(s, target, "--verify", f"--set={name}").json["verified_messages"] == 60
+        assert done["files"] == 320 and done["messages"] == 640 and done["copied"] == 320 - there, (there, done)
+        tools_agree(target, done["set"])
+        assert backup(s, target, "--verify").json["verified_messages"] == 320
         assert not any(n.startswith(".") for n in os.listdir(os.path.join(target, "sets")))
 
 
@@ -181,6 +182,7 @@ def damage_is_found_named_and_not_restored():
 
 
 @scenario
+@in_the_middle
 def a_restore_that_was_killed_goes_on():
     with filled() as s:
         target = os.path.join(s.dir, "backup")
@@ -189,15 +191,11 @@ def a_restore_that_was_killed_goes_on():
         backup(s, target)
         before = picture(s, "alice")
         with MailServer(users=[], domain=None) as t:
-            for moment in (0.02, 0.1, 0.3):
-                client = subprocess.Popen([t.binary("esp-cli"), "--socket", t.control, "restore", target], stdout=subprocess.DEVNULL,
-                                          stderr=subprocess.DEVNULL)
-                time.sleep(moment)
-                os.kill(t.pid(), signal.SIGKILL)
-                client.wait()
-                wait_until(t.is_serving, 20)
-            done = t.cli("restore", target, "--json", check=None, timeout=60)
-            assert done.code == 0 or "not empty" in done.err, done.err       # the third was through already
+            for files in (1, 20, 48):                        # the last: no more files, tables to do
+                kill_during(t, "restore", target,
+                            reached=lambda: count(t.dir, "data", "mail", ".blobs", "*", "*") >= files,
+                            unfinished=lambda: os.path.exists(os.path.join(t.dir, "data", "restore.json")))
+            assert t.cli("restore", target, "--json", timeout=60).json["messages"] == 96
             same_picture(picture(t, "alice"), before)
 
 

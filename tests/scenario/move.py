@@ -1,11 +1,10 @@
 """Moving everything to the other database: while mail flows, cut off, finished, and back."""
 import os
-import signal
-import subprocess
 import threading
 import time
 
 import postgres
+from kills import in_the_middle, kill_during
 from lib import run, scenario, wait_until
 from mail import DATABASE, MailServer, message
 from pictures import filled, picture
@@ -97,17 +96,19 @@ def everything_moves_while_mail_flows_and_the_last_step_makes_it_exact():
 
 
 @scenario
+@in_the_middle
 def an_unfinished_copy_is_refused_and_goes_on_after_a_crash():
     with filled() as s, Target(s) as t:
         for i in range(80):
             s.deliver(message(f"m {i}"), to=["alice", "bob"])
-        for moment in (0.05, 0.2):
-            client = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "migrate-database", FROM, TO],
-                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(moment)                               # wherever it is by then
-            os.kill(s.pid(), signal.SIGKILL)
-            client.wait()
-            wait_until(s.is_serving, 20)
+
+        def tables(which):
+            folder = os.path.join(s.dir, "data", "move", which)
+            return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+        # while the database is read; when all of it was read, and goes into the copy
+        for reached in (lambda: tables("want"), lambda: tables("want") == tables("have") != []):
+            kill_during(s, "migrate-database", FROM, TO, reached=reached, unfinished=lambda: tables("want"))
         assert "unfinished" in move(s).json["state"]
         again = move(s).json
         assert again["written"] < 20, again                  # only what a running server changes by itself
