@@ -1,14 +1,16 @@
 """The control socket and esp-cli: commands of the core and of modules, help, exit codes, garbage."""
 import contextlib
+import itertools
 import json
 import os
 import pty
 import random
+import re
+import select
 import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
 
 from lib import ECHO, Server, run, scenario, wait_until
@@ -83,10 +85,10 @@ def a_long_command_shows_how_far_it_is_and_ends_when_nobody_waits():
         with pty_of(s, "echo", "count", "100") as text:
             assert "counting [###" in text() and "counted  yes" in text(), text()
         client = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "echo", "count", "100000"],
-                                  stderr=subprocess.DEVNULL, env=s.env)
-        time.sleep(0.3)
+                                  stderr=subprocess.PIPE, env=s.env)
+        assert client.stderr.readline().startswith(b"counting: ")
         client.kill()
-        client.wait()
+        client.communicate()
         wait_until(lambda: "nobody waits for the count" in s.log_text())
 
 
@@ -188,21 +190,31 @@ def the_log_level_can_be_changed_while_it_runs():
         assert "no level" in s.cli("log", "level", "loud", check=1).err
 
 
+def publish_until(s, seen):
+    """Events "number 0", "number 1" ... until somebody who has just begun to look has seen one."""
+    numbers = itertools.count()
+    with s.connect("echo") as c:
+        c.line()
+
+        def one_more():
+            c.ask(f"EVENT number {next(numbers)}\x01")
+            return seen()
+        wait_until(one_more, 20)
+
+
 @scenario
 def events_are_seen_as_they_happen():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()
         tail = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "events", "tail", "scenario.*", "--count=2",
                                  "--json"], stdout=subprocess.PIPE, text=True)
-        time.sleep(0.3)
-        with s.connect("echo") as c:
-            c.line()
-            c.ask("EVENT first")
-            c.ask("EVENT second\x01")
-        out, _ = tail.communicate(timeout=20)
+        publish_until(s, lambda: tail.poll() is not None)
+        assert tail.returncode == 0
+        out = tail.stdout.read()
         lines = out.splitlines()
-        assert len(lines) == 2 and '"event":"scenario.said"' in lines[0] and '"text":"first"' in lines[0], out
-        assert '"source":"echo"' in lines[0] and "\x01" not in out
+        first, second = (int(re.search(r'"text":"number (\d+)', line)[1]) for line in lines)
+        assert second == first + 1 and '"event":"scenario.said"' in lines[0] and '"source":"echo"' in lines[0], out
+        assert "\x01" not in out
         assert "pattern" in s.cli("events", "tail", "**", check=1).err
 
 
@@ -211,7 +223,7 @@ def a_tail_that_is_left_open_does_not_keep_the_server_from_stopping():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()
         tail = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "events", "tail"], stdout=subprocess.PIPE)
-        time.sleep(0.3)
+        publish_until(s, lambda: select.select([tail.stdout], [], [], 0)[0])
         began = time.monotonic()
         assert s.stop() == 0
         assert time.monotonic() - began < 4

@@ -198,8 +198,7 @@ def an_upgrade_replaces_the_process_and_drops_nobody():
         old, supervisor = s.pid(), s.process.pid
         busy = s.connect("echo")
         busy.line()
-        busy.send("SLEEP 600")
-        time.sleep(0.1)
+        assert busy.ask("SLEEP 600") == "sleeping"
         s.cli("upgrade", timeout=60)
         assert busy.line() == "slept", "what had begun was finished by the old process"
         assert busy.line() == "closing"

@@ -132,8 +132,7 @@ def a_stop_finishes_what_has_begun_and_says_goodbye():
         s.start()
         idle, busy = s.connect("echo"), s.connect("echo")
         assert idle.line() == busy.line() == "hello"
-        busy.send("SLEEP 400")
-        time.sleep(0.1)
+        assert busy.ask("SLEEP 400") == "sleeping"
         s.signal(signal.SIGTERM)
         assert idle.line() == "closing" and idle.ended()
         assert busy.line() == "slept" and busy.line() == "closing" and busy.ended()
@@ -146,8 +145,7 @@ def a_stop_does_not_wait_longer_than_its_timeout():
         s.start()
         with s.connect("echo") as c:
             c.line()
-            c.send("SLEEP 60000")
-            time.sleep(0.1)
+            assert c.ask("SLEEP 60000") == "sleeping"
             began = time.monotonic()
             s.stop()
             assert time.monotonic() - began < 6
@@ -159,10 +157,9 @@ def a_second_signal_stops_at_once():
         s.start()
         with s.connect("echo") as c:
             c.line()
-            c.send("SLEEP 60000")
-            time.sleep(0.1)
+            assert c.ask("SLEEP 60000") == "sleeping"
             s.signal(signal.SIGTERM)
-            time.sleep(0.2)
+            s.logged("core/control: stopping")
             began = time.monotonic()
             s.stop()
             assert time.monotonic() - began < 5

@@ -3,7 +3,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 from lib import SLOW, run, scenario, wait_until
 from mail import DATABASE, MailServer, address, message
@@ -84,20 +83,22 @@ def a_reply_of_250_comes_after_the_disk_has_it():
         trace = os.path.join(s.dir, "trace")
         strace = subprocess.Popen(["strace", "-f", "-p", str(s.pid()), "-o", trace, "-e",
                                    "trace=fdatasync,fsync,sendto,sendmsg,write,writev,rename,renameat2,linkat",
-                                   "-s", "80", "-y"], stderr=subprocess.DEVNULL)
+                                   "-s", "80", "-y"], stderr=subprocess.PIPE, text=True)
+
+        def lines_of():
+            with open(trace, errors="replace") as f:
+                return f.read().splitlines()
         try:
-            wait_until(lambda: os.path.exists(trace))
-            time.sleep(0.5 * SLOW)
+            told = strace.stderr.readline()
+            if "attached" not in told:
+                print(f"      skipped: strace may not attach here: {told}")
+                return
             s.deliver(message("find me"))
-            time.sleep(0.2 * SLOW)
+            wait_until(lambda: any("250 2.0.0 accepted as" in line for line in lines_of()))
         finally:
             strace.send_signal(signal.SIGINT)
-            strace.wait(10)
-        with open(trace, errors="replace") as f:
-            lines = f.read().splitlines()
-        if not lines:
-            print("      skipped: strace may not attach here")
-            return
+            strace.communicate(timeout=10 * SLOW)
+        lines = lines_of()
         replied = next(i for i, line in enumerate(lines) if "250 2.0.0 accepted as" in line)
         asked = next(i for i, line in enumerate(lines) if "354 end with" in line)
         begun = {}

@@ -1,13 +1,16 @@
 """fsck: the database against the mail directory, both ways; and a database that was lost, made again from the folders."""
+import contextlib
 import glob
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 
+from kills import in_the_middle, kill_during
 from lib import run, scenario, wait_until
 import dovecot
 import postgres
@@ -113,19 +116,27 @@ def a_lost_database_is_made_again_from_the_folders():
             assert "SEARCH 4" in " ".join(c.ok("UID SEARCH BODY \"line 3\"")), "searching works before the index is there"
 
 
+def rows(s, table):
+    text = f"SELECT COUNT(*) FROM {table}"
+    if s.database:
+        return int(postgres.psql(s.database, text))
+    with contextlib.closing(sqlite3.connect(os.path.join(s.dir, "data", "esp.db"))) as db:
+        return db.execute(text).fetchone()[0]
+
+
 @scenario
+@in_the_middle
 def a_rebuild_that_was_killed_goes_on():
     with MailServer() as s:
         fill(s)
+        for n in range(100):
+            s.deliver(message(f"more {n}"), ["alice", "bob"])
+        there = rows(s, "message")
         before = boxes(s, "alice")
         s.stop()
         lose_database(s)
         s.start()
-        worker = threading.Thread(target=lambda: s.cli("fsck", "--repair", check=None))
-        worker.start()
-        os.kill(s.pid(), signal.SIGKILL)
-        worker.join()
-        wait_until(s.is_serving, 30)
+        kill_during(s, "fsck", "--repair", reached=lambda: rows(s, "mailbox"), unfinished=lambda: rows(s, "message") < there)
         assert fsck(s, "--repair")["left"] == 0
         is_clean(s)
         s.cli("password", "alice@example.test", "--password-stdin", input="pass-alice\n")

@@ -1,7 +1,7 @@
 /* scenario_echo - the smallest protocol that scenario tests of the core need: lines in, lines out.
  *
  * Serves the role "echo".  Greets with `greeting`.  Commands: "ECHO text", "GREETING" (of the generation in force),
- * "HELO name" (runs the helo hooks: the verdict's number), "SLEEP ms", "EVENT text" (publishes scenario.said),
+ * "HELO name" (runs the helo hooks: the verdict's number), "SLEEP ms" ("sleeping" first), "EVENT text" (publishes scenario.said),
  * "QUIT".  Sessions are handed over at a reload.  Offers the command `echo say WORD ...`.
  */
 #include <esp/command.h>
@@ -52,8 +52,12 @@ static esp_status run_helo(struct echo *e, esp_conn *c, esp_str name)
 static esp_status sleep_ms(struct echo *e, esp_conn *c, esp_str number)
 {
 	char text[16] = "";
-	esp_status st;
+	esp_status st = reply(c, ESP_STR("sleeping"));
 
+	if (st == ESP_OK)
+		st = c->api->flush(c);
+	if (st != ESP_OK)
+		return st;
 	memcpy(text, number.ptr, number.len < sizeof(text) - 1 ? number.len : sizeof(text) - 1);
 	st = e->core.fiber->sleep_until(e->core.loop->clock() + atoi(text) * ESP_MSEC);
 	return st == ESP_OK ? reply(c, ESP_STR("slept")) : st;
