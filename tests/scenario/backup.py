@@ -191,7 +191,7 @@ def a_restore_that_was_killed_goes_on():
         backup(s, target)
         before = picture(s, "alice")
         with MailServer(users=[], domain=None) as t:
-            for files in (1, 20, 48):                        # the last: no more files, tables to do
+            for files in (1, 16, 32):
                 kill_during(t, "restore", target,
                             reached=lambda: count(t.dir, "data", "mail", ".blobs", "*", "*") >= files,
                             unfinished=lambda: os.path.exists(os.path.join(t.dir, "data", "restore.json")))

@@ -1,8 +1,8 @@
 /* scenario_echo - the smallest protocol that scenario tests of the core need: lines in, lines out.
  *
  * Serves the role "echo".  Greets with `greeting`.  Commands: "ECHO text", "GREETING" (of the generation in force),
- * "HELO name" (runs the helo hooks: the verdict's number), "SLEEP ms" ("sleeping" first), "EVENT text" (publishes scenario.said),
- * "QUIT".  Sessions are handed over at a reload.  Offers the command `echo say WORD ...`.
+ * "HELO name" (runs the helo hooks: the verdict's number), "SLEEP ms" ("sleeping" first), "EVENT text" (publishes
+ * scenario.said), "QUIT".  Sessions are handed over at a reload.  Offers the command `echo say WORD ...`.
  */
 #include <esp/command.h>
 #include <esp/conn.h>
