@@ -2,21 +2,24 @@
 # delivery.sh - durable delivery of 4 KiB messages over 50 reused connections: ESP and the Debian peers, one after the
 # other, round by round, on the same disk; rate and CPU time of the server per message; fsyncs of ESP per message.
 #
-#   tests/perf/delivery.sh [ROUNDS]        DATABASE=sqlite|pgsql; BENCH=DIR of the mail server benchmark (peers/, smtp_load.py, count.sh)
+#   tests/perf/delivery.sh [ROUNDS]
+#
+# DATABASE=sqlite|pgsql; COUNT messages of SIZE bytes over SESSIONS connections; REUSE= (empty): a connection for each;
+# BENCH=DIR of the mail server benchmark (peers/, smtp_load.py, count.sh).
 #
 # Compare the figures of one run only: disks of virtual machines change by the hour.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 bench=${BENCH:-$top/../shared/bench}
-rounds=${1:-3} count=${COUNT:-6000} sessions=${SESSIONS:-50} base=${PORT_BASE:-14000}
+rounds=${1:-3} count=${COUNT:-6000} size=${SIZE:-4096} sessions=${SESSIONS:-50} reuse=${REUSE-yes} base=${PORT_BASE:-14000}
 [ -x "$bench/peers/postfix.sh" ] || { echo "delivery: no mail server benchmark at $bench (set BENCH); left out"; exit 0; }
-work=$(mktemp -d)
+work=$(mktemp -d) esp=
 chmod 755 "$work"    # the peers run as users of their own
 export PEERS=$work/peers PASS=secret
 clean_up() {
 	"$bench"/peers/postfix.sh stop >/dev/null 2>&1
 	"$bench"/peers/dovecot.sh stop >/dev/null 2>&1
-	"$top"/contrib/devserver stop --dir "$work/esp" >/dev/null 2>&1
+	"$top"/contrib/devserver stop --dir "$esp" >/dev/null 2>&1
 	rm -rf "$work"
 }
 trap clean_up EXIT
@@ -26,7 +29,7 @@ one() { # label port pid arguments
 	local label=$1 port=$2 pid=$3 before after line; shift 3
 	before=$("$top"/tests/perf/ticks.py "$pid")
 	line=$(cd "$bench" && timeout 200 python3 smtp_load.py --label "$label" --addr 127.0.0.1:"$port" --users 10 --sessions "$sessions" \
-		--count "$count" --size 4096 --reuse --runs 1 "$@" 2>&1 | tail -1)
+		--count "$count" --size "$size" ${reuse:+--reuse} --runs 1 "$@" 2>&1 | tail -1)
 	after=$("$top"/tests/perf/ticks.py "$pid")
 	echo "$line" | sed 's/  */ /g'
 	echo "$label: server CPU per message $(((after - before) * 10000 / count)) us"
@@ -34,12 +37,12 @@ one() { # label port pid arguments
 
 for r in $(seq "$rounds"); do
 	echo "round $r"
-	rm -rf "$work/esp"
-	"$top"/contrib/devserver start --dir "$work/esp" --port-base "$base" --domain bench.test --users u0-u9:secret --trust-loopback yes \
-		--database "${DATABASE:-sqlite}" ${ESP_BUILD:+--build "$ESP_BUILD"} >"$work/esp.json" || exit 1
-	pid=$(python3 -c 'import json,sys; print(json.loads(sys.stdin.read().splitlines()[-1])["pid"])' <"$work/esp.json")
+	esp=$work/esp$r     # what was delivered stays until the end: ext4 makes files slowly where others were just removed
+	"$top"/contrib/devserver start --dir "$esp" --port-base "$base" --domain bench.test --users u0-u9:secret --trust-loopback yes \
+		--database "${DATABASE:-sqlite}" ${ESP_BUILD:+--build "$ESP_BUILD"} >"$esp.json" || exit 1
+	pid=$(python3 -c 'import json,sys; print(json.loads(sys.stdin.read().splitlines()[-1])["pid"])' <"$esp.json")
 	one esp $((base + 25)) "$pid" --rcpt 'u%d@bench.test'
-	"$top"/contrib/devserver stop --dir "$work/esp" >/dev/null
+	"$top"/contrib/devserver stop --dir "$esp" >/dev/null
 	"$bench"/peers/postfix.sh start maildir >/dev/null 2>&1
 	one postfix 2525 "$("$bench"/peers/postfix.sh pid)" --rcpt 'u%d@bench.test' --count-maildir "$PEERS/postfix/mail"
 	"$bench"/peers/postfix.sh stop >/dev/null 2>&1
