@@ -108,16 +108,27 @@ static esp_status dial_open(const char *host, const char *port, esp_dial **ret, 
 
 /* --- TLS ------------------------------------------------------------------------------------------------------ */
 
-struct trust { gnutls_certificate_credentials_t creds; const char *ca; int code; };
+struct trust { gnutls_certificate_credentials_t creds; const char *ca; int read; };   /* read: authorities */
 
 static int32_t on_trust(void *arg)
 {
 	struct trust *t = arg;
 
-	t->code = gnutls_certificate_set_x509_system_trust(t->creds);
-	if (t->code >= 0 && t->ca)
-		t->code = gnutls_certificate_set_x509_trust_file(t->creds, t->ca, GNUTLS_X509_FMT_PEM);
+	(void)gnutls_certificate_set_x509_system_trust(t->creds);   /* a system without any: nobody is trusted */
+	if (t->ca)
+		t->read = gnutls_certificate_set_x509_trust_file(t->creds, t->ca, GNUTLS_X509_FMT_PEM);
 	return ESP_OK;
+}
+
+static esp_status load_trust(struct dial *d, const char *ca, esp_err *err)
+{
+	struct trust t = { .creds = d->creds, .ca = ca };
+	int status = lane_run(pool_shared("misc"), NULL, on_trust, &t, NULL);
+
+	if (!status && ca && t.read <= 0)
+		return err_fail(err, ESP_ETLS, "no certificate of an authority in %.200s: %s", ca,
+		                t.read ? gnutls_strerror(t.read) : "it has none");
+	return status;
 }
 
 /* Until GnuTLS can go on. */
@@ -126,17 +137,9 @@ static int wait_turn(const struct dial *d)
 	return fiber_wait_fd(d->fd, gnutls_record_get_direction(d->session) ? ESP_WRITE : ESP_READ, NULL);
 }
 
-static int begin_tls(struct dial *d, const char *host, uint32_t flags, const char *ca)
+static int begin_tls(struct dial *d, const char *host, uint32_t flags)
 {
-	struct trust t = { .ca = ca };
-	int rc = gnutls_certificate_allocate_credentials(&d->creds);
-
-	t.creds = d->creds;
-	if (rc < 0 || lane_run(pool_shared("misc"), NULL, on_trust, &t, NULL))
-		return ESP_ENOMEM;
-	if (t.code < 0)
-		return t.code;
-	rc = gnutls_init(&d->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+	int rc = gnutls_init(&d->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
 	if (rc >= 0)
 		rc = gnutls_priority_set_direct(d->session, PRIORITIES, NULL);
 	if (rc >= 0)
@@ -165,8 +168,14 @@ static void tell_why(const struct dial *d, const char *host, int rc, esp_err *er
 static esp_status dial_secure(esp_dial *pub, const char *host, uint32_t flags, const char *ca, esp_err *err)
 {
 	struct dial *d = dial_of(pub);
-	int rc = begin_tls(d, host, flags, ca), status = ESP_OK;
+	int rc = gnutls_certificate_allocate_credentials(&d->creds), status = ESP_OK;
 
+	if (rc >= 0 && !(flags & ESP_DIAL_UNVERIFIED))
+		status = load_trust(d, ca, err);
+	if (status)
+		return status;
+	if (rc >= 0)
+		rc = begin_tls(d, host, flags);
 	while (rc >= 0 && !status) {
 		rc = gnutls_handshake(d->session);
 		if (rc == GNUTLS_E_SUCCESS)
