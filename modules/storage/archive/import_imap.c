@@ -28,7 +28,7 @@ struct import {
 	uint32_t uidvalidity;
 	struct marks marks;
 	char quoted[FOREIGN_NAME * 2 + 3], name[FOREIGN_NAME + 1];
-	uint64_t copied, added, already, known, vanished, missing;
+	uint64_t copied, added, already, known, vanished, missing, skipped;
 };
 
 /* --- sets of UIDs
@@ -59,6 +59,20 @@ static void sort(struct uids *u)
 {
 	if (u->n)
 		qsort(u->uid, u->n, sizeof *u->uid, compare);
+}
+
+/* [lane] A server may say them in any order, and more than once. */
+static int32_t sort_there(void *arg)
+{
+	struct uids *u = &((struct import *)arg)->there;
+	size_t n = 0;
+
+	sort(u);
+	for (size_t k = 0; k < u->n; k++)
+		if (n == 0 || u->uid[k] != u->uid[n - 1])
+			u->uid[n++] = u->uid[k];
+	u->n = n;
+	return ESP_OK;
 }
 
 static int has_uid(const struct uids *u, uint32_t uid)
@@ -139,7 +153,7 @@ static esp_status settle(struct import *i)
 {
 	esp_status st = place_flush(&i->place);
 
-	if (st == ESP_OK && i->pending.n)
+	if (st == ESP_OK && i->pending.n && i->uidvalidity)
 		st = task_lane(i->t, write_memory, i);
 	return st;
 }
@@ -147,39 +161,30 @@ static esp_status settle(struct import *i)
 /* --- folders
  * ----------------------------------------------------------------------------------------------------------- */
 
-static esp_status add_folder(struct import *i, esp_str name, char separator)
+/* One that cannot be named in a command is left out, and counted. */
+static esp_status add_folder(struct import *i, const struct response_folder *f)
 {
 	esp_buf out;
 
 	esp_buf_init_fixed(&out, i->name, sizeof i->name);
-	if (name.len == 0 || names_of_imap(name, separator, &out) != ESP_OK || memchr(name.ptr, '\0', name.len))
+	if (f->name.len == 0 || names_of_imap(f->name, f->separator, &out) != ESP_OK ||
+	    remote_quote(f->name, i->quoted, sizeof i->quoted) != ESP_OK) {
+		i->skipped++;
 		return ESP_OK;
+	}
 	if (i->folders.n == FOLDERS_MAX)
 		return ESP_E2BIG;
-	return foreign_add(&i->folders, name, (esp_str){ i->name, out.len });
+	return foreign_add(&i->folders, f->name, (esp_str){ i->name, out.len });
 }
 
-/* "* LIST (\HasNoChildren) "/" INBOX" */
 static esp_status take_list(struct import *i, esp_str line)
 {
-	esp_cursor c = esp_cursor_of(line);
-	esp_str attributes, separator, name;
-	const char *from;
+	struct response_folder f;
+	int is = response_list(line, &f);
 
-	if (!remote_word(&c, "* LIST "))
-		return ESP_OK;
-	from = c.p;
-	if (!remote_skip(&c))
+	if (is < 0)
 		return ESP_EPROTO;
-	attributes = esp_cursor_since(&c, from);
-	if (!esp_cursor_accept(&c, ' ') || !remote_string(&c, &separator) || !esp_cursor_accept(&c, ' ') ||
-	    !remote_string(&c, &name))
-		return ESP_EPROTO;
-	for (size_t k = 0; k + 9 <= attributes.len; k++)
-		if (esp_str_is((esp_str){ attributes.ptr + k, 9 }, "\\Noselect") ||
-		    esp_str_is((esp_str){ attributes.ptr + k, 9 }, "\\NonExist"))
-			return ESP_OK;
-	return add_folder(i, name, separator.len ? separator.ptr[0] : '\0');
+	return is == 0 || f.no_mail ? ESP_OK : add_folder(i, &f);
 }
 
 static esp_status list_folders(struct import *i)
@@ -187,11 +192,11 @@ static esp_status list_folders(struct import *i)
 	esp_status st = remote_send(i->remote, "LIST \"\" \"*\"");
 
 	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK)
-		st = take_list(i, esp_buf_str(&i->remote->line));
+		st = take_list(i, esp_buf_str(&i->remote->got.text));
 	return st == ESP_ENOENT ? ESP_OK : st;
 }
 
-/* UIDVALIDITY is in "* OK [UIDVALIDITY 5] ...". */
+/* Without UIDVALIDITY (0) the UIDs say nothing the next time. */
 static esp_status examine(struct import *i, const char *folder)
 {
 	esp_status st = remote_quote((esp_str){ folder, strlen(folder) }, i->quoted, sizeof i->quoted);
@@ -199,31 +204,24 @@ static esp_status examine(struct import *i, const char *folder)
 	i->uidvalidity = 0;
 	if (st == ESP_OK)
 		st = remote_send(i->remote, "EXAMINE %s", i->quoted);
-	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK) {
-		esp_cursor c = esp_cursor_of(esp_buf_str(&i->remote->line));
-		if (remote_word(&c, "* OK [UIDVALIDITY "))
-			i->uidvalidity = (uint32_t)strtoul(esp_cursor_left(&c) ? c.p : "0", NULL, 10);
-	}
+	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK)
+		if (response_uidvalidity(esp_buf_str(&i->remote->got.text), &i->uidvalidity) < 0)
+			return ESP_EPROTO;
 	return st == ESP_ENOENT ? ESP_OK : st;
 }
 
 static esp_status take_search(struct uids *u, esp_str line)
 {
-	esp_cursor c = esp_cursor_of(line);
-	esp_str word;
+	esp_cursor c;
+	uint32_t uid;
 	esp_status st = ESP_OK;
+	int is = 0;
 
-	if (!remote_word(&c, "* SEARCH"))
+	if (!response_search(line, &c))
 		return ESP_OK;
-	while (st == ESP_OK && remote_string(&c, &word)) {
-		uint32_t uid = 0;
-		for (size_t k = 0; k < word.len && k < 10 && esp_ascii_isdigit((unsigned char)word.ptr[k]); k++)
-			uid = uid * 10 + (uint32_t)(word.ptr[k] - '0');
-		if (uid)
-			st = add_uid(u, uid);
-		(void)esp_cursor_accept(&c, ' ');
-	}
-	return st;
+	while (st == ESP_OK && (is = response_next_uid(&c, &uid)) > 0)
+		st = add_uid(u, uid);
+	return st == ESP_OK && is < 0 ? ESP_EPROTO : st;
 }
 
 static esp_status search_all(struct import *i)
@@ -232,15 +230,14 @@ static esp_status search_all(struct import *i)
 
 	i->there.n = 0;
 	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK)
-		st = take_search(&i->there, esp_buf_str(&i->remote->line));
-	sort(&i->there);
-	return st == ESP_ENOENT ? ESP_OK : st;
+		st = take_search(&i->there, esp_buf_str(&i->remote->got.text));
+	return st == ESP_ENOENT ? task_lane(i->t, sort_there, i) : st;
 }
 
 /* --- messages
  * ------------------------------------------------------------------------------------------------------------ */
 
-static esp_status take_message(struct import *i, const struct remote_message *m)
+static esp_status take_message(struct import *i, const struct response_message *m)
 {
 	struct placed p = {
 		.flags = m->marks->flags, .keywords = m->marks->keyword, .nkeywords = m->marks->n, .date = m->date
@@ -279,9 +276,15 @@ static esp_status fetch_group(struct import *i, uint32_t *group, uint32_t n)
 	for (uint32_t k = 0; k < n; k++)
 		at += (size_t)snprintf(set + at, sizeof set - at, "%s%u", k ? "," : "", group[k]);
 	st = remote_send(i->remote, "UID FETCH %s (UID FLAGS INTERNALDATE BODY.PEEK[])", set);
+	remote_expect(i->remote, (uint64_t)n * FOREIGN_MAX);
 	while (st == ESP_OK && (st = remote_next(i->remote)) == ESP_OK) {
-		struct remote_message m = { .marks = &i->marks };
-		if (!remote_fetch(esp_buf_str(&i->remote->line), &m) || !m.has_body || !is_in(m.uid, group, n))
+		struct response_message m = { .marks = &i->marks };
+		int is = response_fetch(esp_buf_str(&i->remote->got.text), &m);
+		if (is < 0) {
+			st = ESP_EPROTO;               /* a wrong length: what follows is not what it seems */
+			break;
+		}
+		if (is == 0 || !m.has_body || !is_in(m.uid, group, n))
 			continue;                      /* something else that changed there, or what nobody asked for */
 		for (uint32_t k = 0; k < n; k++)
 			group[k] = group[k] == m.uid ? 0 : group[k];   /* each once */
@@ -328,8 +331,10 @@ static esp_status import_folder(struct import *i, esp_actor actor, const struct 
 	char name[2100];
 	esp_status st = examine(i, f->path);
 
-	if (st == ESP_EACCES)                  /* a folder that he may not read */
+	if (st == ESP_EACCES) {                /* a folder that he may not read */
+		i->skipped++;
 		return ESP_OK;
+	}
 	if (st == ESP_OK)
 		st = search_all(i);
 	if (st != ESP_OK)
@@ -338,7 +343,8 @@ static esp_status import_folder(struct import *i, esp_actor actor, const struct 
 	st = place_open(&i->place, i->t, actor, (esp_str){ name, strlen(name) });
 	if (st == ESP_OK)
 		st = name_memory(i, f->path);
-	if (st == ESP_OK)
+	i->done.n = 0;
+	if (st == ESP_OK && i->uidvalidity)
 		st = task_lane(i->t, read_memory, i);
 	atomic_fetch_add(&i->t->total, i->there.n);
 	i->pending.n = 0;
@@ -358,6 +364,8 @@ static esp_status import_folder(struct import *i, esp_actor actor, const struct 
 static esp_status take_place(struct import *i)
 {
 	esp_str where = task_word(i->t, 0), tls = task_option(i->t, "--tls="), ca = task_option(i->t, "--ca=");
+	esp_str timeout = task_option(i->t, "--timeout=");
+	uint64_t seconds = 0;
 	const char *colon = where.len ? memrchr(where.ptr, ':', where.len) : NULL;
 	size_t host = colon && memchr(where.ptr, ':', where.len) == colon ? (size_t)(colon - where.ptr) : where.len;
 	struct remote_place *p = &i->where;
@@ -365,6 +373,9 @@ static esp_status take_place(struct import *i)
 	if (host == 0 || host >= sizeof p->host || where.len - host > sizeof p->port)
 		return task_fail(i->t, ESP_EINVAL, "import imap wants HOST or HOST:PORT");
 	p->tls = esp_str_is(tls, "starttls") ? REMOTE_STARTTLS : esp_str_is(tls, "none") ? REMOTE_PLAIN : REMOTE_IMPLICIT;
+	if (timeout.len && (!esp_str_number(timeout, 3600, &seconds) || seconds == 0))
+		return task_fail(i->t, ESP_EINVAL, "--timeout is seconds, from 1 to 3600");
+	p->silence = (esp_nsec)seconds * ESP_SEC;
 	if (tls.len && p->tls == REMOTE_IMPLICIT && !esp_str_is(tls, "implicit"))
 		return task_fail(i->t, ESP_EINVAL, "--tls is implicit (port 993), starttls (port 143) or none");
 	snprintf(p->host, sizeof p->host, "%.*s", (int)host, where.ptr);
@@ -384,6 +395,7 @@ static esp_status tell(struct import *i, uint64_t folders)
 	task_fact(i->t, "messages", (int64_t)i->added);
 	task_fact(i->t, "already_there", (int64_t)(i->already + i->known));
 	task_fact(i->t, "vanished", (int64_t)i->vanished);
+	task_fact(i->t, "folders_skipped", (int64_t)i->skipped);
 	if (i->missing)
 		return task_fail(i->t, ESP_ECORRUPT,
 			"%llu messages are not there any more (did somebody delete them meanwhile?)",
@@ -417,13 +429,13 @@ static esp_status import_all(struct import *i)
 		return task_fail(i->t, ESP_ENOENT, "%s has no such folder", i->where.host);
 	return st == ESP_OK
 			   ? tell(i, folders)
-			   : task_fail(i->t, st, "the import from %s was cut off (%d)%s%s; the same command goes on with it",
-					 i->where.host, st, i->remote->why[0] ? ": " : "", i->remote->why);
+			   : task_fail(i->t, st, "the import from %s was cut off: %s; the same command goes on with it",
+					 i->where.host, remote_reason(i->remote, st));
 }
 
 esp_status import_imap_run(struct task *t)
 {
-	static const char *const options[] = { "--into=", "--folder=", "--tls=", "--ca=", "--insecure", NULL };
+	static const char *const options[] = { "--into=", "--folder=", "--tls=", "--ca=", "--insecure", "--timeout=", NULL };
 	struct import *i = calloc(1, sizeof *i);
 	const esp_blob *blob = archive_blob(t->a);
 	esp_status st = i && blob && (i->remote = calloc(1, sizeof *i->remote)) ? task_expect(t, 3, options) : ESP_ENOMEM;

@@ -48,7 +48,7 @@ static const esp_command commands[] = {
 		.run = on_import_imap,
 		.usage =
 			"HOST[:PORT] USER ADDRESS --password-stdin [--into=FOLDER] [--folder=NAME] [--tls=implicit|starttls|none] "
-			"[--ca=FILE] [--insecure]",
+			"[--ca=FILE] [--insecure] [--timeout=SECONDS]",
 		.help = "Add all mail of USER on another IMAP server to an account; run again, only what is new is asked for" },
 	{ .words = "migrate-database",
 		.usage = "FROM TO [--finish [--alone]] [--again]",

@@ -1,7 +1,6 @@
 /* remote - see remote.h.  [worker] */
 #include "remote.h"
 
-#include <esp/mail/date.h>
 #include <esp/mail/encoding.h>
 
 #include <stdarg.h>
@@ -9,79 +8,51 @@
 #include <string.h>
 #include <strings.h>
 
-#define SILENCE   (120 * ESP_SEC)      /* of the server, before it is given up */
-#define LINE_MAX  (64u << 20)          /* SEARCH of millions of messages */
-#define DEPTH_MAX 100
+#define SILENCE  (120 * ESP_SEC)       /* of the server, before it is given up; --timeout */
+#define SLOWEST  1024                  /* bytes a second of a response that is longer */
+#define LOOK     (200 * ESP_MSEC)      /* is there still somebody who waits for the answer? */
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
-static esp_status fill(struct remote *r)
+/* A server that sends a byte now and then is not silent, and is given up all the same. */
+static esp_nsec patience(const struct remote *r)
+{
+	return r->began + r->silence + (esp_nsec)(r->got.text.len / SLOWEST) * ESP_SEC;
+}
+
+/* Looks up now and then, so that the end of esp-cli, or of the server, need not wait for the other server. */
+static esp_status read_some(struct remote *r)
 {
 	const esp_core *core = &r->t->a->core;
-	esp_status st = task_check(r->t);
-	esp_nsec before;
+	esp_nsec before = core->fiber->set_deadline(0), end = patience(r), now;
+	esp_status st;
+	size_t n = 0;
 
-	if (st != ESP_OK)
-		return st;
-	before = core->fiber->set_deadline(core->loop->clock() + SILENCE);
-	r->at = r->n = 0;
-	st = r->api->read(r->dial, r->in, sizeof r->in, &r->n);
+	do {
+		now = core->loop->clock();
+		(void)core->fiber->set_deadline(now + LOOK < end ? now + LOOK : end);
+		st = r->api->read(r->dial, r->in, sizeof r->in, &n);
+	} while (st == ESP_ETIMEDOUT && core->loop->clock() < end && (st = task_check(r->t)) == ESP_OK);
 	(void)core->fiber->set_deadline(before);
+	r->ahead = (esp_str){ r->in, st == ESP_OK ? n : 0 };
 	return st;
 }
 
-/* Up to LF, appended to r->line. */
-static esp_status take_line(struct remote *r)
+/* One that sends faster than we read leaves the others their turn, and does not go on for ever. */
+static esp_status fill(struct remote *r)
 {
-	for (;;) {
-		const char *from = r->in + r->at, *lf = r->n > r->at ? memchr(from, '\n', r->n - r->at) : NULL;
-		size_t n = lf ? (size_t)(lf - from) + 1 : r->n - r->at;
-		if (esp_buf_add(&r->line, from, n) != ESP_OK)
-			return r->line.err;
-		r->at += n;
-		if (lf)
-			return ESP_OK;
-		esp_status st = fill(r);
-		if (st != ESP_OK)
-			return st;
-	}
-}
+	esp_status st = task_check(r->t);
 
-static esp_status take_bytes(struct remote *r, size_t n)
-{
-	while (n) {
-		size_t have = r->n - r->at, now = have < n ? have : n;
-		if (esp_buf_add(&r->line, r->in + r->at, now) != ESP_OK)
-			return r->line.err;
-		r->at += now;
-		n -= now;
-		esp_status st = n ? fill(r) : ESP_OK;
-		if (st != ESP_OK)
-			return st;
-	}
+	if (st == ESP_OK)
+		st = r->t->a->core.fiber->yield();
+	if (st == ESP_OK)
+		st = read_some(r);
+	if (st != ESP_OK)
+		return st;
+	if (r->ahead.len > r->budget)
+		return ESP_E2BIG;
+	r->budget -= r->ahead.len;
 	return ESP_OK;
-}
-
-/* "{123}" at the end of the line that begins at `start`: that many bytes follow.  -1: none; -2: too many. */
-static int64_t literal_at_end(const esp_buf *line, size_t start)
-{
-	size_t n = line->len, from;
-	uint64_t v = 0;
-
-	while (n && (line->data[n - 1] == '\r' || line->data[n - 1] == '\n'))
-		n--;
-	if (n < start + 3 || line->data[n - 1] != '}')
-		return -1;
-	for (from = n - 1; from > start && esp_ascii_isdigit((unsigned char)line->data[from - 1]); from--)
-		;
-	if (from == start || from == n - 1 || line->data[from - 1] != '{')
-		return -1;
-	for (size_t i = from; i < n - 1; i++) {
-		v = v * 10 + (uint64_t)(line->data[i] - '0');
-		if (v > FOREIGN_MAX)
-			return -2;
-	}
-	return (int64_t)v;
 }
 
 /* A whole response with its literals. */
@@ -89,34 +60,22 @@ static esp_status take_response(struct remote *r)
 {
 	esp_status st;
 
-	esp_buf_reset(&r->line);
-	for (;;) {
-		size_t start = r->line.len;
-		int64_t literal;
-		st = take_line(r);
+	response_reset(&r->got);
+	r->began = r->t->a->core.loop->clock();
+	while ((st = response_feed(&r->got, &r->ahead)) == ESP_EAGAIN) {
+		st = fill(r);
 		if (st != ESP_OK)
-			return st;
-		literal = literal_at_end(&r->line, start);
-		if (literal == -1)
 			break;
-		if (literal == -2)
-			return ESP_E2BIG;
-		st = take_bytes(r, (size_t)literal);
-		if (st != ESP_OK)
-			return st;
 	}
-	while (r->line.len && (r->line.data[r->line.len - 1] == '\n' || r->line.data[r->line.len - 1] == '\r'))
-		esp_buf_cut(&r->line, r->line.len - 1);
-	return ESP_OK;
+	return st;
 }
 
-/* --- commands
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- commands ---------------------------------------------------------------------------------------------------- */
 
 static esp_status write_all(struct remote *r, const void *data, size_t n)
 {
 	const esp_core *core = &r->t->a->core;
-	esp_nsec before = core->fiber->set_deadline(core->loop->clock() + SILENCE);
+	esp_nsec before = core->fiber->set_deadline(core->loop->clock() + r->silence);
 	esp_status st = r->api->write(r->dial, data, n);
 
 	(void)core->fiber->set_deadline(before);
@@ -128,6 +87,7 @@ esp_status remote_send(struct remote *r, const char *fmt, ...)
 	char text[3000];
 	int n = snprintf(text, sizeof text, "e%u ", ++r->tag), k;
 	va_list ap;
+	esp_status st;
 
 	va_start(ap, fmt);
 	k = vsnprintf(text + n, sizeof text - (size_t)n - 2, fmt, ap);
@@ -135,14 +95,18 @@ esp_status remote_send(struct remote *r, const char *fmt, ...)
 	if (k < 0 || (size_t)k >= sizeof text - (size_t)n - 2)
 		return ESP_E2BIG;
 	memcpy(text + n + k, "\r\n", 2);
-	return write_all(r, text, (size_t)(n + k) + 2);
+	r->budget = RESPONSE_TEXT;
+	r->why[0] = '\0';
+	st = write_all(r, text, (size_t)(n + k) + 2);
+	r->t->a->crypto->wipe(text, sizeof text);       /* it may have been the password */
+	return st;
 }
 
 static void keep_reason(struct remote *r)
 {
-	size_t n = r->line.len < sizeof r->why - 1 ? r->line.len : sizeof r->why - 1;
+	size_t n = r->got.text.len < sizeof r->why - 1 ? r->got.text.len : sizeof r->why - 1;
 
-	memcpy(r->why, r->line.data, n);
+	memcpy(r->why, r->got.text.data, n);
 	r->why[n] = '\0';
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)r->why[i] < 0x20 || (unsigned char)r->why[i] >= 0x7f)
@@ -157,13 +121,13 @@ esp_status remote_next(struct remote *r)
 
 	if (st != ESP_OK)
 		return st;
-	if (r->line.len > 6 && strncasecmp(r->line.data, "* BYE", 5) == 0) {
+	if (r->got.text.len >= 5 && strncasecmp(r->got.text.data, "* BYE", 5) == 0) {
 		keep_reason(r);
 		return ESP_ECLOSED;
 	}
-	if (r->line.len < n || memcmp(r->line.data, tag, n) != 0)
+	if (r->got.text.len < n || memcmp(r->got.text.data, tag, n) != 0)
 		return ESP_OK;
-	if (r->line.len >= n + 2 && strncasecmp(r->line.data + n, "OK", 2) == 0)
+	if (r->got.text.len >= n + 2 && strncasecmp(r->got.text.data + n, "OK", 2) == 0)
 		return ESP_ENOENT;
 	keep_reason(r);
 	return ESP_EACCES;
@@ -176,6 +140,22 @@ esp_status remote_rest(struct remote *r)
 	while ((st = remote_next(r)) == ESP_OK)
 		;
 	return st == ESP_ENOENT ? ESP_OK : st;
+}
+
+void remote_expect(struct remote *r, uint64_t bytes) { r->budget += bytes; }
+
+const char *remote_reason(const struct remote *r, esp_status st)
+{
+	switch (st) {
+	case ESP_ECLOSED: return r->why[0] ? r->why : "it closed the connection";
+	case ESP_EACCES: return r->why;
+	case ESP_ETIMEDOUT: return "it did not answer in time";
+	case ESP_E2BIG: return "it answers without end";
+	case ESP_EPROTO: return "its answer makes no sense";
+	case ESP_ECANCELED: return "nobody waits for it any more";
+	case ESP_ENOMEM: return "out of memory";
+	default: return "this server failed";
+	}
 }
 
 esp_status remote_quote(esp_str s, char *out, size_t cap)
@@ -197,8 +177,7 @@ esp_status remote_quote(esp_str s, char *out, size_t cap)
 	return ESP_OK;
 }
 
-/* --- the start
- * --------------------------------------------------------------------------------------------------------- */
+/* --- the start --------------------------------------------------------------------------------------------------- */
 
 static int has_word(esp_str line, const char *word)
 {
@@ -219,7 +198,7 @@ static esp_status ask_abilities(struct remote *r, struct abilities *ret)
 
 	memset(ret, 0, sizeof *ret);
 	while (st == ESP_OK && (st = remote_next(r)) == ESP_OK) {
-		esp_str line = esp_buf_str(&r->line);
+		esp_str line = esp_buf_str(&r->got.text);
 		if (!has_word(line, "CAPABILITY"))
 			continue;
 		ret->auth_plain = has_word(line, "AUTH=PLAIN");
@@ -228,6 +207,16 @@ static esp_status ask_abilities(struct remote *r, struct abilities *ret)
 		ret->starttls = has_word(line, "STARTTLS");
 	}
 	return st == ESP_ENOENT ? ESP_OK : st;
+}
+
+static esp_status secure(struct remote *r, const struct remote_place *p)
+{
+	const esp_core *core = &r->t->a->core;
+	esp_nsec before = core->fiber->set_deadline(core->loop->clock() + r->silence);
+	esp_status st = r->api->secure(r->dial, p->host, p->flags, p->ca, &r->t->err);
+
+	(void)core->fiber->set_deadline(before);
+	return st;
 }
 
 static esp_status encrypt(struct remote *r, const struct remote_place *p, struct abilities *can)
@@ -241,11 +230,22 @@ static esp_status encrypt(struct remote *r, const struct remote_place *p, struct
 	st = remote_send(r, "STARTTLS");
 	if (st == ESP_OK)
 		st = remote_rest(r);
-	if (st == ESP_OK && r->at != r->n)     /* somebody put bytes in before the encryption */
+	if (st == ESP_OK && r->ahead.len)      /* somebody put bytes in before the encryption */
 		return task_fail(r->t, ESP_ETLS, "%s sent text before TLS", p->host);
 	if (st == ESP_OK)
-		st = r->api->secure(r->dial, p->host, p->flags, p->ca, &r->t->err);
+		st = secure(r, p);
 	return st == ESP_OK ? ask_abilities(r, can) : st;
+}
+
+/* What else it says before is passed over. */
+static esp_status await_plus(struct remote *r)
+{
+	esp_status st;
+
+	do
+		st = remote_next(r);
+	while (st == ESP_OK && (r->got.text.len == 0 || r->got.text.data[0] != '+'));
+	return st == ESP_ENOENT ? ESP_EPROTO : st;
 }
 
 /* RFC 4616: NUL user NUL password. */
@@ -263,7 +263,7 @@ static esp_status authenticate(struct remote *r, const struct abilities *can, es
 	if (esp_buf_add_str(&plain, password) == ESP_OK && esp_base64_encode(esp_buf_str(&plain), 0, &text) == ESP_OK) {
 		st = remote_send(
 			r, "AUTHENTICATE PLAIN%s%.*s", can->sasl_ir ? " " : "", can->sasl_ir ? (int)text.len : 0, text.data);
-		if (st == ESP_OK && !can->sasl_ir && (st = remote_next(r)) == ESP_OK && r->line.len && r->line.data[0] == '+')
+		if (st == ESP_OK && !can->sasl_ir && (st = await_plus(r)) == ESP_OK)
 			st = esp_buf_add(&text, "\r\n", 2) == ESP_OK ? write_all(r, text.data, text.len) : ESP_ENOMEM;
 	}
 	r->t->a->crypto->wipe(memory, sizeof memory);
@@ -281,11 +281,23 @@ static esp_status log_in(struct remote *r, const struct abilities *can, esp_str 
 	if (can->auth_plain)
 		return authenticate(r, can, user, password);
 	if (can->login_disabled || remote_quote(user, u, sizeof u) != ESP_OK ||
-		remote_quote(password, p, sizeof p) != ESP_OK)
+		remote_quote(password, p, sizeof p) != ESP_OK) {
+		snprintf(r->why, sizeof r->why, "there is no way to log in with these words");
 		return ESP_EACCES;
+	}
 	st = remote_send(r, "LOGIN %s %s", u, p);
 	r->t->a->crypto->wipe(p, sizeof p);
 	return st == ESP_OK ? remote_rest(r) : st;
+}
+
+static esp_status connect_to(struct remote *r, const struct remote_place *p)
+{
+	const esp_core *core = &r->t->a->core;
+	esp_nsec before = core->fiber->set_deadline(core->loop->clock() + r->silence);
+	esp_status st = r->api->open(p->host, p->port, &r->dial, &r->t->err);
+
+	(void)core->fiber->set_deadline(before);
+	return st == ESP_OK && p->tls == REMOTE_IMPLICIT ? secure(r, p) : st;
 }
 
 esp_status remote_open(
@@ -296,15 +308,15 @@ esp_status remote_open(
 
 	r->t = t;
 	r->api = t->a->core.host->core("esp.dial/1", 0);
-	esp_buf_init(&r->line, LINE_MAX > FOREIGN_MAX ? LINE_MAX : FOREIGN_MAX + (1u << 20));
+	response_init(&r->got);
+	r->silence = p->silence ? p->silence : SILENCE;
+	r->budget = RESPONSE_TEXT;
 	if (!r->api)
 		return ESP_EUNAVAIL;
-	st = r->api->open(p->host, p->port, &r->dial, &t->err);
-	if (st == ESP_OK && p->tls == REMOTE_IMPLICIT)
-		st = r->api->secure(r->dial, p->host, p->flags, p->ca, &t->err);
+	st = connect_to(r, p);
 	if (st == ESP_OK)
 		st = take_response(r);             /* the greeting */
-	if (st == ESP_OK && (r->line.len < 4 || strncasecmp(r->line.data, "* OK", 4) != 0)) {
+	if (st == ESP_OK && (r->got.text.len < 4 || strncasecmp(r->got.text.data, "* OK", 4) != 0)) {
 		keep_reason(r);
 		return task_fail(t, ESP_EACCES, "%s says: %s", p->host, r->why);
 	}
@@ -315,7 +327,7 @@ esp_status remote_open(
 		if (st == ESP_EACCES)
 			return task_fail(t, st, "%s does not let %.*s in: %s", p->host, ESP_FMT(user), r->why);
 	}
-	return st == ESP_OK ? st : task_fail(t, st, "cannot talk to %s (%d)", p->host, st);
+	return st == ESP_OK ? st : task_fail(t, st, "cannot talk to %s: %s", p->host, remote_reason(r, st));
 }
 
 void remote_close(struct remote *r)
@@ -323,146 +335,5 @@ void remote_close(struct remote *r)
 	if (r->dial)
 		r->api->close(r->dial);
 	r->dial = NULL;
-	esp_buf_free(&r->line);
-}
-
-/* --- reading a response: pure
- * ---------------------------------------------------------------------------------------- */
-
-static int quoted(esp_cursor *c, esp_str *ret)
-{
-	char *to = (char *)(uintptr_t)c->p;    /* escapes go out in place: the response is ours */
-
-	*ret = (esp_str){ c->p, 0 };
-	while (c->p < c->end && *c->p != '"') {
-		if (*c->p == '\\' && c->p + 1 < c->end)
-			c->p++;
-		to[ret->len++] = *c->p++;
-	}
-	return esp_cursor_accept(c, '"');
-}
-
-static int literal(esp_cursor *c, esp_str *ret)
-{
-	size_t n = 0;
-
-	while (c->p < c->end && esp_ascii_isdigit((unsigned char)*c->p) && n <= FOREIGN_MAX)
-		n = n * 10 + (size_t)(*c->p++ - '0');
-	if (!esp_cursor_accept(c, '}'))
-		return 0;
-	(void)esp_cursor_accept(c, '\r');
-	return esp_cursor_accept(c, '\n') && esp_cursor_take(c, n, ret);
-}
-
-int remote_string(esp_cursor *c, esp_str *ret)
-{
-	const char *from = c->p;
-
-	if (esp_cursor_accept(c, '"'))
-		return quoted(c, ret);
-	if (esp_cursor_accept(c, '{'))
-		return literal(c, ret);
-	while (c->p < c->end && *c->p != ' ' && *c->p != '(' && *c->p != ')')
-		c->p++;
-	*ret = esp_cursor_since(c, from);
-	if (esp_str_is(*ret, "NIL"))
-		*ret = (esp_str){ NULL, 0 };
-	return c->p > from;
-}
-
-int remote_word(esp_cursor *c, const char *word)
-{
-	size_t n = strlen(word);
-
-	if (esp_cursor_left(c) < n || strncasecmp(c->p, word, n) != 0)
-		return 0;
-	c->p += n;
-	(void)esp_cursor_accept(c, ' ');
-	return 1;
-}
-
-int remote_skip(esp_cursor *c)
-{
-	int depth = 0;
-
-	do {
-		esp_str s;
-		if (esp_cursor_accept(c, '('))
-			depth++;
-		else if (depth && esp_cursor_accept(c, ')'))
-			depth--;
-		else if (!(depth && esp_cursor_accept(c, ' ')) && !remote_string(c, &s))
-			return 0;
-	} while (depth > 0 && depth < DEPTH_MAX && c->p < c->end);
-	return depth == 0;
-}
-
-static int take_flags(esp_cursor *c, struct marks *m)
-{
-	static const struct { const char *name; uint64_t flag; } known[] = { { "\\Seen", ESP_FLAG_SEEN },
-		{ "\\Answered", ESP_FLAG_ANSWERED }, { "\\Flagged", ESP_FLAG_FLAGGED }, { "\\Deleted", ESP_FLAG_DELETED },
-		{ "\\Draft", ESP_FLAG_DRAFT } };
-
-	if (!esp_cursor_accept(c, '('))
-		return 0;
-	while (!esp_cursor_accept(c, ')')) {
-		esp_str s;
-		if (esp_cursor_accept(c, ' '))
-			continue;
-		if (!remote_string(c, &s) || !s.ptr)
-			return 0;
-		for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
-			if (esp_str_is(s, known[k].name))
-				m->flags |= known[k].flag;
-		marks_add(m, s);
-	}
-	return 1;
-}
-
-static int number(esp_cursor *c, uint32_t *ret)
-{
-	uint64_t v = 0;
-	const char *from = c->p;
-
-	while (c->p < c->end && esp_ascii_isdigit((unsigned char)*c->p) && v < UINT32_MAX)
-		v = v * 10 + (uint64_t)(*c->p++ - '0');
-	*ret = (uint32_t)v;
-	return c->p > from && v <= UINT32_MAX;
-}
-
-static int take_item(esp_cursor *c, struct remote_message *ret)
-{
-	esp_str s;
-
-	if (remote_word(c, "UID "))
-		return number(c, &ret->uid);
-	if (remote_word(c, "FLAGS "))
-		return take_flags(c, ret->marks);
-	if (remote_word(c, "INTERNALDATE ")) {
-		if (!remote_string(c, &s) || esp_imap_datetime_parse(s, &ret->date, NULL) != ESP_OK)
-			ret->date = 0;
-		return 1;
-	}
-	if (remote_word(c, "BODY[] ")) {
-		ret->has_body = 1;
-		return remote_string(c, &ret->body);
-	}
-	return remote_string(c, &s) && esp_cursor_accept(c, ' ') && remote_skip(c);   /* something that nobody asked for */
-}
-
-int remote_fetch(esp_str response, struct remote_message *ret)
-{
-	esp_cursor c = esp_cursor_of(response);
-	uint32_t sequence;
-	struct marks *marks = ret->marks;
-
-	*ret = (struct remote_message){ .marks = marks };
-	marks_clear(marks);
-	if (!remote_word(&c, "* ") || !number(&c, &sequence) || !esp_cursor_accept(&c, ' ') || !remote_word(&c, "FETCH ") ||
-	    !esp_cursor_accept(&c, '('))
-		return 0;
-	while (!esp_cursor_accept(&c, ')'))
-		if (!esp_cursor_accept(&c, ' ') && !take_item(&c, ret))
-			return 0;
-	return 1;
+	response_free(&r->got);
 }
