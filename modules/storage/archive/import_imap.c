@@ -435,7 +435,8 @@ static esp_status import_all(struct import *i)
 
 esp_status import_imap_run(struct task *t)
 {
-	static const char *const options[] = { "--into=", "--folder=", "--tls=", "--ca=", "--insecure", "--timeout=", NULL };
+	static const char *const options[] = { "--into=", "--folder=", "--tls=", "--ca=", "--insecure",
+		"--timeout=", NULL };
 	struct import *i = calloc(1, sizeof *i);
 	const esp_blob *blob = archive_blob(t->a);
 	esp_status st = i && blob && (i->remote = calloc(1, sizeof *i->remote)) ? task_expect(t, 3, options) : ESP_ENOMEM;

@@ -35,8 +35,8 @@ ESP_CHECKED esp_status remote_send(struct remote *r, const char *fmt, ...) ESP_P
 /*! \brief Beside RESPONSE_TEXT, the answer to the last command may have so many bytes. */
 void remote_expect(struct remote *r, uint64_t bytes);
 /*! \brief The next untagged response in r->got.text; ESP_ENOENT: the command is through.  ESP_EACCES: it was refused
- *  (r->why).  ESP_ECLOSED: it said goodbye (r->why), or nothing more.  ESP_ETIMEDOUT, ESP_E2BIG: it is not worth waiting
- *  for. */
+ *  (r->why).  ESP_ECLOSED: it said goodbye (r->why), or nothing more.  ESP_ETIMEDOUT, ESP_E2BIG: it is not worth
+ *  waiting for. */
 ESP_CHECKED esp_status remote_next(struct remote *r);
 /*! \brief All of it, passed over. */
 ESP_CHECKED esp_status remote_rest(struct remote *r);

@@ -214,8 +214,9 @@ Test(element, is_an_atom_a_quoted_string_a_literal_or_nil)
 	cr_assert_str_eq(string(STR("nil")), "nil");
 	cr_assert_str_eq(string(STR("\"NIL\"")), "NIL+0");
 	const esp_str bad[] = { STR(""), STR(" x"), STR("("), STR(")"), STR("\"open"), STR("\"open\\"), STR("\"open\\\""),
-		STR("{"), STR("{3"), STR("{3}"), STR("{3}\r"), STR("{3}\r\n"), STR("{3}\r\nab"), STR("{}\r\n"), STR("{x}\r\nabc"),
-		STR("{3}abc"), STR("{18446744073709551619}\r\nabc"), STR("{-1}\r\n"), STR("{268435457}\r\n") };
+		STR("{"), STR("{3"), STR("{3}"), STR("{3}\r"), STR("{3}\r\n"), STR("{3}\r\nab"), STR("{}\r\n"),
+		STR("{x}\r\nabc"), STR("{3}abc"), STR("{18446744073709551619}\r\nabc"), STR("{-1}\r\n"),
+		STR("{268435457}\r\n") };
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		cr_assert_str_eq(string(bad[i]), "none", "%zu", i);
 }
@@ -257,8 +258,10 @@ static int fetch(esp_str in)
 
 Test(fetch, brings_what_was_asked_for_in_any_order)
 {
-	cr_assert_eq(fetch(STR("* 5 FETCH (UID 7 FLAGS (\\Seen $Work \\Flagged x:y) INTERNALDATE \"17-Jul-1996 02:44:25 -0700\""
-	                       " BODY[] {5}\r\na)\0 b)")), 1);
+	cr_assert_eq(
+		fetch(STR("* 5 FETCH (UID 7 FLAGS (\\Seen $Work \\Flagged x:y) INTERNALDATE \"17-Jul-1996 02:44:25 -0700\""
+				  " BODY[] {5}\r\na)\0 b)")),
+		1);
 	cr_assert_eq(message.uid, 7);
 	cr_assert_eq(message.date, 837596665);
 	cr_assert(message.has_body && esp_str_eq(message.body, STR("a)\0 b")));
@@ -271,7 +274,8 @@ Test(fetch, brings_what_was_asked_for_in_any_order)
 	cr_assert(esp_str_eq(message.body, STR("quoted")));
 	cr_assert(marks.flags == 0 && marks.n == 0, "nothing is left of the one before");
 
-	cr_assert_eq(fetch(STR("* 1 FETCH (BODY[HEADER.FIELDS (A \"B)\")] {2}\r\n)) ENVELOPE (NIL (\"x\" (y))) UID 3)")), 1);
+	cr_assert_eq(
+		fetch(STR("* 1 FETCH (BODY[HEADER.FIELDS (A \"B)\")] {2}\r\n)) ENVELOPE (NIL (\"x\" (y))) UID 3)")), 1);
 	cr_assert(message.uid == 3 && !message.has_body);
 	cr_assert_eq(fetch(STR("* 1 FETCH (UID 3 BODY[] NIL)")), 1);
 	cr_assert(message.has_body && !message.body.ptr, "expunged");
@@ -295,9 +299,9 @@ Test(fetch, is_not_what_else_a_server_says)
 Test(fetch, that_makes_no_sense_is_told_apart)
 {
 	const esp_str bad[] = { STR("* 1 FETCH "), STR("* 1 FETCH UID 1"), STR("* 1 FETCH ("), STR("* 1 FETCH (UID"),
-		STR("* 1 FETCH (UID )"), STR("* 1 FETCH (UID x)"), STR("* 1 FETCH (UID 4294967296)"), STR("* 1 FETCH (FLAGS x)"),
-		STR("* 1 FETCH (FLAGS (\\Seen)"), STR("* 1 FETCH (FLAGS (()))"), STR("* 1 FETCH (BODY[] )"),
-		STR("* 1 FETCH (BODY[] {3}\r\nabcdef)"),       /* three of six bytes */
+		STR("* 1 FETCH (UID )"), STR("* 1 FETCH (UID x)"), STR("* 1 FETCH (UID 4294967296)"),
+		STR("* 1 FETCH (FLAGS x)"), STR("* 1 FETCH (FLAGS (\\Seen)"), STR("* 1 FETCH (FLAGS (()))"),
+		STR("* 1 FETCH (BODY[] )"), STR("* 1 FETCH (BODY[] {3}\r\nabcdef)"), /* three of six bytes */
 		STR("* 1 FETCH (BODY[] {6}\r\nabc)"), STR("* 1 FETCH (INTERNALDATE )"), STR("* 1 FETCH (X)"),
 		STR("* 1 FETCH (X (a)"), STR("* 1 FETCH (UID 1) more"), STR("* 1 FETCH (UID 1))") };
 

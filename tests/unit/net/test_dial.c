@@ -353,7 +353,7 @@ Test(dial, ends_with_its_cancel, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, cancels, NULL);
 }
 
-/* --- peers that go ------------------------------------------------------------------------------------------------ */
+/* --- peers that go ----------------------------------------------------------------------------------------------- */
 
 static void hears_the_end(void)
 {
@@ -415,7 +415,7 @@ Test(dial, survives_peers_that_go_or_speak_something_else, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, going, NULL);
 }
 
-/* --- TLS ----------------------------------------------------------------------------------------------------------- */
+/* --- TLS --------------------------------------------------------------------------------------------------------- */
 
 static struct certs certs;
 
