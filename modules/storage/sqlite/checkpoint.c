@@ -3,7 +3,8 @@
  * A checkpoint writes and syncs thousands of pages: in the writer's COMMIT it would hold up everybody's mail for tens
  * of milliseconds.  A pass beside the writer never meets the end of the WAL, though, and only a WAL that was read to
  * its end is begun anew.  So the lane does the bulk, in passes that get shorter, and the writer the rest between two
- * transactions.
+ * transactions.  A reader that stays (a backup) keeps what came after it in the WAL: when a checkpoint moved nothing,
+ * the next waits until there is as much again.
  *
  * A sync of the database that failed may not be tried again: the pages that it was for count as written and are gone.
  * The WAL still has them, and the next start reads it.
@@ -28,8 +29,9 @@ void checkpoint_file_failed(const struct db *db, const char *what)
 	abort();
 }
 
-/* One pass as far as readers allow.  Returns the pages it had to leave. */
-static int pass(struct db *db)
+/* One pass as far as readers allow.  Returns the pages it had to leave; *ret_done: how many of the WAL are in the
+ * database now. */
+static int pass(struct db *db, int *ret_done)
 {
 	int wal = 0, done = 0;
 	int rc = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, &wal, &done);
@@ -37,14 +39,18 @@ static int pass(struct db *db)
 
 	if (st == ESP_EIO || st == ESP_ECORRUPT)
 		checkpoint_file_failed(db, "the checkpoint");
-	return st == ESP_OK ? wal - done : 0;   /* no room, or another program is at it: later */
+	if (st != ESP_OK)
+		return 0;                           /* no room, or another program is at it: later */
+	*ret_done = done;
+	return wal - done;
 }
 
 static void on_pass(void *arg)   /* checkpoint lane */
 {
 	struct checkpoint *c = arg;
+	int done;
 
-	for (int i = 0; i < PASSES && pass(c->db) > FEW; i++)
+	for (int i = 0; i < PASSES && pass(c->db, &done) > FEW; i++)
 		;
 	atomic_store(&c->state, PASSED);
 }
@@ -65,14 +71,27 @@ static void wait_for_pass(const struct checkpoint *c)
 		usleep(500);
 }
 
+/* The rest, between two transactions. */
+static void finish(struct checkpoint *c)
+{
+	int before = c->done;
+
+	(void)pass(c->writer, &c->done);
+	c->begin_at = c->done == before ? c->wal_pages + BEGIN_AT : BEGIN_AT;
+	atomic_store(&c->state, IDLE);
+}
+
 void checkpoint_step(struct checkpoint *c)
 {
+	if (c->wal_pages < BEGIN_AT) {              /* it was begun anew */
+		c->begin_at = BEGIN_AT;
+		c->done = 0;
+	}
 	if (c->wal_pages >= WAIT_AT)
 		wait_for_pass(c);
 	if (atomic_load(&c->state) == PASSED) {
-		pass(c->writer);
-		atomic_store(&c->state, IDLE);
-	} else if (c->wal_pages >= BEGIN_AT && atomic_load(&c->state) == IDLE) {
+		finish(c);
+	} else if (c->wal_pages >= c->begin_at && atomic_load(&c->state) == IDLE) {
 		atomic_store(&c->state, RUNNING);
 		if (c->core->pool->submit(c->self, c->lane, on_pass, c) != ESP_OK)
 			on_pass(c);

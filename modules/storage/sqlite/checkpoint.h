@@ -14,7 +14,9 @@ struct checkpoint {
 	esp_lane *lane;            /* private, width 1 */
 	struct db *db, *writer;    /* the lane's connection; the writer's, used on its own thread only */
 	atomic_int state;
-	int wal_pages;             /* in the WAL after the last COMMIT; writer's thread only */
+	/* writer's thread only: pages in the WAL after the last COMMIT, how many of them the last checkpoint had in the
+	 * database, how many make the next one begin */
+	int wal_pages, done, begin_at;
 };
 
 /*! \brief [writer's lane] The writer's connection is open: its COMMITs are counted from now on. */

@@ -392,3 +392,52 @@ Test(writer, the_wal_begins_anew_after_a_pass_beside_the_writer, .init = set_up,
 	cr_assert_eq(number(w.db, "SELECT COUNT(*) FROM t"), key);
 	writer_off(&w);
 }
+
+/* What a lane would have done by the next batch. */
+static void write_some(struct writer *w, int64_t *key)
+{
+	static struct work k[50];
+	int jobs = lane_jobs;
+
+	for (int i = 0; i < 50; i++)
+		k[i].key = (*key)++;
+	write_all(w, k, 50);
+	if (lane_jobs != jobs)
+		lane_fn(lane_arg);
+}
+
+/* A reader that stays, as a backup is. */
+Test(writer, a_checkpoint_that_moved_nothing_is_not_tried_at_every_commit, .init = set_up, .fini = tear_down)
+{
+	struct writer w;
+	struct db *reader;
+	int64_t key = 0;
+	int jobs, pages;
+
+	writer_on(&w, path);
+	write_some(&w, &key);
+	reader = db_at(path, 0);
+	cr_assert_eq(run(reader, "BEGIN"), ESP_OK);
+	cr_assert_eq(number(reader, "SELECT COUNT(*) FROM t"), 50);
+	while (w.checkpoint.wal_pages < 8000)
+		write_some(&w, &key);
+	cr_assert(lane_jobs >= 1 && lane_jobs <= 4, "%d for 8,000 pages", lane_jobs);
+	jobs = lane_jobs;
+	pages = w.checkpoint.wal_pages;
+	while (w.checkpoint.wal_pages < pages + 16000)
+		write_some(&w, &key);
+	cr_assert(lane_jobs - jobs >= 3 && lane_jobs - jobs <= 5, "%d for 16,000 pages more", lane_jobs - jobs);
+	cr_assert_eq(number(reader, "SELECT COUNT(*) FROM t"), 50, "it still sees what it saw");
+
+	cr_assert_eq(run(reader, "COMMIT"), ESP_OK);
+	pages = w.checkpoint.wal_pages;
+	while (w.checkpoint.wal_pages >= pages)
+		write_some(&w, &key);
+	cr_assert_lt(w.checkpoint.wal_pages, 4000, "begun anew as soon as nobody needs it");
+	jobs = lane_jobs;
+	while (lane_jobs == jobs)
+		write_some(&w, &key);
+	cr_assert(w.checkpoint.wal_pages >= 4000 && w.checkpoint.wal_pages < 5000, "%d: as ever", w.checkpoint.wal_pages);
+	db_close(reader);
+	writer_off(&w);
+}
