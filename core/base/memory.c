@@ -2,6 +2,8 @@
 #include "core/base/memory.h"
 
 #include <malloc.h>
+#include <stdio.h>
+#include <unistd.h>
 
 /* glibc's own first value.  Set, it stays; else every large block that is freed raises it, up to 32 MiB. */
 #define OWN_MAPPING (128 << 10)
@@ -21,6 +23,18 @@ void memory_heap(uint64_t *ret_used, uint64_t *ret_held)
 
 	*ret_used = m.uordblks + m.hblkhd;
 	*ret_held = m.arena + m.hblkhd;
+}
+
+uint64_t memory_resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	unsigned long pages = 0, resident = 0;
+
+	if (f && fscanf(f, "%lu %lu", &pages, &resident) != 2)
+		resident = 0;
+	if (f)
+		fclose(f);
+	return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 void memory_trim(void)

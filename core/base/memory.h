@@ -14,6 +14,8 @@ void memory_settle(uint32_t loops);
 /*! \brief Bytes that the program has in use, and bytes of address space that the allocator holds for it.  Thread:
  * any; holds up other threads' malloc for microseconds. */
 void memory_heap(uint64_t *ret_used, uint64_t *ret_held);
+/*! \brief Bytes of this process that are in RAM; 0: the system does not say.  Thread: any. */
+uint64_t memory_resident(void);
 /*! \brief Give free pages back to the system.  Holds up other threads' malloc for as long as it looks through an
  * arena's free blocks (milliseconds): for after a reload, not for every day.  Thread: any; a lane is best. */
 void memory_trim(void);

@@ -104,10 +104,21 @@ static const char *type_name(uint32_t type)
 	return type == ESP_COUNTER ? "counter" : type == ESP_GAUGE ? "gauge" : "histogram";
 }
 
+static void (*_Atomic on_render)(void);
+
+void metric_on_render(void (*measure)(void))
+{
+	atomic_store(&on_render, measure);
+}
+
 void metric_render(void (*sink)(void *arg, esp_str piece), void *arg)
 {
 	char buf[3072];
 	struct output o = { sink, arg, line_on(buf, sizeof buf) };
+	void (*measure)(void) = atomic_load(&on_render);
+
+	if (measure)
+		measure();
 
 	for (const struct metric_family *f = metric_lock(); f; f = f->next) {
 		if (!f->first)

@@ -74,6 +74,9 @@ void metric_set(esp_metric m, int64_t value);
 void metric_observe(esp_metric m, double value);
 /*! \brief Sum over all threads (counter, gauge) or number of observations (histogram). */
 int64_t metric_value(esp_metric m);
+/*! \brief [control] From now on metric_render() calls it first, on its thread: for gauges that cost something to
+ *  measure.  There is one, the core's. */
+void metric_on_render(void (*measure)(void));
 /*! \brief Prometheus text format 0.0.4. */
 void metric_render(void (*sink)(void *arg, esp_str piece), void *arg);
 /*! \brief docs/metrics.md: every family with type, labels and help, sorted by name. */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -38,18 +37,6 @@ static void put_time(struct json *j, const char *key, esp_time when)
 	}
 	clock_text(text, when, 0);
 	json_put_text(j, key, text);
-}
-
-static int64_t resident_bytes(void)
-{
-	FILE *f = fopen("/proc/self/statm", "re");
-	long pages = 0, resident = 0;
-
-	if (f && fscanf(f, "%ld %ld", &pages, &resident) != 2)
-		resident = 0;
-	if (f)
-		fclose(f);
-	return (int64_t)resident * sysconf(_SC_PAGESIZE);
 }
 
 static void status_network(struct json *j, const struct net *n)
@@ -144,7 +131,7 @@ static int run_status(struct command_call *call)
 	json_begin_array(j);
 	modules_left_out(s->modules, put_name, j);
 	json_end_array(j);
-	json_put_int(j, "resident_bytes", resident_bytes());
+	json_put_int(j, "resident_bytes", (int64_t)memory_resident());
 	memory_heap(&used, &held);
 	json_put_int(j, "heap_used_bytes", (int64_t)used);
 	json_put_int(j, "heap_held_bytes", (int64_t)held);

@@ -38,6 +38,7 @@ int server_net_start(struct server *s, esp_err *err)
 		status = host_offer("esp.mail/1", 0, &mail_api);
 	if (!status)
 		status = server_facts_declare(s);
+	server_memory_export();
 	if (!status)
 		status = server_traffic_start(s);
 	return status ? err_fail(err, status, "the network cannot be started: %s", status_text(status)) : ESP_OK;

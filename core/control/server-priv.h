@@ -105,6 +105,9 @@ ESP_CHECKED int server_net_start(struct server *s, esp_err *err);
 ESP_CHECKED int server_facts_declare(struct server *s);
 void server_facts_started(const struct server *s);
 void server_facts_stopped(const struct server *s);
+/* server-memory.c */
+/*! \brief Gauges of heap and resident memory, measured when the metrics are read. */
+void server_memory_export(void);
 /* server-traffic.c */
 /*! \brief From now on, once a second: metrics of s->net, and a word when clients must be sent away. */
 ESP_CHECKED int server_traffic_start(struct server *s);

@@ -61,6 +61,29 @@ def every_answer_with_json_is_json():
 
 
 @scenario
+def status_and_metrics_tell_the_same_memory():
+    names = ("heap_used", "heap_held", "resident")
+
+    def told(s):
+        status, text = s.status(), s.cli("metrics").out
+        metrics = {n: int(re.search(rf"^esp_{n}_bytes (\d+)$", text, re.M)[1]) for n in names}
+        for n in names:                                  # a sanitizer's allocator tells glibc's nothing
+            assert (metrics[n] > 0 or s.sanitized()) and abs(status[f"{n}_bytes"] - metrics[n]) < 8 << 20, (n, status, metrics)
+        assert metrics["heap_used"] <= metrics["heap_held"], metrics
+        return metrics
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        before = told(s)
+        held = [s.connect("echo") for _ in range(300)]
+        assert [c.line() for c in held] == ["hello"] * 300
+        after = told(s)
+        if not s.sanitized():
+            assert after["heap_used"] - before["heap_used"] > 300 * 200, (before, after)
+        for c in held:
+            c.close()
+
+
+@scenario
 def a_module_answers_its_command_and_gives_reasons():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()

@@ -226,6 +226,11 @@ class Server:
         """The server process (not the supervisor)."""
         return self.status()["pid"]
 
+    def sanitized(self):
+        """Does the server run with an allocator of a sanitizer?"""
+        with open(f"/proc/{self.pid()}/maps") as f:
+            return "libasan" in f.read()
+
     def children(self):
         """Live processes below the supervisor."""
         found = []

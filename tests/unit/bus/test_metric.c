@@ -156,6 +156,24 @@ Test(metric, renders_all_types_as_prometheus_text)
 	free(text);
 }
 
+static esp_metric measured;
+static int measurements;
+static void measure(void) { metric_set(measured, ++measurements); }
+
+Test(metric, measures_what_is_costly_when_somebody_reads)
+{
+	char *text;
+
+	cr_assert_eq(metric_declare(ESP_GAUGE, "esp_measured", "", "x", NULL, 0, &measured), ESP_OK);
+	metric_on_render(measure);
+	cr_expect_eq(measurements, 0);
+	for (int i = 1; i <= 2; i++) {
+		text = render();
+		cr_expect(strstr(text, i == 1 ? "\nesp_measured 1\n" : "\nesp_measured 2\n"), "%s", text);
+		free(text);
+	}
+}
+
 Test(metric, is_the_same_series_when_declared_again)
 {
 	esp_metric a, b, c;
