@@ -15,6 +15,7 @@
 #include "home.h"
 
 #include <esp/mail/text.h>
+#include <esp/mail/utf8.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -124,6 +125,12 @@ static struct due *due_pop(struct indexer *x)
 	return d;
 }
 
+static void scan_again(struct indexer *x)
+{
+	x->scan = SCAN_MAILBOXES;
+	x->scan_at = (esp_id){ { 0 } };
+}
+
 static void due_add(struct indexer *x, esp_id mailbox, esp_nsec since, uint32_t changes)
 {
 	struct due *d = due_find(x, mailbox);
@@ -136,8 +143,7 @@ static void due_add(struct indexer *x, esp_id mailbox, esp_nsec since, uint32_t 
 	d = x->ndue < DUE_MAX ? calloc(1, sizeof *d) : NULL;
 	if (!d) {
 		x->m->metric->add(x->m->index_waiting, -(int64_t)changes);
-		x->scan = SCAN_MAILBOXES;
-		x->scan_at = (esp_id){ { 0 } };
+		scan_again(x);
 		return;
 	}
 	*d = (struct due){ .mailbox = mailbox, .since = since, .changes = changes };
@@ -299,12 +305,27 @@ static esp_status plan(struct batch *b, esp_text_update *u, int *ret_wanted)
 
 /* --- texts ------------------------------------------------------------------------------------------------- */
 
-/* NUL is what SQL engines do not take; both bytes are taken for one that no needle may hold. */
+/* SQL engines take no NUL and nothing but UTF-8, and a text that was cut may end within a character: such bytes become
+ * one that no needle may hold. */
+static void make_plain(char *p, size_t n)
+{
+	uint32_t ch = 0;
+
+	while (n) {
+		int k = esp_utf8_next((esp_str){ p, n }, &ch);
+		if (k <= 0 || ch == 0) {
+			*p = ESP_TEXT_END;
+			k = 1;
+		}
+		p += k;
+		n -= (size_t)k;
+	}
+}
+
 static esp_status take_text(esp_arena *a, const esp_mime *mime, uint32_t which, esp_text_doc *d, esp_str *ret)
 {
 	esp_buf text;
 	esp_status st;
-	char *p;
 
 	esp_buf_init(&text, TEXT_MAX);
 	st = esp_text_collect(mime, which, ESP_TEXT_END, &text);
@@ -313,9 +334,7 @@ static esp_status take_text(esp_arena *a, const esp_mime *mime, uint32_t which, 
 	esp_buf_free(&text);
 	if ((st != ESP_OK && st != ESP_E2BIG) || !ret->ptr)
 		return ESP_ENOMEM;
-	p = (char *)(uintptr_t)ret->ptr;
-	while ((p = memchr(p, 0, (size_t)(ret->ptr + ret->len - p))) != NULL)
-		*p = ESP_TEXT_END;
+	make_plain((char *)(uintptr_t)ret->ptr, ret->len);
 	return ESP_OK;
 }
 
@@ -498,7 +517,6 @@ static esp_status work(struct indexer *x)
 	b.blob = (const esp_blob *)x->m->core.host->service(x->m->self, x->m->blob);
 	if (!b.ti || !b.blob) {   /* all is compared when there is one */
 		forget_all(x);
-		x->scan = SCAN_MAILBOXES;
 		return ESP_EUNAVAIL;
 	}
 	b.arena = x->m->core.mem->arena_new(x->m->self, "mailstore-index", (size_t)256 << 20);
@@ -537,6 +555,8 @@ static void on_work(void *arg)
 
 	x->noted = 0;
 	st = work(x);
+	if (st == ESP_EUNAVAIL)   /* whatever comes back may know less than it did */
+		scan_again(x);
 	x->running = 0;
 	if (x->stopped)
 		indexer_free(x);

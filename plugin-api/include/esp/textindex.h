@@ -4,9 +4,9 @@
  * its own; PostgreSQL: pg_trgm).  It may lag and it may be lost: whoever fills it can fill it anew.
  *
  * Texts are grouped in scopes (a mailbox) and numbered in one (UIDs).  Both are folded before they come here; pieces
- * (header fields as "name: value", parts) end with ESP_TEXT_END, and no text holds another such byte or a NUL.  How far
- * a scope is indexed is its mark, which changes in the same transaction as the texts: what find() does not name, up to
- * the mark, does not match.
+ * (header fields as "name: value", parts) end with ESP_TEXT_END, and no text holds a NUL or anything but UTF-8.  How
+ * far a scope is indexed is its mark, which changes in the same transaction as the texts: what find() does not name, up
+ * to the mark, does not match.
  */
 #ifndef ESP_TEXTINDEX_H
 #define ESP_TEXTINDEX_H
