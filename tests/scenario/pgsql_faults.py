@@ -168,6 +168,24 @@ def a_database_that_is_killed_under_load_loses_and_doubles_nothing():
 
 
 @scenario
+def the_search_index_is_filled_anew_after_a_crash():
+    count = "SELECT count(*) FROM esp_search_text"
+    with Database() as d, MailServer(config={"sql": {"wait": "10s"}}, database=d.where) as s:
+        for i in range(20):
+            s.deliver(message(f"m{i}", body="zebra\r\n"))
+        wait_until(lambda: d.ask(count) == "20", 30)
+        d.kill()
+        d.tool("start")
+        assert d.ask(count) == "0", "its tables are not logged"
+        s.deliver(message("m20", body="zebra\r\n"), to="bob")      # the server hears of the crash
+        wait_until(lambda: d.ask(count) == "21", 60)
+        with s.imap("alice") as c:
+            c.ok("SELECT INBOX")
+            found = next(u for u in c.ok("SEARCH BODY zebra") if u.startswith("* SEARCH"))
+            assert len(found.split()) == 2 + 20, found
+
+
+@scenario
 def a_database_that_restarts_is_waited_for():
     def restarted(d, s, loads):
         for _ in range(5 if LONG else 1):

@@ -387,7 +387,7 @@ static const esp_service *host_service(esp_module *self, esp_binding b)
 	must(fiber_self());
 	return b.v == BIND_SQL ? &sqlhost->sql.service : b.v == BIND_BLOB ? &sqlhost->blob.service
 		: b.v == BIND_DIRECTORY && sqlhost->with_directory ? &directory.service
-		: b.v == BIND_TEXTS && sqlhost->texts ? textindex_service(sqlhost->texts) : NULL;
+		: b.v == BIND_TEXTS && sqlhost->texts ? &sqlhost->texts->service : NULL;
 }
 static esp_status host_provide(esp_module *self, const char *id, const esp_service *table)
 {
@@ -477,21 +477,6 @@ void sqlhost_indexed(void)
 	must(quiet == 3);
 }
 
-static esp_core index_core;
-static void open_index(struct sqlhost *h)
-{
-	char path[128];
-	esp_err err = ESP_ERR_INIT;
-
-	if (h->without_texts)
-		return;
-	esp_core_init(&index_core, h->self);
-	snprintf(path, sizeof path, "%s/search.db", h->dir);
-	h->texts = textindex_new(&index_core, h->self, path, 4 << 20);
-	must(h->texts);
-	must_ok(textindex_open(h->texts, &err));
-}
-
 static void open_databases(struct sqlhost *h)
 {
 	char path[128];
@@ -529,7 +514,8 @@ static void on_life(void *arg)
 	struct life *life = arg;
 	esp_err err = ESP_ERR_INIT;
 
-	open_index(sqlhost);
+	if (!sqlhost->without_texts)
+		sqlhost->texts = texthost_open(sqlhost->self, sqlhost->dir);
 	must_ok(esp_module_descriptor.ops->start(sqlhost->self, &err));
 	for (uint32_t i = 0; i < sqlhost->workers; i++)
 		sqlhost_on(i, worker_up, NULL);
@@ -541,7 +527,7 @@ static void on_life(void *arg)
 	for (uint32_t i = 0; i < sqlhost->workers; i++)
 		sqlhost_on(i, worker_down, NULL);
 	if (sqlhost->texts)
-		textindex_close(sqlhost->texts);
+		texthost_close();
 	loop_quit();
 }
 

@@ -12,7 +12,7 @@
 
 #include "core/loop/loop.h"
 #include "modules/storage/sqlite/db.h"
-#include "modules/storage/sqlite/textindex.h"
+#include "tests/support/texthost.h"
 
 #include <esp/blob.h>
 #include <esp/directory.h>
@@ -49,8 +49,8 @@ struct sqlhost {
 	pthread_mutex_t read_lock;
 	atomic_int rerun;                  /* run every transaction twice */
 	atomic_uint transactions, statements;
-	/* textindex: SQLite's */
-	struct textindex *texts;
+	/* textindex */
+	const esp_textindex *texts;
 	int without_texts;
 	atomic_llong indexed;              /* messages the module says it indexed */
 	/* blob */

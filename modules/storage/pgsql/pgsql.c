@@ -1,9 +1,12 @@
 /* storage_pgsql - "esp.sql/1" over PostgreSQL.
  *
- * Everything runs on the workers' loops (hub.c, link.c, query.c, group.c); only names are resolved and tables migrated
- * on a lane.  Two generations may run side by side: each has connections of its own.
+ * Everything runs on the workers' loops (hub.c, link.c, query.c, group.c); names are resolved and tables migrated on a
+ * lane, and the search index (texts.c) has lanes of its own.  Two generations may run side by side: each has
+ * connections of its own.
  */
 #include "pgsql.h"
+
+#include "modules/common/migrate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +98,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = self->host->contribute(self, "esp.sql.migrations/1", &outcome_migrations);
 	if (st == ESP_OK && !IS_TARGET)
 		st = self->host->contribute(self, "esp.command/1", &pgsql_migrate_command);
+	if (st == ESP_OK && !IS_TARGET) {
+		p->texts = texts_new(p);
+		st = p->texts ? self->host->provide(self, "esp.textindex/1", texts_service(p->texts)) : ESP_ENOMEM;
+	}
 	if (st == ESP_OK)
 		st = self->host->provide(self, SQL_SERVICE, &p->table.service);
 	if (st != ESP_OK)
@@ -105,6 +112,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct pgsql *p = self->state;
+	int may_make = 0;
+	esp_status st;
 
 	p->lane = p->core.pool->open(self, "pgsql", 2, 256);
 	p->long_lane = p->core.pool->open(self, "pgsql-long", 2, 64);
@@ -112,7 +121,10 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		snprintf(err->text, sizeof err->text, "no memory for the lane");
 		return ESP_ENOMEM;
 	}
-	return pgsql_migrate(&p->table, err);
+	st = pgsql_migrate(&p->table, err);
+	if (st == ESP_OK && !IS_TARGET)
+		(void)!texts_open(p->texts, migrate_at_start(p->set.auto_migrate, &may_make) != MIGRATE_NOTHING && may_make);
+	return st;
 }
 
 /* Connections are made when the first call needs one. */
@@ -134,8 +146,11 @@ static void on_stop(esp_module *self)
 {
 	struct pgsql *p = self->state;
 
-	if (p)
-		hubs_free(p);
+	if (!p)
+		return;
+	if (p->texts)
+		texts_close(p->texts);
+	hubs_free(p);
 }
 
 static const esp_cfg_item config[] = { { .name = "host",
@@ -219,7 +234,11 @@ static const esp_cfg_item config[] = { { .name = "host",
 		.def_int = 1,
 		.help = "Bring tables up to date at start; else `esp-server migrate` must." },
 	{ .name = NULL } };
-static const esp_offer provides[] = { { .id = SQL_SERVICE, .minor = 1 }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = SQL_SERVICE, .minor = 1 },
+#if !IS_TARGET
+	{ .id = "esp.textindex/1", .minor = 0 },
+#endif
+	{ .id = NULL } };
 static const esp_module_ops ops = {
 	.size = sizeof ops, .init = on_init, .start = on_start, .worker_start = on_worker_start,
 	.worker_stop = on_worker_stop, .stop = on_stop,

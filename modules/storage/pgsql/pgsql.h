@@ -12,6 +12,8 @@
  *   outcome.c     what became of a COMMIT whose answer was lost
  *   tables.c      migrations
  *   snapshot.c    reads that take long, of one moment
+ *   texts.c       the search index: texts in, texts found
+ *   textlink.c    its own connections, and its tables
  *
  * Each worker has a hub with connections of its own, used on that worker only: no lock, no atomic.  Nothing lives
  * long: a fiber connects while somebody waits, another runs batches while jobs are queued; an idle hub holds sockets.
@@ -23,6 +25,7 @@
 #include <esp/crypto.h>
 #include <esp/metric.h>
 #include <esp/sql.h>
+#include <esp/textindex.h>
 #include <libpq-fe.h>
 
 #include "modules/common/pause.h"
@@ -41,6 +44,7 @@ struct settings {
 };
 
 struct hub;
+struct texts;
 /* Built twice: storage_pgsql_target.so is the database that mail is moved to, beside the one in use. */
 #ifdef ESP_SQL_TARGET
 #define IS_TARGET   1
@@ -62,6 +66,7 @@ struct pgsql {
 	esp_lane *lane;              /* names are resolved and tables migrated there */
 	struct pause pause;
 	esp_lane *long_lane;         /* reads that take long, each on a connection of its own */
+	struct texts *texts;         /* the search index */
 	uint32_t nworkers;
 	struct hub *hub;             /* one a worker */
 	esp_metric commits, transactions, retries, lost, unknown;
@@ -227,5 +232,27 @@ char *tables_map_types(const char *text);
 esp_status pgsql_pause(const esp_sql *sql, int32_t on);
 /*! \brief esp_sql.read. */
 esp_status pgsql_read(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
+
+/* --- texts.c, textlink.c --------------------------------------------------------------------------------- */
+
+/*! \brief [init] The service; nothing is asked of the server before texts_open().  NULL: no memory. */
+struct texts *texts_new(struct pgsql *p);
+const esp_service *texts_service(struct texts *t);
+/*! \brief [control] ESP_SUSPENDS.  Find or make the tables; not ESP_OK: there is no index (yet), which was logged. */
+ESP_CHECKED esp_status texts_open(struct texts *t, int may_make);
+/*! \brief [control] */
+void texts_close(struct texts *t);
+
+/*! \brief A connection of the index, used by one thread at a time.  `timeout` of one statement. */
+struct textlink { struct pgsql *p; struct settings set; esp_nsec timeout; PGconn *conn; };
+ESP_CHECKED esp_status textlink_init(struct textlink *l, struct pgsql *p, esp_nsec timeout);
+void textlink_close(struct textlink *l);
+/*! \brief [lane] One statement, outside of a transaction unless one was begun.  ESP_EUNAVAIL: the connection was
+ *  lost. */
+ESP_CHECKED esp_status textlink_exec(struct textlink *l, esp_arena *arena, const char *text, const esp_sql_value *args,
+	uint32_t nargs, esp_sql_rows *ret);
+enum { TEXTLINK_TABLES = 1u << 0, TEXTLINK_EXTENSION = 1u << 1 };
+/*! \brief [lane] Are the tables there?  `may`: what may be made. */
+ESP_CHECKED esp_status textlink_prepare(struct textlink *l, esp_arena *a, uint32_t may, esp_err *err);
 
 #endif
