@@ -209,6 +209,23 @@ int generation_reconfigure(struct generation *g, const esp_cfg *next, bool commi
 
 /* ---- end ------------------------------------------------------------------------------------------------ */
 
+static int on_worker_drain(struct generation *g, struct worker *w, esp_err *said)
+{
+	struct breadcrumb was = breadcrumb_enter(g->name, "worker_drain");
+
+	(void)said;
+	if (atomic_load(&g->started) & (uint64_t)1 << w->index)
+		g->image->desc.ops.worker_drain(&g->core.pub, worker_pub(w));
+	breadcrumb_leave(was);
+	return ESP_OK;
+}
+
+static void drain_workers(struct generation *g)
+{
+	if (g->image->desc.ops.worker_drain && atomic_load(&g->started))
+		(void)loops_run(g, LOOPS_MAIL, "worker_drain", on_worker_drain);
+}
+
 void generation_drain(struct generation *g, esp_nsec deadline)
 {
 	struct breadcrumb was = breadcrumb_enter(g->name, "drain");
@@ -217,6 +234,7 @@ void generation_drain(struct generation *g, esp_nsec deadline)
 		g->image->desc.ops.drain(&g->core.pub, deadline);
 	breadcrumb_leave(was);
 	g->state = GEN_DRAINING;
+	drain_workers(g);
 }
 
 /* The total is one atomic that a hand-over (a fiber posts, a post spawns) never lets touch zero; timers and watchers
@@ -235,7 +253,39 @@ bool generation_idle(const struct generation *g)
 	return owner_total(o) == before && standing(o) == before;
 }
 
+/* ---- what is left, by name ------------------------------------------------------------------------------ */
+
 struct leftovers { const struct generation *g; const struct worker *w; };
+
+static void name_fiber(const struct owned_item *i, void *arg)
+{
+	const struct leftovers *l = arg;
+
+	if (i->kind == OWNER_FIBER)
+		log_line(ESP_LOG_WARNING, l->g->name, "still runs", ESP_FINT("generation", (int64_t)l->g->number),
+			log_cstr("fiber", i->label), log_cstr("loop", l->w->name));
+}
+
+static int on_name(struct generation *g, struct worker *w, esp_err *said)
+{
+	struct leftovers l = { g, w };
+
+	(void)said;
+	worker_each_owned(w, &g->core.owner, name_fiber, &l);
+	return ESP_OK;
+}
+
+void generation_name_left(struct generation *g)
+{
+	(void)loops_run(g, LOOPS_ALL, "name", on_name);
+	for (size_t i = 0; i < ARRAY_LEN(g->arenas); i++) {
+		uint32_t n = atomic_load(&g->arenas[i].n);
+
+		if (n)
+			log_line(ESP_LOG_ERROR, g->name, "left behind: a defect of this module", log_cstr("what", "arena"),
+				log_cstr("created_as", atomic_load(&g->arenas[i].label)), ESP_FINT("count", n));
+	}
+}
 
 static void report(const struct owned_item *i, void *arg)
 {
@@ -319,6 +369,8 @@ static bool unused(const struct generation *g)
 /* The workers' part: nothing of the generation is left there afterwards, on whatever it insisted. */
 static bool leave_workers(struct generation *g, esp_nsec deadline)
 {
+	if (g->state < GEN_ACTIVE)
+		drain_workers(g);          /* its start is undone */
 	if (!wait_until(generation_idle, g, deadline)) {
 		generation_cancel(g);
 		if (!wait_until(generation_idle, g, deadline + CANCEL_GRACE))

@@ -25,6 +25,10 @@ struct hook_override;
 struct snapshot;
 struct modules;
 
+/* Arenas that a module made and has not freed, by their label (a literal, so its address tells them apart). */
+enum { ARENA_LABELS = 32 };
+struct arena_count { _Atomic(const char *) label; atomic_uint n; };
+
 enum gen_state { GEN_NEW, GEN_CHECKED, GEN_INITED, GEN_WARM, GEN_ACTIVE, GEN_DRAINING, GEN_STOPPING, GEN_STOPPED };
 
 struct generation {
@@ -38,6 +42,7 @@ struct generation {
 	bool left_out; /* after crashes: its hooks answer by their failure policy, nothing is started */
 	bool kept;                          /* its drain was given up: it stays mapped and uncounted work may still run */
 	esp_arena *arena;
+	struct arena_count arenas[ARENA_LABELS]; /* the last one counts all labels there is no place for */
 	esp_cfg *cfg;                       /* in force */
 	esp_cfg **old_cfgs;                 /* after live changes: the module may still point into them */
 	uint32_t nold_cfgs;
@@ -75,10 +80,12 @@ ESP_CHECKED int generation_init(struct generation *g, esp_err *err);
 ESP_CHECKED int generation_start(struct generation *g, struct snapshot *under, esp_err *err);        /* suspends */
 ESP_CHECKED int generation_worker_start(struct generation *g, struct snapshot *under, esp_err *err); /* suspends */
 ESP_CHECKED int generation_reconfigure(struct generation *g, const esp_cfg *next, bool commit, esp_err *err);
-/*! \brief [control] Tell it to drain; the state becomes DRAINING. */
+/*! \brief [control] Suspends.  Tell it to drain, it and then its workers; the state becomes DRAINING. */
 void generation_drain(struct generation *g, esp_nsec deadline);
 /*! \brief [control] Does nothing but a timer, a watcher or an arena of its own use it? */
 bool generation_idle(const struct generation *g);
+/*! \brief [control] Suspends.  Log by name which fibers run and which arenas were not freed. */
+void generation_name_left(struct generation *g);
 /*! \brief [control] Suspends.  Cancel its fibers on every loop. */
 void generation_cancel(struct generation *g);
 /*! \brief [control] Suspends.  Wait for its work until the deadline, cancel what is left, worker_stop() where

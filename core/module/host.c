@@ -193,11 +193,30 @@ const esp_host host_table = {
 /* ---- esp.mem/1 -------------------------------------------------------------------------------------------- */
 
 /* An arena that a module made counts on its generation: its deferred functions are code of the module. */
+static atomic_uint *arenas_of(struct generation *g, const char *label)
+{
+	static const char others[] = "(others)";
+	const char *free_place;
+
+	for (size_t i = 0; i < ARENA_LABELS; i++) {
+		struct arena_count *c = &g->arenas[i];
+
+		free_place = NULL;
+		if (i + 1 == ARENA_LABELS)
+			label = others;
+		if (atomic_load_explicit(&c->label, memory_order_relaxed) == label ||
+			atomic_compare_exchange_strong(&c->label, &free_place, label) || free_place == label)
+			return &c->n;
+	}
+	return NULL;
+}
+
 static esp_arena *on_arena_new(esp_module *self, const char *label, size_t cap)
 {
 	esp_arena *a = arena_new(&mem_api, label, cap);
 
 	if (a && self) {
+		atomic_fetch_add_explicit(arenas_of(generation_of(self), arena_label(a)), 1, memory_order_relaxed);
 		owner_take(owner_of(self), OWNER_ARENA);
 		arena_set_user(a, self);
 	}
@@ -207,10 +226,13 @@ static esp_arena *on_arena_new(esp_module *self, const char *label, size_t cap)
 static void on_arena_free(esp_arena *a)
 {
 	esp_module *self = a ? arena_user(a) : NULL;
+	atomic_uint *n = self ? arenas_of(generation_of(self), arena_label(a)) : NULL;
 
 	arena_free(a);
-	if (self)
-		owner_drop(owner_of(self), OWNER_ARENA);
+	if (!self)
+		return;
+	atomic_fetch_sub_explicit(n, 1, memory_order_relaxed);
+	owner_drop(owner_of(self), OWNER_ARENA);
 }
 
 const esp_mem_api mem_api = {

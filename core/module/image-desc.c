@@ -188,6 +188,9 @@ static int verify_head(const struct reader *r, const esp_module_desc *raw)
 	return ESP_OK;
 }
 
+/* Of ABI 1.0.  A module of an older header has a shorter table: what it lacks stays NULL. */
+#define OPS_SIZE_MIN offsetof(esp_module_ops, worker_drain)
+
 static int copy_ops(const struct reader *r, struct image_desc *d, const esp_module_desc *raw)
 {
 	size_t n;
@@ -197,9 +200,9 @@ static int copy_ops(const struct reader *r, struct image_desc *d, const esp_modu
 	if (!inside(r, raw->ops, sizeof(uint32_t)))
 		return bad(r, "its functions lie outside of the image");
 	n = raw->ops->size;
-	if (n < sizeof d->ops || n > STRIDE_MAX || !inside(r, raw->ops, n))
+	if (n < OPS_SIZE_MIN || n > STRIDE_MAX || !inside(r, raw->ops, n))
 		return bad(r, "wrong size of its table of functions");
-	d->ops = *raw->ops;
+	memcpy(&d->ops, raw->ops, n < sizeof d->ops ? n : sizeof d->ops);
 	return ESP_OK;
 }
 

@@ -87,6 +87,7 @@ static void force(struct generation *g)
 	esp_nsec remind = clock_monotonic() + REMIND;
 
 	say(g, "has not drained by its deadline: its fibers are cancelled, its sessions are told to leave");
+	generation_name_left(g);
 	(void)loops_run(g, LOOPS_MAIL, "goodbye", on_goodbye);
 	generation_cancel(g);
 	for (;;) {
@@ -97,6 +98,7 @@ static void force(struct generation *g)
 		generation_cancel(g);
 		if (clock_monotonic() >= remind) {
 			say(g, "still does not end and stays mapped");
+			generation_name_left(g);
 			remind = clock_monotonic() + REMIND;
 		}
 	}
@@ -117,6 +119,20 @@ static void give_back(const struct modules *m)
 		log_line(ESP_LOG_DEBUG, "core/module", "memory is given back after the next reload: the lane is full");
 }
 
+/* What it did not free stays counted for ever, and with it the image. */
+static void stop(struct generation *g)
+{
+	esp_nsec remind = 0;
+
+	while (!generation_stop(g, clock_monotonic() + ESP_SEC)) {
+		if (clock_monotonic() < remind)
+			continue;
+		say(g, "does not stop and stays mapped");
+		generation_name_left(g);
+		remind = clock_monotonic() + REMIND;
+	}
+}
+
 static void on_retire(void *arg)
 {
 	struct generation *g = arg;
@@ -128,8 +144,8 @@ static void on_retire(void *arg)
 		generation_drain(g, g->drain_until);
 	if (g->state > GEN_NEW && g->state < GEN_STOPPED && !g->kept && !wait_for(done, g, &g->drain_until))
 		force(g);
-	while ((g->state > GEN_NEW || g->kept) && !generation_stop(g, clock_monotonic() + ESP_SEC))
-		say(g, "does not stop and stays mapped");
+	if (g->state > GEN_NEW || g->kept)
+		stop(g);
 	(void)wait_for(unreferenced, g, NULL);
 	if (m->current && g->state == GEN_STOPPED)
 		log_line(ESP_LOG_DEBUG, g->name, "generation ended", ESP_FINT("generation", (int64_t)g->number));

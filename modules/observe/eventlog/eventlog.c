@@ -450,22 +450,14 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 	return log->core.fiber->spawn(self, 0, "event sequencer", sequencer, log, NULL);
 }
 
-static void on_end(void *arg)        /* worker 0 */
-{
-	struct eventlog *log = arg;
-
-	log->draining = 1;
-	log->core.fiber->signal(&log->dirty);
-}
-
-static void on_drain(esp_module *self, esp_nsec deadline)
+static void on_worker_drain(esp_module *self, esp_worker *w)
 {
 	struct eventlog *log = self->state;
 
-	(void)deadline;
-	/* a full mailbox leaves the fiber to be cancelled at the deadline */
-	if (log->core.loop->post(self, log->core.loop->worker(0), on_end, log) != ESP_OK)
-		esp_log_text(log->core.log, self, ESP_LOG_WARNING, "the event sequencer ends at the deadline");
+	if (log->core.loop->index(w) != 0)
+		return;
+	log->draining = 1;
+	log->core.fiber->signal(&log->dirty);
 }
 
 static const esp_cfg_item config[] = {
@@ -476,6 +468,6 @@ static const esp_cfg_item config[] = {
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.eventlog/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,
-	.worker_start = on_worker_start, .drain = on_drain };
+	.worker_start = on_worker_start, .worker_drain = on_worker_drain };
 ESP_MODULE(.name = "observe_eventlog", .version = "1.0", .summary = "Durable events with the change they report",
 	.license = "MIT", .needs = needs, .provides = provides, .config = config, .ops = &ops);

@@ -1,7 +1,8 @@
 /* esp/module.h - what a module is: one const data symbol, `esp_module_descriptor`, per .so.
  *
  * Life of a generation: check -> init -> start -> worker_start (each worker) -> ACTIVE
- *                       -> drain -> worker_stop (each worker) -> stop -> the image may be unmapped.
+ *                       -> drain -> worker_drain (each worker) -> what has begun ends
+ *                       -> worker_stop (each worker) -> stop -> the image may be unmapped.
  * Nothing a generation does before ACTIVE may be visible to clients or impossible to undo.  All that it
  * registered is recorded by the core and removed by the core; what it leaves behind is reported by name.
  *
@@ -81,18 +82,21 @@ typedef struct esp_module_ops {
 	 *  ESP_SLOT_WORKER on `w`, timers, fibers.  The reason of a failure goes to the log (there is no err). */
 	esp_status (*worker_start)(esp_module *self, esp_worker *w);
 	/*! [worker] ESP_SUSPENDS.  After the last call there, when all fibers, jobs, posts and objects of this generation
-	 *  have ended: the place for untimer(), unwatch() and arena_free(), too late to end a fiber (drain does). */
+	 *  have ended: the place for untimer(), unwatch() and arena_free(), too late to end a fiber (worker_drain does). */
 	void (*worker_stop)(esp_module *self, esp_worker *w);
 	/*! [control] Optional.  Take over a configuration in which only LIVE items changed.
 	 *  Called twice: commit = 0 checks (and may refuse), commit = 1 applies and cannot fail. */
 	esp_status (*reconfigure)(esp_module *self, const esp_cfg *next, int32_t commit, esp_err *err);
 	/*! [control] No new work will arrive: hooks, commands, events and new sessions go to the next generation; what has
-	 *  begun goes on.  Ask long-lived fibers to end: nothing is stopped before they have.  At the deadline (settings
-	 *  server.drain) they are cancelled.  Fibers belong to workers: post() what ends them there, cancel() or a flag. */
+	 *  begun goes on.  Ask long-lived fibers to end (worker_drain follows for those of workers): nothing is stopped
+	 *  before they have.  At the deadline (settings server.drain) they are cancelled. */
 	void (*drain)(esp_module *self, esp_nsec deadline);
 	/*! [control] Nothing refers to this generation any more: free everything.  Also after a start() or
 	 *  worker_start() that failed, never after a failed init().  Must not suspend except through pool->run. */
 	void (*stop)(esp_module *self);
+	/*! [worker] Behind drain(), where worker_start() succeeded; also when the start was undone.  No new work will arrive
+	 *  here: cancel() the long-lived fibers of this worker, or tell them.  Must not suspend.  Since ABI 1.1. */
+	void (*worker_drain)(esp_module *self, esp_worker *w);
 } esp_module_ops;
 
 /*! \brief What the core reads from the .so; copied at load, never looked at again. */

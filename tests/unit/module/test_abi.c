@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/loop/loop.h"
+#include "core/module/host.h"
 #include "tests/unit/module/rig.h"
 
 static void load_one(struct rig *r, const char *file, const char *config)
@@ -178,8 +179,45 @@ static void leak_fiber(struct rig *r)
 	cr_assert(rig_reload(r) == ESP_OK, "%s", r->err.text);
 	cr_expect(rig_settles(r, 0, 1), "its fiber keeps it alive");
 	cr_expect(rig_logged(r, "has not drained by its deadline"));
+	cr_expect(rig_logged(r, "still runs") && rig_logged(r, "fiber=\"abi_leak forgotten\""), "it is not named");
 }
-Test(abi, cancels_a_forgotten_fiber_at_the_drain_deadline) { rig_run(leak_fiber); }
+Test(abi, cancels_a_forgotten_fiber_at_the_drain_deadline_and_names_it) { rig_run(leak_fiber); }
+
+static void drain_fiber(struct rig *r)
+{
+	load_one(r, "abi_leak", "fiber = true; drains = true;");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	rig_conf(r, "");
+	cr_assert(rig_reload(r) == ESP_OK, "%s", r->err.text);
+	cr_expect(rig_settles(r, 0, 1), "worker_drain() was not called");
+	cr_expect(!rig_logged(r, "has not drained by its deadline"), "its fiber was left to the deadline");
+}
+Test(abi, ends_the_fibers_of_workers_in_worker_drain) { rig_run(drain_fiber); }
+
+static int32_t find_arena(void *arg, esp_module *by, const void *item)
+{
+	(void)by;
+	*(esp_arena **)arg = *(esp_arena *const *)item;
+	return 1;
+}
+
+static void leak_arena(struct rig *r)
+{
+	esp_arena *arena = NULL;
+
+	load_one(r, "abi_leak", "arena = true;");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	(void)host_table.contributions("abi_leak.arena", find_arena, &arena);
+	cr_assert(arena);
+	rig_conf(r, "");
+	cr_assert(rig_reload(r) == ESP_OK, "%s", r->err.text);
+	for (int i = 0; i < 300 && !rig_logged(r, "what=arena"); i++)
+		rig_sleep(100 * ESP_MSEC);
+	cr_expect(rig_logged(r, "what=arena created_as=\"abi_leak arena\" count=1"), "it is not named");
+	mem_api.arena_free(arena);
+	cr_expect(rig_settles(r, 0, 1), "freed at last, it still keeps the module alive");
+}
+Test(abi, names_an_arena_left_behind) { rig_run(leak_arena); }
 
 static void cxx(struct rig *r)
 {

@@ -200,6 +200,14 @@ Test(descriptor, is_taken_when_it_is_right, .init = set_play)
 	cr_expect(copy_of(&play.desc, &play, sizeof play) == ESP_OK, "%s", err.text);
 }
 
+Test(descriptor, may_have_the_shorter_functions_of_an_older_header, .init = set_play)
+{
+	play.ops.size = offsetof(esp_module_ops, worker_drain);
+	cr_expect(copy_of(&play.desc, &play, sizeof play) == ESP_OK, "%s", err.text);
+	play.ops.size--;
+	cr_expect(copy_of(&play.desc, &play, sizeof play) == ESP_EABI);
+}
+
 Test(descriptor, must_not_point_out_of_the_image, .init = set_play)
 {
 	static const char outside[] = "1.0";
