@@ -26,6 +26,7 @@ struct txn {
 	esp_rcpt **rcpt;
 	esp_rcpt_group *groups;
 	esp_verdict remembered;    /* QUARANTINE or DISCARD said before the message was there */
+	esp_answer said;           /* and the headers, tags and score that came with it */
 	esp_message message;
 	void *pin;
 };
@@ -70,11 +71,60 @@ static esp_txn *txn_begin(esp_module *self, esp_conn *c, const esp_txn_params *p
 	return &t->pub;
 }
 
-/* Verdicts that concern the whole message are kept until its chain is done. */
-static void remember(struct txn *t, const esp_outcome *o)
+/* `more` behind `have`, in an array of its own. */
+static esp_status join(esp_arena *arena, const esp_str **have, uint32_t *n, const esp_str *more, uint32_t nmore)
+{
+	esp_str *all;
+
+	if (!nmore)
+		return ESP_OK;
+	all = esp_alloc_array(arena, (size_t)*n + nmore, sizeof *all);
+	if (!all)
+		return ESP_ENOMEM;
+	if (*n)
+		memcpy(all, *have, *n * sizeof *all);
+	memcpy(all + *n, more, nmore * sizeof *all);
+	*have = all;
+	*n += nmore;
+	return ESP_OK;
+}
+
+/* What is put in front of the message and what counts for it: `a` behind what was said before. */
+static esp_status add_to(esp_arena *arena, esp_answer *said, const esp_answer *a)
+{
+	said->score += a->score;
+	said->has_score |= a->has_score;
+	return join(arena, &said->headers, &said->nheaders, a->headers, a->nheaders) == ESP_OK &&
+				   join(arena, &said->tags, &said->ntags, a->tags, a->ntags) == ESP_OK
+			   ? ESP_OK
+			   : ESP_ENOMEM;
+}
+
+/* What concerns the whole message is kept until its chain is done; without memory for it, the point defers. */
+static void remember(struct txn *t, esp_outcome *o)
 {
 	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->remembered)
 		t->remembered = o->verdict;
+	if (add_to(t->pub.arena, &t->said, &o->answer) != ESP_OK)
+		*o = (esp_outcome){ .size = sizeof *o, .verdict = ESP_VERDICT_DEFER };
+}
+
+static void recall(const struct txn *t, esp_outcome *o)
+{
+	esp_answer all = t->said;
+
+	if (o->verdict < t->remembered)
+		o->verdict = t->remembered;
+	if (add_to(t->pub.arena, &all, &o->answer) != ESP_OK) {
+		*o = (esp_outcome){ .size = sizeof *o, .verdict = ESP_VERDICT_DEFER };
+		return;
+	}
+	o->answer.score = all.score;
+	o->answer.has_score = all.has_score;
+	o->answer.headers = all.headers;
+	o->answer.nheaders = all.nheaders;
+	o->answer.tags = all.tags;
+	o->answer.ntags = all.ntags;
 }
 
 static void txn_mail(esp_txn *pub, esp_str from, esp_str params, esp_outcome *ret)
@@ -217,8 +267,7 @@ static void txn_message(esp_txn *pub, esp_str content, esp_outcome *ret)
 			.size = sizeof args, .group = g, .conn = pub->conn, .txn = pub, .message = pub->message
 		};
 		host.run(ESP_AT_MESSAGE, &args, pub->arena, &t->groups[g].outcome);
-		if (t->groups[g].outcome.verdict < t->remembered)
-			t->groups[g].outcome.verdict = t->remembered;
+		recall(t, &t->groups[g].outcome);
 		if (t->groups[g].outcome.verdict == ESP_VERDICT_DEFER)
 			break;                 /* nothing is committed, whatever the others would say */
 	}

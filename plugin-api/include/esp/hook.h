@@ -58,11 +58,12 @@ typedef struct esp_answer {
 	uint32_t smtp_code;        /* with DEFER (4xx) and REJECT (5xx); 0, or of the other class: the point's default */
 	uint8_t enhanced[4];       /* {5,7,1,0}; zeros: the default */
 	int32_t has_score;
-	double score;              /* added to those of the chain, in points as the administrator counts them */
+	double score;              /* added to those of the chain and of the points before */
 	esp_str text;              /* reply text for the peer, one line: CR, LF and controls become spaces */
 	esp_str reason;            /* for the trace */
 	esp_str folder;            /* RCPT, MESSAGE: file the message there ("Junk"): with CONTINUE */
-	const esp_str *headers;    /* MESSAGE: whole header fields to put in front, without CRLF at the end */
+	const esp_str *headers;    /* MAIL, DATA, HEADERS, MESSAGE: whole fields to put in front, without CRLF at the end; as
+	                            * score and tags, in the order they were said */
 	uint32_t nheaders;
 	uint32_t ntags;
 	const esp_str *tags;

@@ -9,6 +9,10 @@
 static esp_verdict at_mail, at_rcpt, at_message[8];
 static int message_runs, pins, slot_ends;
 static esp_str rcpt_folder;
+static bool speaks;
+static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"), [ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
+	[ESP_AT_DATA] = ESP_STR_INIT("data"), [ESP_AT_HEADERS] = ESP_STR_INIT("headers"),
+	[ESP_AT_MESSAGE] = ESP_STR_INIT("message") };
 
 static void *pin(void *arg, esp_conn *c) { (void)arg; pins++; return c; }
 static void unpin(void *arg, esp_conn *c, void *p) { (void)arg; cr_assert_eq(p, (void *)c); pins--; }
@@ -26,6 +30,13 @@ static void run(esp_point point, const void *args, esp_arena *arena, esp_outcome
 	*ret = (esp_outcome){ .size = sizeof *ret };
 	if (point == ESP_AT_MAIL)
 		ret->verdict = at_mail;
+	if (speaks) {              /* each point says its own number */
+		ret->answer.headers = &headers[point];
+		ret->answer.tags = &headers[point];
+		ret->answer.nheaders = ret->answer.ntags = 1;
+		ret->answer.has_score = 1;
+		ret->answer.score = 1 << point;
+	}
 	if (point == ESP_AT_RCPT) {
 		ret->verdict = at_rcpt;
 		ret->answer.folder = rcpt_folder;
@@ -217,4 +228,32 @@ Test(transaction, remembers_a_quarantine_said_at_mail)
 	judge(t, &o);
 	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_CONTINUE, "nothing reaches the next message");
 	mail_api.end(t);
+}
+
+Test(transaction, keeps_what_earlier_points_put_in_front_of_the_message)
+{
+	static const char *const order[] = { "mail", "data", "headers", "message" };
+	const esp_answer *a;
+	esp_outcome o;
+	esp_txn *t;
+
+	speaks = true;
+	t = begin(0, 0);
+	cr_assert_eq(rcpt(t, 1, 1), ESP_OK);
+	cr_assert_eq(rcpt(t, 2, 2), ESP_OK);
+	mail_api.data(t, &o);
+	mail_api.headers(t, ESP_STR("Subject: x\r\n\r\n"), &o);
+	judge(t, &o);
+	cr_assert_eq(t->ngroups, 2);
+	for (uint32_t g = 0; g < 2; g++) {
+		a = &t->groups[g].outcome.answer;
+		cr_assert_eq(a->nheaders, 4, "group %u has %u", g, a->nheaders);
+		cr_assert_eq(a->ntags, 4);
+		for (uint32_t i = 0; i < 4; i++)
+			cr_assert(esp_str_eq(a->headers[i], (esp_str){ order[i], strlen(order[i]) }), "place %u of group %u", i, g);
+		cr_assert(a->has_score && (int)a->score ==
+			(1 << ESP_AT_MAIL | 1 << ESP_AT_DATA | 1 << ESP_AT_HEADERS | 1 << ESP_AT_MESSAGE));
+	}
+	mail_api.end(t);
+	speaks = false;
 }
