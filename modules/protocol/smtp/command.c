@@ -103,6 +103,19 @@ static esp_status check_sender(struct session *s, const esp_smtp_path *path)
 	return dir ? dir->may_send_as(dir, s->txn->arena, s->standing.account, path->text) : ESP_EUNAVAIL;
 }
 
+/* The parameters as they were said: spans of one line. */
+static esp_str raw_params(const esp_smtp_path *path)
+{
+	const esp_smtp_param *last = path->nparams ? &path->params[path->nparams - 1] : NULL;
+	const char *from = last ? path->params[0].key.ptr : NULL;
+	esp_str end;
+
+	if (!last)
+		return (esp_str){ NULL, 0 };
+	end = last->has_value ? last->value : last->key;
+	return (esp_str){ from, (size_t)(end.ptr + end.len - from) };
+}
+
 static esp_status begin_mail(struct session *s, const esp_smtp_path *path)
 {
 	esp_txn_params params = { .size = sizeof params, .authenticated = s->login_len != 0, .helo = session_helo(s),
@@ -120,7 +133,7 @@ static esp_status begin_mail(struct session *s, const esp_smtp_path *path)
 		return st == ESP_EACCES ? reply_error(s, 553, "5.7.1", "you may not send as this address")
 								: reply_status(s, st);
 	}
-	s->smtp->mail->mail(s->txn, path->text, (esp_str){ NULL, 0 }, &o);
+	s->smtp->mail->mail(s->txn, path->text, raw_params(path), &o);
 	if (o.verdict >= ESP_VERDICT_DEFER) {
 		st = reply_outcome(s, &o, "this sender is not welcome");
 		session_reset(s);

@@ -1,0 +1,44 @@
+"""What a filter is told along a transaction, and what becomes of its answers."""
+from lib import run, scenario
+from mail import MailServer, message
+
+FILTER = {"name": "guest", "file": "scenario_filter"}
+
+
+class FilteredServer(MailServer):
+    """With the filter, which is loaded into it while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.modules.append(FILTER)
+        self.write()
+        self.cli("reload")
+
+
+@scenario
+def a_filter_sees_the_parameters_of_mail_and_may_refuse_for_them():
+    with FilteredServer() as s, s.smtp() as c:
+        c.ehlo()
+        assert c.ask("MAIL FROM:<a@b.test> SIZE=77") == "550 5.7.1 not of that size"
+        c.expect("MAIL FROM:<a@b.test> SIZE=78", 250)
+
+
+@scenario
+def what_a_filter_adds_at_mail_and_at_the_message_stands_in_front_of_it_in_that_order():
+    with FilteredServer() as s, s.smtp() as c:
+        c.ehlo()
+        for params in ("SIZE=900 BODY=8BITMIME", "BODY=7BIT", ""):
+            text = message()
+            c.expect(f"MAIL FROM:<a@b.test> {params}".rstrip(), 250)
+            c.expect("RCPT TO:<alice@example.test>", 250)
+            c.expect("DATA", 354)
+            c.send(text + ".\r\n")
+            assert c.reply().startswith("250 2.0.0")
+            with s.imap("alice") as i:
+                i.ok("SELECT INBOX")
+                header = i.ok("FETCH * BODY.PEEK[HEADER]")[0]
+                length = text.index("\r\n\r\n") + 4
+                assert f"X-Params: {params}\r\nX-Length: {length}\r\n" in header, header
+
+
+run()

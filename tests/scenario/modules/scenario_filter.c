@@ -1,0 +1,66 @@
+/* scenario_filter - a filter as somebody else would write it, for tests of what hooks are told and what they may answer.
+ *
+ * At MAIL it refuses SIZE=77 and puts the parameters into X-Params in front of the message; at MESSAGE it adds
+ * X-Length, the length of the header block.
+ */
+#include <esp/hook.h>
+#include <esp/host.h>
+#include <esp/mail.h>
+#include <stdio.h>
+
+static esp_status add_header(esp_answer *answer, esp_arena *arena, const char *name, esp_str value)
+{
+	size_t room = strlen(name) + 2 + value.len + 1;
+	esp_str *header = esp_alloc(arena, sizeof *header);
+	char *text = esp_alloc(arena, room);
+
+	if (!header || !text)
+		return ESP_ENOMEM;
+	*header = (esp_str){ text, (size_t)snprintf(text, room, "%s: %.*s", name, ESP_FMT(value)) };
+	answer->headers = header;
+	answer->nheaders = 1;
+	return ESP_OK;
+}
+
+static esp_verdict on_mail(esp_module *self, const esp_mail_args *args, esp_answer *answer)
+{
+	(void)self;
+	if (!esp_str_eq(args->params, args->txn->from_params))
+		return ESP_VERDICT_FAIL;
+	if (esp_str_eq(args->params, ESP_STR("SIZE=77"))) {
+		answer->text = ESP_STR("not of that size");
+		return ESP_VERDICT_REJECT;
+	}
+	return add_header(answer, args->txn->arena, "X-Params", args->params) == ESP_OK ? ESP_VERDICT_CONTINUE
+																					: ESP_VERDICT_FAIL;
+}
+
+static esp_verdict on_message(esp_module *self, const esp_message_args *args, esp_answer *answer)
+{
+	char number[24];
+	int n = snprintf(number, sizeof number, "%zu", args->message->header_len);
+
+	(void)self;
+	return add_header(answer, args->txn->arena, "X-Length", (esp_str){ number, (size_t)n }) == ESP_OK
+			   ? ESP_VERDICT_CONTINUE
+			   : ESP_VERDICT_FAIL;
+}
+
+static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
+{
+	static const esp_hook all[] = {
+		{ .size = sizeof all[0], .point = ESP_AT_MAIL, .priority = ESP_PRIO_NORMAL, .run = { .mail = on_mail } },
+		{ .size = sizeof all[0], .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_NORMAL, .run = { .message = on_message } }
+	};
+	const esp_hook_api *hooks = self->host->core("esp.hook/1", 0);
+	esp_status st = hooks->add(self, &all[0]);
+
+	(void)cfg;
+	(void)err;
+	return st == ESP_OK ? hooks->add(self, &all[1]) : st;
+}
+
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
+
+ESP_MODULE(.name = "scenario_filter", .version = "1.0", .summary = "What hooks are told and may answer",
+	.license = "MIT", .ops = &ops);
