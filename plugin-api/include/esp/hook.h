@@ -62,8 +62,8 @@ typedef struct esp_answer {
 	esp_str text;              /* reply text for the peer, one line: CR, LF and controls become spaces */
 	esp_str reason;            /* for the trace */
 	esp_str folder;            /* RCPT, MESSAGE: file the message there ("Junk"): with CONTINUE */
-	const esp_str *headers;    /* MAIL, DATA, HEADERS, MESSAGE: whole fields to put in front, without CRLF at the end; as
-	                            * score and tags, in the order they were said */
+	const esp_str *headers;    /* MAIL, DATA, HEADERS, MESSAGE: whole fields to put in front, without CRLF at
+	                            * the end; as score and tags, in the order they were said */
 	uint32_t nheaders;
 	uint32_t ntags;
 	const esp_str *tags;

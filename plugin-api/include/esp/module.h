@@ -94,8 +94,8 @@ typedef struct esp_module_ops {
 	/*! [control] Nothing refers to this generation any more: free everything.  Also after a start() or
 	 *  worker_start() that failed, never after a failed init().  Must not suspend except through pool->run. */
 	void (*stop)(esp_module *self);
-	/*! [worker] Behind drain(), where worker_start() succeeded; also when the start was undone.  No new work will arrive
-	 *  here: cancel() the long-lived fibers of this worker, or tell them.  Must not suspend.  Since ABI 1.1. */
+	/*! [worker] Behind drain(), where worker_start() succeeded; also when the start was undone.  No new work will
+	 *  arrive here: cancel() the long-lived fibers of this worker, or tell them.  Must not suspend.  Since ABI 1.1. */
 	void (*worker_drain)(esp_module *self, esp_worker *w);
 } esp_module_ops;
 

@@ -1,4 +1,4 @@
-/* scenario_filter - a filter as somebody else would write it, for tests of what hooks are told and what they may answer.
+/* scenario_filter - a filter as somebody else would write it: for tests of what hooks are told and may answer.
  *
  * At MAIL it refuses SIZE=77 and puts the parameters into X-Params in front of the message; at MESSAGE it adds
  * X-Length, the length of the header block.
@@ -50,7 +50,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	static const esp_hook all[] = {
 		{ .size = sizeof all[0], .point = ESP_AT_MAIL, .priority = ESP_PRIO_NORMAL, .run = { .mail = on_mail } },
-		{ .size = sizeof all[0], .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_NORMAL, .run = { .message = on_message } }
+		{ .size = sizeof all[0], .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_LATE, .run = { .message = on_message } }
 	};
 	const esp_hook_api *hooks = self->host->core("esp.hook/1", 0);
 	esp_status st = hooks->add(self, &all[0]);

@@ -10,8 +10,10 @@ static esp_verdict at_mail, at_rcpt, at_message[8];
 static int message_runs, pins, slot_ends;
 static esp_str rcpt_folder;
 static bool speaks;
-static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"), [ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
-	[ESP_AT_DATA] = ESP_STR_INIT("data"), [ESP_AT_HEADERS] = ESP_STR_INIT("headers"),
+static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"),
+	[ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
+	[ESP_AT_DATA] = ESP_STR_INIT("data"),
+	[ESP_AT_HEADERS] = ESP_STR_INIT("headers"),
 	[ESP_AT_MESSAGE] = ESP_STR_INIT("message") };
 
 static void *pin(void *arg, esp_conn *c) { (void)arg; pins++; return c; }
