@@ -114,7 +114,7 @@ typedef struct esp_module_desc {
 } esp_module_desc;
 
 /*! \brief Define the descriptor: ESP_MODULE(.name = "filter_x", .version = "1.0", .ops = &ops);
- *  In C++ it needs C++20, and members in the order of the struct. */
+ *  In C++ it needs C++20, and members in the order of the struct; ESP_MODULE_SET does with C++17. */
 #ifdef __cplusplus
 #define ESP_MODULE_EXTERN extern "C"
 #else
@@ -129,6 +129,23 @@ typedef struct esp_module_desc {
 		.cfg_item_size = sizeof(esp_cfg_item), .reserved = 0, __VA_ARGS__ }
 
 #ifdef __cplusplus
+/*! \brief The same for C++17, member by member, in any order:
+ *  ESP_MODULE_SET(m, m.name = "filter_x"; m.version = "1.0"; m.ops = &ops;) */
+#define ESP_MODULE_SET(desc, ...) \
+	ESP_MODULE_EXTERN ESP_EXPORT const esp_module_desc esp_module_descriptor; \
+	constexpr esp_module_desc esp_module_descriptor = [] { \
+		esp_module_desc desc{}; \
+		desc.magic = ESP_MODULE_MAGIC; \
+		desc.size = sizeof(esp_module_desc); \
+		desc.abi_major = ESP_ABI_MAJOR; \
+		desc.abi_minor = ESP_ABI_MINOR; \
+		desc.need_size = sizeof(esp_need); \
+		desc.offer_size = sizeof(esp_offer); \
+		desc.cfg_item_size = sizeof(esp_cfg_item); \
+		__VA_ARGS__ \
+		return desc; \
+	}();
+
 }
 #endif
 #endif
