@@ -4,10 +4,23 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "fakehost.h"
 
-struct state { const esp_slot_api *slot; esp_slot kept; unsigned ended, words; };
+struct state {
+	esp_core core;
+	const esp_slot_api *slot;
+	esp_slot kept;
+	unsigned ended, words;
+	esp_fiber *beat;
+	esp_ticket waits;
+	int64_t beats;
+	esp_str names;
+	int32_t drains;
+	esp_service table;
+};
 struct kept { unsigned mails, rcpts; };
 
 static struct state *the_state;     /* a test may look inside; a module may not have this */
@@ -69,6 +82,150 @@ static esp_status on_command(esp_module *self, esp_command_call *call)
 	return call->write(call, ESP_STR("[")) == ESP_OK ? call->write(call, (esp_str){ text, (size_t)n }) : ESP_ENOMEM;
 }
 
+/* --- a fiber for each worker, ended in worker_drain(), its count handed over ------------------------------------- */
+
+static void beat(void *arg)
+{
+	struct state *s = arg;
+
+	while (s->core.fiber->sleep_until(s->core.loop->now() + ESP_SEC) == ESP_OK)
+		s->beats++;
+}
+
+static esp_status on_start(esp_module *self, esp_err *err)
+{
+	struct state *s = self->state;
+	size_t len;
+	const int64_t *before = self->host->take(self, 1, &len);
+
+	(void)err;
+	if (before)
+		s->beats = *before;
+	assert(!self->host->take(self, 2, &len));
+	return ESP_OK;
+}
+
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	struct state *s = self->state;
+
+	assert(w == s->core.loop->here() && s->slot->make(w, (esp_slot){ ESP_SLOT_WORKER, s->kept.index }));
+	return s->core.fiber->spawn(self, ESP_FIBER_JOINABLE, "beat", beat, s, &s->beat);
+}
+
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	struct state *s = self->state;
+
+	assert(deadline > s->core.loop->now());
+	self->host->leave(self, 1, &s->beats, sizeof s->beats);
+}
+
+static void on_worker_drain(esp_module *self, esp_worker *w)
+{
+	struct state *s = self->state;
+
+	(void)w;
+	if (s->drains)
+		s->core.fiber->cancel(s->beat);
+}
+
+static void on_worker_stop(esp_module *self, esp_worker *w)
+{
+	struct state *s = self->state;
+
+	assert(s->slot->get(w, (esp_slot){ ESP_SLOT_WORKER, s->kept.index }));
+	s->core.fiber->join(s->beat);
+}
+
+/* --- a session that waits for a wake-up --------------------------------------------------------------------------- */
+
+static void wake(void *arg)
+{
+	struct state *s = arg;
+
+	s->core.fiber->wake(s->waits);
+}
+
+static esp_status on_line(esp_module *self, esp_conn *c, esp_str line)
+{
+	struct state *s = self->state;
+	esp_status st;
+
+	if (esp_str_eq(line, ESP_STR("END")))
+		return ESP_ECLOSED;
+	s->waits = s->core.fiber->ticket();
+	st = s->core.loop->post_fiber(self, s->core.loop->worker(0), "waker", wake, s);
+	assert(st == ESP_OK && s->core.fiber->suspend() == ESP_OK);
+	++*(unsigned *)c->session;
+	return esp_conn_write(c, line);
+}
+
+static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
+{
+	esp_status st = ESP_OK;
+	esp_str line;
+
+	if (why & ESP_CONN_OPENED)
+		c->session = calloc(1, sizeof(unsigned));
+	if (why & ESP_CONN_TOPIC)
+		st = esp_conn_write(c, ESP_STR("woken"));
+	while (st == ESP_OK && (st = c->api->line(c, &line)) == ESP_OK)
+		st = on_line(self, c, line);
+	return st == ESP_EAGAIN && !(why & ESP_CONN_EOF) ? ESP_OK : ESP_ECLOSED;
+}
+
+static void on_closed(esp_module *self, esp_conn *c)
+{
+	(void)self;
+	free(c->session);
+}
+
+static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
+{
+	assert(cap >= sizeof(unsigned));
+	memcpy(out, c->session, *ret_len = sizeof(unsigned));
+	on_closed(self, c);
+	return ESP_OK;
+}
+
+static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_t len)
+{
+	(void)self;
+	c->session = malloc(len);
+	memcpy(c->session, blob, len);
+	return ESP_OK;
+}
+
+static void on_events(esp_module *self, const esp_event *const *events, uint32_t n)
+{
+	const esp_conn_api *conn = self->host->core("esp.conn/1", 0);
+
+	assert(n == 1 && strcmp(events[0]->name, "other.happened") == 0);
+	conn->wake((uint64_t)events[0]->fields[0].i);
+}
+
+static esp_status register_more(esp_module *self, const esp_cfg *cfg)
+{
+	static const esp_protocol protocol = { .size = sizeof protocol, .handover = 1, .session = on_session,
+		.closed = on_closed, .freeze = on_freeze, .thaw = on_thaw };
+	static const esp_subscription others = { .size = sizeof others, .pattern = "other.*", .on_events = on_events };
+	const esp_listen_api *listen = self->host->core("esp.listen/1", 0);
+	const esp_event_api *events = self->host->core("esp.event/1", 0);
+	struct state *s = self->state;
+	const esp_cfg *entry;
+
+	for (uint32_t i = 0; i < s->core.cfg->count(cfg, "map"); i++) {
+		entry = s->core.cfg->at(cfg, "map", i, &s->names);
+		assert(s->core.cfg->integer(entry, "number") == (int64_t)i + 7);
+	}
+	s->drains = s->core.cfg->boolean(cfg, "drains");
+	s->table = (esp_service){ .size = sizeof s->table, .provider = self };
+	if (events->subscribe(self, &others) != ESP_OK || listen->serve(self, "fake", &protocol) != ESP_OK)
+		return ESP_EINVAL;
+	return self->host->provide(self, "example.fake/1", &s->table);
+}
+
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	static const esp_hook hooks[] = {
@@ -86,7 +243,9 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (c->boolean(cfg, "fail"))
 		return ESP_EIO;
 	the_state = self->state = s;
+	esp_core_init(&s->core, self);
 	s->slot = self->host->core("esp.slot/1", 0);
+	st = register_more(self, cfg);
 	for (int i = 0; i < 3 && st == ESP_OK; i++)
 		st = hook->add(self, &hooks[i]);
 	if (st == ESP_OK)
@@ -100,10 +259,48 @@ static void on_stop(esp_module *self)
 	stops++;
 }
 
-static const esp_cfg_item config[] = { { .name = "fail", .type = ESP_CFG_BOOL, .help = "Fail." }, { .name = NULL } };
-static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .stop = on_stop };
+static const esp_cfg_item entry[] = {
+	{ .name = "number", .type = ESP_CFG_INT, .flags = ESP_CFG_REQUIRED, .min = 7, .max = 9, .help = "A number." },
+	{ .name = NULL }
+};
+static const esp_cfg_item config[] = {
+	{ .name = "fail", .type = ESP_CFG_BOOL, .help = "Fail." },
+	{ .name = "drains", .type = ESP_CFG_BOOL, .def_int = 1, .help = "End the fiber." },
+	{ .name = "map", .type = ESP_CFG_MAP, .children = entry, .help = "Entries." },
+	{ .name = NULL }
+};
+static const esp_offer provides[] = { { .id = "example.fake/1" }, { .id = NULL } };
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,
+	.worker_start = on_worker_start, .drain = on_drain, .worker_drain = on_worker_drain, .worker_stop = on_worker_stop,
+	.stop = on_stop };
 ESP_MODULE(.name = "filter_fake", .version = "1", .summary = "For the test", .license = "MIT", .config = config,
-	.ops = &ops);
+	.provides = provides, .ops = &ops);
+
+/* What a broken contract says, from a process of its own. */
+static int ends_with(const char *says, const char *setting)
+{
+	char text[400] = "";
+	int pipes[2], status;
+	pid_t child;
+
+	assert(pipe(pipes) == 0 && fflush(NULL) == 0);
+	child = fork();
+	if (!child) {
+		struct fakehost *h;
+
+		(void)dup2(pipes[1], STDERR_FILENO);
+		h = fakehost_new(setting, NULL);
+		if (fakehost_start(h) == ESP_OK)
+			fakehost_stop(h);
+		_exit(0);
+	}
+	(void)close(pipes[1]);
+	for (ssize_t n, at = 0; (n = read(pipes[0], text + at, sizeof text - 1 - (size_t)at)) > 0; )
+		at += n;
+	(void)close(pipes[0]);
+	assert(waitpid(child, &status, 0) == child);
+	return WIFSIGNALED(status) && strstr(text, says);
+}
 
 static void a_transaction_runs_every_point_and_ends_its_slots(void)
 {
@@ -144,11 +341,66 @@ static void stop_is_not_called_after_a_failed_init(void)
 	assert(stops == before && before == 2);
 }
 
+static void fibers_run_while_time_passes_and_hand_over_at_a_reload(void)
+{
+	struct fakehost *h = fakehost_new(NULL);
+
+	assert(fakehost_start(h) == ESP_OK);
+	fakehost_sleep(h, 2500 * ESP_MSEC);
+	assert(the_state->beats == 2);
+	h = fakehost_next(h, "map.one.number=7", NULL);
+	assert(the_state->beats == 0);                      /* what drain() leaves comes too late for start() */
+	fakehost_sleep(h, 1500 * ESP_MSEC);
+	assert(the_state->beats == 1);
+	fakehost_stop(h);
+}
+
+static void sessions_wait_are_woken_and_move_to_the_next_generation(void)
+{
+	struct fakehost *h = fakehost_new(NULL);
+	esp_conn *c, *gone;
+	esp_field id;
+
+	assert(fakehost_start(h) == ESP_OK);
+	c = fakehost_connect(h, "fake");
+	gone = fakehost_connect(h, "fake");
+	assert(strcmp(fakehost_say(c, "one\r\ntw"), "one") == 0 && strcmp(fakehost_say(c, "o\r\n"), "two") == 0);
+	id = ESP_FINT("conn", (int64_t)c->id);
+	fakehost_publish(h, "other.happened", &id, 1);
+	assert(strcmp(fakehost_say(c, ""), "woken") == 0 && strcmp(fakehost_say(gone, ""), "") == 0);
+	assert(strcmp(fakehost_say(gone, "END\r\n"), "") == 0 && fakehost_hangup(gone) == 1);
+	h = fakehost_next(h, NULL);
+	assert(*(unsigned *)c->session == 2 && strcmp(fakehost_say(c, "x\r\n"), "x") == 0);
+	assert(fakehost_hangup(c) == 0);
+	fakehost_stop(h);
+}
+
+static void maps_have_entries_and_services_can_be_asked_for(void)
+{
+	struct fakehost *h = fakehost_new("map.a.number=7", "map.b.number=8", NULL);
+
+	assert(fakehost_start(h) == ESP_OK && esp_str_eq(the_state->names, ESP_STR("b")));
+	assert(fakehost_provided(h, "example.fake/1") == &the_state->table);
+	fakehost_stop(h);
+}
+
+static void broken_contracts_are_named(void)
+{
+	assert(ends_with("the fiber \"beat\" is left behind", "drains=false"));
+	assert(ends_with("number=10 is out of bounds", "map.a.number=10"));
+	assert(ends_with("\"map.a.nunber=7\" is not in the module's schema", "map.a.nunber=7"));
+	assert(ends_with("fail=maybe is neither true nor false", "fail=maybe"));
+}
+
 int main(void)
 {
 	a_transaction_runs_every_point_and_ends_its_slots();
 	commands_get_their_words_and_see_contributions();
 	stop_is_not_called_after_a_failed_init();
-	puts("test_fakehost: 3 passed");
+	fibers_run_while_time_passes_and_hand_over_at_a_reload();
+	sessions_wait_are_woken_and_move_to_the_next_generation();
+	maps_have_entries_and_services_can_be_asked_for();
+	broken_contracts_are_named();
+	puts("test_fakehost: 7 passed");
 	return 0;
 }

@@ -1,26 +1,36 @@
-/* fakehost.h - a host for unit tests of one module: no threads, no sockets, no server.
+/* fakehost.h - a host for unit tests of one module: nothing runs at the same time, no sockets, no server.
  *
  *	struct fakehost *h = fakehost_new("limit=3", "folder=Junk", NULL);
  *	fakehost_start(h);                                 check, init, start, worker_start
  *	verdict = fakehost_message(h, "Subject: x\r\n\r\nhi\r\n", &answer);
  *	fakehost_stop(h);                                  drain, worker_stop, stop; says what was left behind
  *
- * The module is the one linked into the test (its esp_module_descriptor).  Settings are "key=value" by the module's own
- * schema: defaults, bounds and required keys hold; a list of strings is "a,b,c", a key of a group "group.key";
- * lists and maps of groups are empty.  Suspending calls return at once, time stands still until fakehost_sleep() or
- * a sleep of the module moves it, jobs of a pool run at once, timers when time reaches them.
- * A broken contract (unknown key, interface nobody has, leak) ends the test with a line that says so.
+ * The module is the one linked into the test (its esp_module_descriptor).  Settings are "key=value" by the module's
+ * own schema: defaults, bounds and required keys hold; a list of strings is "a,b,c", a key of a group "group.key", a
+ * key of an entry of a list or map "list.NAME.key".
+ *
+ * Fibers are real: they suspend, are woken, joined and cancelled.  A call of the test runs until the module has
+ * returned from it, and time jumps as far as that needs; otherwise it stands still until fakehost_sleep().  Jobs of a
+ * pool run at once, timers when time reaches them.  There is one worker, which is also the control thread and the
+ * observer.
+ * A broken contract (unknown key, interface nobody has, suspension in a callback, leak) ends the test with a line that
+ * says so.
  */
 #ifndef FAKEHOST_H
 #define FAKEHOST_H
 
 #include <esp/host.h>
 #include <esp/command.h>
+#include <esp/conn.h>
 #include <esp/event.h>
 #include <esp/hook.h>
 #include <esp/mail.h>
 #include <esp/metric.h>
 #include <esp/slot.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct fakehost;
 
@@ -32,10 +42,17 @@ struct fakehost *fakehost_new_with(int none, ...) __attribute__((sentinel));
 void fakehost_service(struct fakehost *h, const char *id, esp_service *table);
 /*! \brief Up to ACTIVE; the first failing step's status, its reason in *fakehost_err(). */
 esp_status fakehost_start(struct fakehost *h);
-/*! \brief To the end; frees h.  Aborts when arenas or holds are left. */
+/*! \brief A reload: the next generation, with these settings, is started beside h, takes over what h left and its
+ *  connections; then h is stopped.  Returns the next one; h is gone. */
+struct fakehost *fakehost_next(struct fakehost *h, ...) __attribute__((sentinel));
+/*! \brief To the end; frees h.  Aborts when fibers, timers, arenas, holds or connections are left. */
 void fakehost_stop(struct fakehost *h);
 const esp_err *fakehost_err(const struct fakehost *h);
 esp_module *fakehost_module(struct fakehost *h);
+/*! \brief Run fn(arg) in a fiber until it returned: for calls of the module that may suspend. */
+void fakehost_call(struct fakehost *h, void (*fn)(void *arg), void *arg);
+/*! \brief The table of a service that the module provides. */
+const esp_service *fakehost_provided(const struct fakehost *h, const char *id);
 
 /*! \brief Run every hook of the module at that point, by priority; FAIL becomes its failure policy.  Strings of the
  *  answer live until stop. */
@@ -49,10 +66,23 @@ void fakehost_contribute(struct fakehost *h, const char *point, const void *item
 /*! \brief Run a command of the module: "demo show --all".  Its status, the reason in *fakehost_err(); the JSON
  *  lives until stop. */
 esp_status fakehost_command(struct fakehost *h, const char *line, const char **ret_json);
-/*! \brief Let time pass and run the timers that are due. */
+/*! \brief Let time pass and run what is due: timers and fibers that slept. */
 void fakehost_sleep(struct fakehost *h, esp_nsec time);
+
+/*! \brief A client of a role the module serves; its session(ESP_CONN_OPENED) has run. */
+esp_conn *fakehost_connect(struct fakehost *h, const char *role);
+/*! \brief Send bytes (whole lines; "" for none) and return all it has answered since; lives until stop. */
+const char *fakehost_say(esp_conn *c, const char *bytes);
+/*! \brief The client leaves; frees it.  1 when the module had ended the session before. */
+int fakehost_hangup(esp_conn *c);
+
+/*! \brief An event of somebody else, for the module's subscriptions. */
+void fakehost_publish(struct fakehost *h, const char *name, const esp_field *fields, uint32_t n);
 /*! \brief Times published; the sum of a metric; -1 when nothing of that name was declared. */
 int64_t fakehost_events(const struct fakehost *h, const char *name);
 int64_t fakehost_metric(const struct fakehost *h, const char *name);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
