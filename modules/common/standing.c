@@ -1,11 +1,26 @@
 /* standing - may who logged in stay?  docs/decisions/sessions-end-with-their-login.md */
 #include "modules/common/standing.h"
 
+esp_status standing_declare(struct standing_asker *asker)
+{
+	static const esp_event_field fields[] = {
+		{ .key = "user", .type = ESP_F_STR, .help = "address of the account" },
+		{ .key = "peer", .type = ESP_F_STR, .help = "address of the client" },
+		{ .key = "protocol", .type = ESP_F_STR, .help = "imap, smtp ..." },
+		{ .key = "lasted", .type = ESP_F_NSEC, .help = "since the login" },
+	};
+
+	return asker->event->declare(asker->self, "user.logout", "The session of a login ended, whoever ended it", fields,
+		sizeof fields / sizeof fields[0], sizeof fields[0], &asker->logout);
+}
+
 esp_status standing_begin(
 	struct standing *s, esp_conn *conn, const struct standing_asker *asker, const esp_identity *who)
 {
+	esp_nsec now = asker->core->loop->clock();
+
 	*s = (struct standing){ .account = who->account, .credential = who->credential, .version = who->version,
-		.checked = asker->core->loop->clock() };
+		.since = now, .checked = now };
 	return asker->topic->subscribe(conn, who->account);
 }
 
@@ -28,4 +43,15 @@ esp_status standing_check(struct standing *s, esp_conn *conn, const struct stand
 		core->mem->arena_free(arena);
 	s->checked = st == ESP_OK ? core->loop->clock() : 0;
 	return st == ESP_EACCES ? ESP_EACCES : ESP_OK;
+}
+
+void standing_end(const struct standing *s, const esp_conn *conn, const struct standing_asker *asker, esp_str login)
+{
+	const char *protocol = asker->protocol;
+	const esp_field fields[] = { ESP_FSTR("user", login), ESP_FSTR("peer", conn->api->info(conn)->peer),
+		ESP_FSTR("protocol", ((esp_str){ protocol, strlen(protocol) })),
+		ESP_FNSEC("lasted", asker->core->loop->clock() - s->since) };
+
+	if (asker->event->wanted(asker->logout))
+		asker->event->publish(asker->self, asker->logout, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
 }

@@ -1,9 +1,10 @@
 """What the log tells an operator at its default level: who logged in, what was delivered, what was refused and why."""
 import os
 import re
+import time
 
-from lib import run, scenario, wait_until
-from mail import MailServer, address, message
+from lib import SLOW, run, scenario, wait_until
+from mail import MailServer, address, message, password, plain
 
 
 def log_of(s):
@@ -59,6 +60,45 @@ def logins_are_lines_and_passwords_never():
             c.no("LOGIN alice@example.test secret-word")
         assert "wrong name or password" in line_with(s, "user.login_failed", "user=alice@example.test")
         assert "secret-word" not in log_of(s) and "pass-alice" not in log_of(s)
+
+
+def logouts(s):
+    return [l for l in log_of(s).split("\n") if "user.logout" in l]
+
+
+@scenario
+def the_end_of_a_session_is_a_line_however_it_ends():
+    with MailServer() as s:
+        with s.imap("alice") as c:
+            c.ok("LOGOUT")
+        line = line_with(s, "user.logout", "user=alice@example.test")
+        assert "protocol=imap" in line and "peer=127.0.0.1" in line, line
+        assert float(re.search(r"lasted=([0-9.]+)", line)[1]) < 60 * SLOW, line
+        with s.smtp("submission") as c:
+            c.ehlo()
+            c.expect(f"AUTH PLAIN {plain(address('bob'), password('bob'))}", 235)
+            c.sock.close()                              # goes without a word
+        assert "protocol=smtp" in line_with(s, "user.logout", "user=bob@example.test")
+        with s.imap() as c:                             # nobody logged in here
+            c.ok("NOOP")
+        with s.imap("alice") as c, s.smtp("submission") as d:
+            d.ehlo()
+            d.expect(f"AUTH PLAIN {plain(address('bob'), password('bob'))}", 235)
+            before = time.monotonic()
+            for protocol in ("imap", "smtp"):
+                s.cli("reload", protocol)
+            c.ok("NOOP")
+            d.expect("NOOP", 250)
+            wait_until(lambda: [len([m for m in s.cli("modules", "--json").json if m["name"] == p]) for p in ("imap", "smtp")]
+                       == [1, 1])
+            assert len(logouts(s)) == 2, logouts(s)     # they go on in another generation
+            reloads = time.monotonic() - before
+            s.cli("user", "disable", address("alice"))
+            wait_until(lambda: len(logouts(s)) == 3)
+            lasted = float(re.search(r"lasted=([0-9.]+)", logouts(s)[2])[1])
+            assert "user=alice" in logouts(s)[2] and lasted > reloads - 0.01, (reloads, logouts(s))
+        wait_until(lambda: len(logouts(s)) == 4)
+        assert "user=bob" in logouts(s)[3]
 
 
 @scenario

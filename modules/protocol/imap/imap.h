@@ -18,6 +18,7 @@ struct imap {
 	esp_module *self;
 	const esp_listen_api *listen;
 	const esp_topic_api *topic;
+	struct standing_asker asker;
 	const esp_hook_api *hook;
 	const esp_crypto_api *crypto;
 	const esp_metric_api *metric;

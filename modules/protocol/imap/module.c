@@ -12,6 +12,11 @@ static esp_status bind_all(struct imap *m)
 		st = host->bind(m->self, "esp.blob/1", &m->blob);
 	if (st == ESP_OK)
 		st = host->bind(m->self, "esp.auth/1", &m->auth);
+	if (st == ESP_OK) {
+		m->asker = (struct standing_asker){ .core = &m->core, .self = m->self, .topic = m->topic, .auth = m->auth,
+			.every = m->recheck, .protocol = "imap", .event = host->core("esp.event/1", 0) };
+		st = standing_declare(&m->asker);
+	}
 	if (st == ESP_OK)
 		st = m->metric->declare(
 			m->self, ESP_COUNTER, "esp_imap_commands_total", "", "IMAP commands", NULL, 0, &m->commands);

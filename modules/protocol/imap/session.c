@@ -22,16 +22,10 @@ void session_deselect(struct session *s)
 		s->state = STATE_AUTHENTICATED;
 }
 
-static struct standing_asker asker_of(const struct imap *m)
-{
-	return (struct standing_asker){ &m->core, m->self, m->topic, m->auth, m->recheck };
-}
-
 esp_status session_login(struct session *s, const esp_identity *who)
 {
-	const struct standing_asker asker = asker_of(s->imap);
 	char *login = malloc(who->login.len + 1);
-	esp_status st = login ? standing_begin(&s->standing, s->conn, &asker, who) : ESP_ENOMEM;
+	esp_status st = login ? standing_begin(&s->standing, s->conn, &s->imap->asker, who) : ESP_ENOMEM;
 
 	if (st != ESP_OK) {
 		free(login);
@@ -52,9 +46,7 @@ esp_status session_login(struct session *s, const esp_identity *who)
 
 esp_status session_recheck(struct session *s)
 {
-	const struct standing_asker asker = asker_of(s->imap);
-
-	return s->state == STATE_GREETED || standing_check(&s->standing, s->conn, &asker) == ESP_OK
+	return s->state == STATE_GREETED || standing_check(&s->standing, s->conn, &s->imap->asker) == ESP_OK
 		? ESP_OK : session_bye(s, "your login is not valid any more");
 }
 
@@ -375,6 +367,8 @@ static void on_closed(esp_module *self, esp_conn *c)
 	if (!s)
 		return;
 	session_deselect(s);
+	if (s->login_len)
+		standing_end(&s->standing, c, &s->imap->asker, s->actor.login);
 	free(s->login);
 	s->magic = 0;
 	free(s);
@@ -383,7 +377,7 @@ static void on_closed(esp_module *self, esp_conn *c)
 
 /* --- handover: IDLE and the selected mailbox go on in the new generation ---------------------------------------- */
 
-#define HANDOVER_VERSION 3u
+#define HANDOVER_VERSION 4u
 struct frozen {
 	uint8_t state, readonly, idling, tag_len;
 	uint32_t recent_from, recent_to, errors, login_len;
@@ -447,6 +441,7 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 		c->session = NULL;
 		return ESP_ENOMEM;
 	}
+	s->standing.since = f.standing.since;
 	s->state = f.state;
 	s->readonly = f.readonly;
 	s->idling = f.idling;

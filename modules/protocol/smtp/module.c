@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#define RECHECK (60 * ESP_SEC)
+
 static esp_status declare_metrics(struct smtp *m)
 {
 	static const struct { size_t at; const char *label; } series[] = {
@@ -50,6 +52,10 @@ static esp_status bind_all(struct smtp *m)
 
 	for (size_t i = 0; st == ESP_OK && i < sizeof needs / sizeof needs[0]; i++)
 		st = host->bind(m->self, needs[i].id, (esp_binding *)(void *)((char *)m + needs[i].at));
+	m->asker = (struct standing_asker){ .core = &m->core, .self = m->self, .topic = m->topic, .auth = m->auth,
+		.every = RECHECK, .protocol = "smtp", .event = m->event };
+	if (st == ESP_OK)
+		st = standing_declare(&m->asker);
 	for (size_t i = 0; st == ESP_OK && i < sizeof roles / sizeof roles[0]; i++)
 		st = m->listen->serve(m->self, roles[i], &smtp_protocol);
 	return st;

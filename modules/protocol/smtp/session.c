@@ -65,17 +65,10 @@ static esp_status goodbye(struct session *s, const char *enhanced, const char *t
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
-#define RECHECK (60 * ESP_SEC)
-
-static struct standing_asker asker_of(const struct smtp *m)
-{
-	return (struct standing_asker){ &m->core, m->self, m->topic, m->auth, RECHECK };
-}
-
 esp_status session_begin(struct session *s, const esp_identity *who)
 {
-	const struct standing_asker asker = asker_of(s->smtp);
-	esp_status st = who->login.len > SMTP_LOGIN_MAX ? ESP_E2BIG : standing_begin(&s->standing, s->conn, &asker, who);
+	esp_status st = who->login.len > SMTP_LOGIN_MAX ? ESP_E2BIG
+		: standing_begin(&s->standing, s->conn, &s->smtp->asker, who);
 
 	if (st != ESP_OK)
 		return st;
@@ -89,9 +82,7 @@ esp_status session_begin(struct session *s, const esp_identity *who)
 
 esp_status session_recheck(struct session *s)
 {
-	const struct standing_asker asker = asker_of(s->smtp);
-
-	return !s->login_len || standing_check(&s->standing, s->conn, &asker) == ESP_OK
+	return !s->login_len || standing_check(&s->standing, s->conn, &s->smtp->asker) == ESP_OK
 		? ESP_OK : goodbye(s, "4.7.0", "your login is not valid any more");
 }
 
@@ -174,6 +165,14 @@ static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
 	return s->role == SMTP_SUBMISSION && !s->login_len ? before_login(s, why) : converse(s, why);
 }
 
+static void session_free(struct session *s)
+{
+	session_reset(s);
+	s->conn->session = NULL;
+	s->magic = 0;
+	free(s);
+}
+
 static void on_closed(esp_module *self, esp_conn *c)
 {
 	struct session *s = c->session;
@@ -181,15 +180,14 @@ static void on_closed(esp_module *self, esp_conn *c)
 	(void)self;
 	if (!s)
 		return;
-	session_reset(s);
-	s->magic = 0;
-	free(s);
-	c->session = NULL;
+	if (s->login_len)
+		standing_end(&s->standing, c, &s->smtp->asker, session_login(s));
+	session_free(s);
 }
 
 /* --- handover -------------------------------------------------------------------------------------------------- */
 
-#define HANDOVER_VERSION 3u
+#define HANDOVER_VERSION 4u
 struct frozen {
 	uint32_t role, errors, commands;
 	uint8_t extended, greeted, pad[2];
@@ -203,6 +201,7 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 	struct session *s = c->session;
 	struct frozen *f = out;
 
+	(void)self;
 	if (s->txn || cap < sizeof *f)
 		return ESP_EBUSY;          /* a transaction keeps the snapshot it began with */
 	*f = (struct frozen){ .role = s->role,
@@ -216,7 +215,7 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 	memcpy(f->helo, s->helo, sizeof f->helo);
 	memcpy(f->login, s->login, sizeof f->login);
 	*ret_len = sizeof *f;
-	on_closed(self, c);
+	session_free(s);
 	return ESP_OK;
 }
 

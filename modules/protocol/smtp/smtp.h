@@ -30,6 +30,7 @@ struct smtp {
 	esp_metric accepted, rejected, deferred, discarded;
 	const esp_event_api *event;
 	const esp_topic_api *topic;
+	struct standing_asker asker;
 	esp_event_id refused[2];   /* message.deferred, message.rejected */
 };
 
