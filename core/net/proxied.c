@@ -16,23 +16,19 @@ static void refuse(struct conn *c)
 	conn_kill(c);
 }
 
+/* Whatever it says, nobody is trusted for it: a header may name our loopback, or no peer at all. */
 static void apply(struct conn *c, const struct proxy_header *h)
 {
-	struct ip_port peer;
-
 	input_free(&c->in);
 	watch_set(&c->watch, 0);
-	if (h->local) {                 /* the balancer's own health check */
-		conn_begin(c);
-		return;
-	}
-	peer = h->peer;
-	if (conn_set_peer(c, &peer, &h->here) != ESP_OK) {
+	if (!h->local && conn_set_peer(c, &h->peer, &h->here) != ESP_OK) {
 		conn_kill(c);
 		return;
 	}
 	c->info.trusted = 0;
-	if (listener_ask_admit(c->nw, c->pub.id, &peer) != ESP_OK)
+	if (h->local)                   /* the balancer itself, or somebody it cannot name: the socket's addresses stay */
+		conn_begin(c);
+	else if (listener_ask_admit(c->nw, c->pub.id, &h->peer) != ESP_OK)
 		conn_kill(c);
 }
 

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(final == ESP_OK || final == ESP_EAGAIN || final == ESP_EPROTO);
 	must(used <= size && used <= PROXY_MAX && (final == ESP_OK) == (used > 0));
 	must(final != ESP_EAGAIN || size < PROXY_MAX);
-	for (size_t n = 0; n < size && n < 300; n++) {
+	for (size_t n = 0; n < size && n <= PROXY_MAX; n++) {
 		int rc = proxy_parse(data, n, &part, &part_used);
 
 		must(rc != ESP_EPROTO || final == ESP_EPROTO);

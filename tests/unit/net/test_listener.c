@@ -457,8 +457,56 @@ static void proxied(void *arg)
 	cr_assert_eq(seen.opened, 3);
 }
 
+/* A byte now and then: the deadline counts from the start, not from the last byte. */
+static void proxied_slowly(void *arg)
+{
+	int fd = dial(), i = 0;
+	char got[8];
+
+	(void)arg;
+	say(fd, "PROXY UNKNOWN ");
+	while (recv(fd, got, sizeof(got), MSG_DONTWAIT) < 0 && errno == EAGAIN && i++ < 80) {
+		(void)!send(fd, "x", 1, MSG_NOSIGNAL);
+		usleep(100000);
+	}
+	cr_assert_lt(i, 80, "a header of 107 bytes may take all day");
+	close(fd);
+	wait_count(0);
+	cr_assert_eq(seen.opened, 0);
+}
+
+/* The listener trusts its own host, and that is where the balancer is. */
+static void proxied_for_nobody(void *arg)
+{
+	static const char *const nobody[] = { "PROXY UNKNOWN\r\nWHO\r\n", "PROXY TCP4 127.0.0.1 127.0.0.1 7 25\r\nWHO\r\n" };
+
+	(void)arg;
+	for (int i = 0; i < 2; i++) {
+		int fd = dial();
+		char line[64];
+
+		say(fd, nobody[i]);
+		expect_line(fd, "220 hi");
+		hear_line(fd, line, sizeof(line));
+		cr_assert_eq(strncmp(line, "who 127.0.0.1 ", 14), 0, "%s", line);
+		cr_assert_eq(line[strlen(line) - 1], '0', "trusted: %s", line);
+		close(fd);
+	}
+	wait_count(0);
+}
+
 Test(listener, takes_the_peer_from_a_proxy_header, .timeout = 60)
 {
 	run_net(&(struct double_opts){ .proxy = "127.0.0.0/8", .net.limits.per_host = 2, .net.handshake = 500 * ESP_MSEC },
 	        proxied, NULL);
+}
+
+Test(listener, a_slow_proxy_header_meets_the_deadline, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .proxy = "127.0.0.0/8", .net.handshake = 500 * ESP_MSEC }, proxied_slowly, NULL);
+}
+
+Test(listener, trusts_nobody_because_of_a_proxy_header, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .proxy = "127.0.0.0/8", .trust = true }, proxied_for_nobody, NULL);
 }

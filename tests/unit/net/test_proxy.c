@@ -122,3 +122,49 @@ Test(proxy, refuses_broken_version_2)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_assert_eq(parse(bad[i].data, bad[i].n, &h, &used), ESP_EPROTO, "%zu", i);
 }
+
+/* Exactly at the bounds, and one byte beyond them. */
+Test(proxy, the_longest_header_is_read_and_a_longer_one_is_not)
+{
+	char v1[108] = "PROXY UNKNOWN ", v2[PROXY_MAX + 1] = V2 "\x21\x11";
+	struct proxy_header h;
+	size_t used;
+
+	memset(v1 + 14, 'x', sizeof(v1) - 14);
+	memcpy(v1 + 105, "\r\n", 2);
+	cr_assert_eq(parse(v1, 107, &h, &used), ESP_OK);
+	cr_assert_eq(used, 107);
+	memcpy(v1 + 105, "x\r\n", 3);
+	cr_assert_eq(parse(v1, 108, &h, &used), ESP_EPROTO);
+	cr_assert_eq(parse(v1, 107, &h, &used), ESP_EPROTO, "no LF can save it any more");
+	v2[14] = (char)((PROXY_MAX - 16) >> 8);
+	v2[15] = (char)((PROXY_MAX - 16) & 0xff);
+	cr_assert_eq(parse(v2, PROXY_MAX, &h, &used), ESP_OK);
+	cr_assert_eq(used, PROXY_MAX);
+	v2[15]++;
+	cr_assert_eq(parse(v2, 16, &h, &used), ESP_EPROTO, "refused before its bytes come");
+}
+
+/* Who is not named keeps the socket's addresses, whatever stands where addresses would be. */
+Test(proxy, a_header_without_a_peer_is_local)
+{
+	static const struct { const char *data; size_t n;
+	} local[] = {
+#define LOCAL(s) { s, sizeof(s) - 1 }
+		LOCAL(V2 "\x20\x11\0\x0c............"),
+		LOCAL(V2 "\x20\xff\0\1x"),
+		LOCAL(V2 "\x20\0\0\4\4\0\1x"),
+		LOCAL(V2 "\x21\0\0\0"),
+		LOCAL(V2 "\x21\0\0\4\4\0\1x"),
+		LOCAL("PROXY UNKNOWN\r\n"),
+		LOCAL("PROXY UNKNOWN TCP4 x\r\n"),
+#undef LOCAL
+	};
+	struct proxy_header h;
+	size_t used;
+
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+		cr_assert_eq(parse(local[i].data, local[i].n, &h, &used), ESP_OK, "%zu", i);
+		cr_assert(h.local && used == local[i].n && h.peer.port == 0, "%zu", i);
+	}
+}
