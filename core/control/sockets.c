@@ -95,17 +95,36 @@ size_t sockets_inherit(struct sockets *s)
 
 /* --- opening ------------------------------------------------------------------------------------------------- */
 
-/* Is somebody behind this path?  A socket file that refuses is left over from a killed server. */
+/* Is somebody behind this path?  A socket file that refuses is left over from a killed server; one whose queue is full
+ * (EAGAIN) is not, and must not hold us up. */
 static bool path_is_served(const struct sockaddr_un *un)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	bool served;
 
 	if (fd < 0)
 		return false;
-	served = connect(fd, (const struct sockaddr *)un, sizeof(*un)) == 0;
+	served = connect(fd, (const struct sockaddr *)un, sizeof(*un)) == 0 || errno == EAGAIN;
 	close(fd);
 	return served;
+}
+
+/* Takes away what a killed server left, and nothing else that may have this name. */
+static int remove_stale(const struct sockaddr_un *un)
+{
+	struct stat st;
+
+	if (lstat(un->sun_path, &st))
+		return errno == ENOENT ? 0 : -1;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = EEXIST;
+		return -1;
+	}
+	if (path_is_served(un)) {
+		errno = EADDRINUSE;
+		return -1;
+	}
+	return unlink(un->sun_path);
 }
 
 static int open_path(const char *path)
@@ -119,14 +138,11 @@ static int open_path(const char *path)
 		return -1;
 	}
 	memcpy(un.sun_path, path, strlen(path) + 1);
-	if (path_is_served(&un)) {
-		errno = EADDRINUSE;
+	if (remove_stale(&un))
 		return -1;
-	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -1;
-	unlink(path);
 	mask = umask(0177);   /* 0600 from its first moment */
 	failed = bind(fd, (const struct sockaddr *)&un, sizeof(un)) || listen(fd, 64);
 	umask(mask);
@@ -188,6 +204,7 @@ static const char *open_advice(const char *address, int error)
 		return "not allowed: its directory must belong to the server's user (server.user)";
 	switch (error) {
 	case EADDRINUSE:    return "another program listens there";
+	case EEXIST:        return "a file that is no socket has this name: move it away, or name another";
 	case EACCES:        return "not allowed: start as root, with CAP_NET_BIND_SERVICE, or use a port above 1023";
 	case EADDRNOTAVAIL: return "this machine has no such address";
 	default:            return strerror(error);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,4 +167,37 @@ Test(sockets, packs_wanted_addresses_in_the_order_of_their_descriptors, .init = 
 	cr_assert_str_eq(text, port[0]);
 	cr_assert_str_eq(text + strlen(text) + 1, port[1]);
 	cr_assert_eq(fds[1], fd_of(port[1]));
+}
+
+Test(sockets, a_file_that_is_no_socket_keeps_its_place, .init = setup, .fini = teardown)
+{
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+	struct stat st;
+
+	cr_assert_eq(write(fd, "mail", 4), 4);
+	close(fd);
+	cr_assert_eq(OPEN(path), ESP_EIO);
+	cr_assert_not_null(strstr(reasons, "no socket"), "%s", reasons);
+	cr_assert_eq(stat(path, &st), 0);
+	cr_assert_eq(st.st_size, 4);
+}
+
+/* A server too busy to accept: who asked whether it lives used to wait for it. */
+Test(sockets, a_control_socket_whose_queue_is_full_is_served, .init = setup, .fini = teardown, .timeout = 20)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int busy = socket(AF_UNIX, SOCK_STREAM, 0), caller[4];
+
+	strcpy(un.sun_path, path);
+	cr_assert_eq(bind(busy, (struct sockaddr *)&un, sizeof(un)), 0);
+	cr_assert_eq(listen(busy, 0), 0);
+	for (int i = 0; i < 4; i++) {
+		caller[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		(void)!connect(caller[i], (struct sockaddr *)&un, sizeof(un));
+	}
+	cr_assert_eq(OPEN(path), ESP_EIO);
+	cr_assert_not_null(strstr(reasons, "another program listens there"), "%s", reasons);
+	for (int i = 0; i < 4; i++)
+		close(caller[i]);
+	close(busy);
 }
