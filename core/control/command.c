@@ -226,6 +226,8 @@ int command_run(struct peer *p, const esp_str *words, uint32_t n, esp_str input,
 	status = call_start(&call, p->server, p, input, &err);
 	if (!status)
 		status = run_found(&call, &f);
+	arena_free(call.pub.arena);      /* what a module left there to be run is its code: before its snapshot goes */
+	call.pub.arena = NULL;
 	if (!status && !call.streamed)
 		status = peer_send_all(p, FRAME_JSON, buffer_str(&call.out)) ? ESP_ECLOSED : ESP_OK;
 	status = give_reason(status, &call, &err, ret_reason);

@@ -15,18 +15,22 @@
 #include "core/control/frame.h"
 #include "core/loop/fiber.h"
 #include "core/loop/timer.h"
+#include "core/module/snapshot.h"
 
 #define CONTROL_MAGIC 0x43544c31u
 #define WHO "core/control"
+
+enum { ACCEPT_BUDGET = 16, PAUSE_MSEC = 100, SILENCE_MSEC = 1000 };
 
 struct control {
 	uint32_t magic;
 	struct server *server;
 	int fd;
 	struct watch watch;
+	struct timer pause;      /* the callers wait in the socket's queue */
 	struct list peers;
 	uint32_t npeers;
-	bool closed;
+	bool closed, cut;
 };
 
 /* --- bytes --------------------------------------------------------------------------------------------------- */
@@ -62,6 +66,7 @@ static int peer_flush(struct peer *p)
 	esp_nsec was = fiber_set_deadline(clock_monotonic() + CONTROL_WRITE_S * ESP_SEC);
 	int status = ESP_OK;
 
+	p->sending = true;
 	while (p->out.len && !status) {
 		esp_str left = buffer_str(&p->out);
 		ssize_t n = send(p->fd, left.ptr, left.len, MSG_NOSIGNAL);
@@ -69,10 +74,11 @@ static int peer_flush(struct peer *p)
 		if (n > 0)
 			buffer_consume(&p->out, (size_t)n);
 		else if (n < 0 && errno == EAGAIN)
-			status = fiber_wait_fd(p->fd, ESP_WRITE, NULL);
+			status = p->control->cut ? ESP_ECLOSED : fiber_wait_fd(p->fd, ESP_WRITE, NULL);
 		else if (n < 0 && errno != EINTR)
 			status = ESP_ECLOSED;
 	}
+	p->sending = false;
 	fiber_set_deadline(was);
 	return status;
 }
@@ -88,6 +94,8 @@ int peer_send_all(struct peer *p, char type, esp_str text)
 {
 	int status = ESP_OK;
 
+	/* the command has done its work: a peer that takes its time must not keep old modules alive */
+	snapshot_unpin(snapshot_enter(NULL));
 	while (text.len && !status) {
 		size_t n = text.len > FRAME_MAX_ANSWER ? FRAME_MAX_ANSWER : text.len;
 
@@ -150,11 +158,18 @@ static void peer_serve(struct peer *p)
 
 	if (!status)
 		status = peer_next_frame(p, &f);
-	if (!status)
+	if (!status && !p->leaving)
 		status = peer_answer(p, &f);
 	if (status == ESP_EPROTO || status == ESP_E2BIG)
 		log_line(ESP_LOG_WARNING, WHO, "closed a control connection that does not speak the protocol",
 		         log_cstr("reason", status_text(status)));
+}
+
+/* Ends soon: whoever waits in its fiber is woken. */
+static void peer_dismiss(struct peer *p)
+{
+	p->leaving = true;
+	fiber_cancel(p->fiber);
 }
 
 static void peer_fiber(void *arg)
@@ -162,7 +177,6 @@ static void peer_fiber(void *arg)
 	struct peer *p = arg;
 	struct control *c = p->control;
 
-	p->fiber = fiber_self();
 	peer_serve(p);
 	list_remove(&p->link);
 	c->npeers--;
@@ -187,18 +201,19 @@ static bool peer_is_allowed(int fd, uid_t *ret_uid)
 
 static bool peer_start(struct control *c, int fd)
 {
-	struct peer *p = c->npeers < CONTROL_PEERS ? calloc(1, sizeof(*p)) : NULL;
+	struct peer *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return false;
 	p->control = c;
 	p->server = c->server;
 	p->fd = fd;
+	p->since = clock_monotonic();
 	buffer_init(&p->in, FRAME_MAX_REQUEST + FRAME_HEAD + 4096);
 	buffer_init(&p->out, 4 * FRAME_MAX_ANSWER);
 	list_append(&c->peers, &p->link);
 	c->npeers++;
-	if (fiber_spawn(NULL, FIBER_RESERVED, "control-peer", peer_fiber, p, NULL) == ESP_OK)
+	if (fiber_spawn(NULL, FIBER_RESERVED, "control-peer", peer_fiber, p, &p->fiber) == ESP_OK)
 		return true;
 	list_remove(&p->link);
 	c->npeers--;
@@ -206,24 +221,89 @@ static bool peer_start(struct control *c, int fd)
 	return false;
 }
 
+enum room { ROOM, ROOM_LATER, ROOM_NEVER };
+
+/* Who has asked for nothing so far makes room for a newcomer, the oldest first, but has a moment to ask; who runs a
+ * command stays. */
+static enum room make_room(struct control *c)
+{
+	uint32_t staying = 0;
+	struct peer *oldest = NULL;
+
+	list_for(node, &c->peers) {
+		struct peer *p = list_entry(node, struct peer, link);
+
+		staying += !p->leaving;
+		if (!oldest && !p->leaving && !p->busy)
+			oldest = p;
+	}
+	if (staying < CONTROL_PEERS)
+		return ROOM;
+	if (!oldest)
+		return ROOM_NEVER;
+	if (clock_monotonic() - oldest->since < SILENCE_MSEC * ESP_MSEC)
+		return ROOM_LATER;
+	peer_dismiss(oldest);
+	return ROOM;
+}
+
+/* What a socket takes at once must do: nobody waits for somebody who was not let in. */
+static void turn_away(int fd)
+{
+	static const char reason[] = "too many commands are under way on the control socket: try again later";
+	struct buffer out;
+
+	buffer_init(&out, FRAME_MAX_ANSWER);
+	if (frame_put(&out, FRAME_HELLO, ESP_STR("{}")) == ESP_OK &&
+	    frame_put(&out, FRAME_ERROR, (esp_str){ reason, sizeof(reason) - 1 }) == ESP_OK)
+		(void)!send(fd, buffer_str(&out).ptr, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	buffer_free(&out);
+}
+
+static void on_pause_over(struct timer *t)
+{
+	watch_set(&container_of(t, struct control, pause)->watch, ESP_READ);
+}
+
+/* Without room or a descriptor the callers stay in the queue, where the loop would find them again at once. */
+static void pause_accepting(struct control *c)
+{
+	watch_set(&c->watch, 0);
+	if (timer_start(&c->pause, NULL, "control", PAUSE_MSEC * ESP_MSEC, on_pause_over) != ESP_OK)
+		watch_set(&c->watch, ESP_READ);
+}
+
+/* false: nobody more now. */
+static bool accept_one(struct control *c)
+{
+	enum room room = make_room(c);
+	uid_t uid = (uid_t)-1;
+	int fd = room == ROOM_LATER ? -1 : accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		if (room == ROOM_LATER || errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			pause_accepting(c);
+		return false;
+	}
+	if (!peer_is_allowed(fd, &uid)) {
+		log_line(ESP_LOG_WARNING, WHO, "refused a control connection of another user", ESP_FINT("uid", uid));
+	} else if (room == ROOM_NEVER) {
+		turn_away(fd);
+	} else if (peer_start(c, fd)) {
+		return true;
+	}
+	close(fd);
+	return true;
+}
+
 static void on_connection(struct watch *w, uint32_t events)
 {
 	struct control *c = container_of(w, struct control, watch);
-	uid_t uid = (uid_t)-1;
 
 	(void)events;
-	for (;;) {
-		int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd < 0)
+	for (int i = 0; i < ACCEPT_BUDGET; i++)
+		if (!accept_one(c))
 			return;
-		if (!peer_is_allowed(fd, &uid)) {
-			log_line(ESP_LOG_WARNING, WHO, "refused a control connection of another user", ESP_FINT("uid", uid));
-			close(fd);
-		} else if (!peer_start(c, fd)) {
-			close(fd);
-		}
-	}
 }
 
 int control_start(struct server *s, int fd, struct control **ret)
@@ -247,23 +327,27 @@ void control_close(struct control *c)
 	if (c->closed)
 		return;
 	c->closed = true;
+	timer_stop(&c->pause);
 	watch_stop(&c->watch);
 	close(c->fd);
 	list_for(node, &c->peers) {
 		struct peer *p = list_entry(node, struct peer, link);
 
-		if (!p->busy && p->fiber)
-			fiber_cancel(p->fiber);
+		if (!p->busy)
+			peer_dismiss(p);
 	}
 }
 
-uint32_t control_busy(const struct control *c)
+void control_cut(struct control *c)
 {
-	uint32_t n = 0;
+	MAGIC_CHECK(c, CONTROL_MAGIC);
+	c->cut = true;
+	list_for(node, &c->peers) {
+		struct peer *p = list_entry(node, struct peer, link);
 
-	list_for(node, &c->peers)
-		n += list_entry(node, struct peer, link)->busy;
-	return n;
+		if (p->sending)
+			peer_dismiss(p);
+	}
 }
 
 uint32_t control_peers(const struct control *c)

@@ -199,8 +199,8 @@ static int send_request(int fd, const struct request *r)
 		ssize_t n = send(fd, left.ptr, left.len, MSG_NOSIGNAL);
 
 		if (n < 0 && errno != EINTR)
-			code = complain(CLI_UNREACHABLE, "the server closed the connection");
-		else if (n > 0)
+			break;              /* it closed: its reason may be there to read */
+		if (n > 0)
 			left = (esp_str){ left.ptr + n, left.len - (size_t)n };
 	}
 	buffer_free(&out);

@@ -2,7 +2,8 @@
  *
  * Serves the role "echo".  Greets with `greeting`.  Commands: "ECHO text", "GREETING" (of the generation in force),
  * "HELO name" (runs the helo hooks: the verdict's number), "SLEEP ms" ("sleeping" first), "EVENT text" (publishes
- * scenario.said), "QUIT".  Sessions are handed over at a reload.  Offers the command `echo say WORD ...`.
+ * scenario.said), "QUIT".  Sessions are handed over at a reload.  Offers the commands `echo say WORD ...`,
+ * `echo count N` and `echo flood`.
  */
 #include <esp/command.h>
 #include <esp/conn.h>
@@ -172,6 +173,22 @@ static const esp_command count = {
 	.size = sizeof(count), .words = "echo count", .usage = "N", .help = "Counts slowly.", .run = run_count
 };
 
+/* "echo flood" answers 4 MiB: more than any socket takes at once. */
+static esp_status run_flood(esp_module *self, esp_command_call *call)
+{
+	const struct echo *e = self->state;
+	esp_status st = call->write(call, ESP_STR("[\"\""));
+
+	esp_log_text(e->core.log, self, ESP_LOG_NOTICE, "flood begins");
+	for (int i = 0; i < 1 << 16 && st == ESP_OK; i++)
+		st = call->write(call, ESP_STR(",\"0123456789012345678901234567890123456789012345678901234567890\""));
+	return st == ESP_OK ? call->write(call, ESP_STR("]")) : st;
+}
+
+static const esp_command flood = {
+	.size = sizeof(flood), .words = "echo flood", .usage = "", .help = "Answers four megabytes.", .run = run_flood
+};
+
 static esp_status declare(struct echo *e, esp_module *self)
 {
 	static const esp_event_field fields[] = { { .key = "text", .type = ESP_F_STR, .help = "what was said" } };
@@ -186,7 +203,9 @@ static esp_status declare(struct echo *e, esp_module *self)
 		st = listen->serve(self, "echo", &protocol);
 	if (st == ESP_OK)
 		st = self->host->contribute(self, "esp.command/1", &say);
-	return st == ESP_OK ? self->host->contribute(self, "esp.command/1", &count) : st;
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.command/1", &count);
+	return st == ESP_OK ? self->host->contribute(self, "esp.command/1", &flood) : st;
 }
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
