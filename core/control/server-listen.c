@@ -164,8 +164,8 @@ int server_on_prepare(void *arg, const struct config *next, esp_err *err)
 	size_t n = 0;
 	int status;
 
-	if (s->state == HEALTH_STARTING)
-		return ESP_OK;            /* the first load: the sockets came with the start */
+	if (s->starting)                  /* the first load: the sockets came with the start */
+		return s->state == HEALTH_STOPPING ? err_fail(err, ESP_ECANCELED, "the server is stopping") : ESP_OK;
 	status = server_link_open(s, err);
 	if (status)
 		return status;
@@ -192,7 +192,7 @@ void server_on_publish(void *arg, const struct config *next)
 	struct server *s = arg;
 	esp_err err = ESP_ERR_INIT;
 
-	if (s->state == HEALTH_STARTING)
+	if (s->starting)
 		return;
 	net_listen_commit(s->net, s->plan);
 	s->plan = NULL;

@@ -54,6 +54,7 @@ struct server {
 	size_t nleft_out;
 
 	enum health_state state;
+	bool starting;                  /* start_fiber has not ended; a stop waits for it */
 	esp_time started_wall;
 	esp_nsec started;
 	uint64_t reloads, reloads_failed;

@@ -114,7 +114,7 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 
 static void wait_for_connections(struct server *s)
 {
-	while (net_count(s->net) && clock_monotonic() < s->stop_deadline)
+	while (s->net && net_count(s->net) && clock_monotonic() < s->stop_deadline)
 		if (fiber_sleep_until(clock_monotonic() + 5 * ESP_MSEC) != ESP_OK)
 			return;
 }
@@ -127,6 +127,8 @@ static void wait_for_peers(struct server *s)
 	while (s->control && control_peers(s->control) && clock_monotonic() < end)
 		if (fiber_sleep_until(clock_monotonic() + 5 * ESP_MSEC) != ESP_OK)
 			return;
+	if (s->control)
+		control_cut(s->control);
 }
 
 static void stop_fiber(void *arg)
@@ -134,10 +136,12 @@ static void stop_fiber(void *arg)
 	struct server *s = arg;
 
 	fiber_shield(1);
-	server_facts_stopped(s);
+	if (s->net)                     /* NULL: the start did not come so far */
+		server_facts_stopped(s);
 	if (s->control)
 		control_close(s->control);
-	net_drain(s->net, s->stop_deadline);
+	if (s->net)
+		net_drain(s->net, s->stop_deadline);
 	wait_for_connections(s);
 	wait_for_peers(s);
 	if (s->modules && modules_drain(s->modules, s->stop_deadline) != ESP_OK)
@@ -150,6 +154,12 @@ static void stop_fiber(void *arg)
 	loop_quit();
 }
 
+static void stop_begin(struct server *s)
+{
+	if (fiber_spawn(NULL, FIBER_RESERVED, "stop", stop_fiber, s, NULL) != ESP_OK)
+		loop_quit();
+}
+
 void server_stop(struct server *s)
 {
 	const esp_cfg *server;
@@ -159,9 +169,9 @@ void server_stop(struct server *s)
 	s->state = HEALTH_STOPPING;
 	server = cfg_group(config_root(server_config(s)), "server");
 	s->stop_deadline = clock_monotonic() + cfg_integer(server, "shutdown_timeout");
-	log_line(ESP_LOG_NOTICE, WHO, "stopping", ESP_FINT("connections", net_count(s->net)));
-	if (fiber_spawn(NULL, FIBER_RESERVED, "stop", stop_fiber, s, NULL) != ESP_OK)
-		loop_quit();
+	log_line(ESP_LOG_NOTICE, WHO, "stopping", ESP_FINT("connections", s->net ? net_count(s->net) : 0));
+	if (!s->starting)
+		stop_begin(s);
 }
 
 static void on_terminate(int signum)
@@ -215,36 +225,46 @@ static int start_modules(struct server *s, struct config_errors *errs, esp_err *
 	return status ? status : server_listen_first(s, s->config, err);
 }
 
-static void start_fiber(void *arg)
+static int start_control(struct server *s, esp_err *err)
 {
-	struct server *s = arg;
-	struct config_errors errs = CONFIG_ERRORS_INIT;
-	esp_err err = ESP_ERR_INIT;
-	int control, status = start_modules(s, &errs, &err);
-	const esp_cfg *server = cfg_group(config_root(s->config), "server");
+	const esp_cfg *server = cfg_group(config_root(server_config(s)), "server");
+	int fd = server_sockets_take(s, cfg_string(server, "control").ptr);
 
-	if (!status) {
-		control = server_sockets_take(s, cfg_string(server, "control").ptr);
-		status = control < 0 ? err_fail(&err, ESP_EUNAVAIL, "the supervisor sent no control socket")
-		                     : control_start(s, control, &s->control);
-	}
-	server_sockets_close(s);
-	if (s->state == HEALTH_STOPPING)
-		goto out;                 /* asked to stop meanwhile */
-	if (status) {
-		start_failed(s, &errs, &err);
-		goto out;
-	}
+	return fd < 0 ? err_fail(err, ESP_EUNAVAIL, "the supervisor sent no control socket")
+	              : control_start(s, fd, &s->control);
+}
+
+static void start_done(struct server *s)
+{
 	s->state = HEALTH_SERVING;
 	server_facts_started(s);
 	server_link_say(s, LINK_READY, 0);
 	log_line(ESP_LOG_NOTICE, WHO, "serving", log_cstr("version", PACKAGE_VERSION), ESP_FINT("workers", loop_workers()),
 	         ESP_FNSEC("start", clock_monotonic() - s->started));
 	tell_expired(s);
-out:
+}
+
+/* A stop that was asked for meanwhile follows when nothing is half-made any more. */
+static void start_fiber(void *arg)
+{
+	struct server *s = arg;
+	struct config_errors errs = CONFIG_ERRORS_INIT;
+	esp_err err = ESP_ERR_INIT;
+	int status = s->state == HEALTH_STOPPING ? ESP_ECANCELED : start_modules(s, &errs, &err);
+
+	if (!status && s->state != HEALTH_STOPPING)
+		status = start_control(s, &err);
+	server_sockets_close(s);
+	if (s->state != HEALTH_STOPPING && status)
+		start_failed(s, &errs, &err);
+	else if (s->state != HEALTH_STOPPING)
+		start_done(s);
 	config_unref(s->config);
 	s->config = NULL;
 	config_errors_free(&errs);
+	s->starting = false;
+	if (s->state == HEALTH_STOPPING)
+		stop_begin(s);
 }
 
 /* Everything that needs no running loop.  Errors are printed. */
@@ -293,6 +313,7 @@ static int run(struct server *s)
 		fprintf(stderr, "esp-server: %s\n", err.text[0] ? err.text : status_text(status));
 		return 1;
 	}
+	s->starting = true;
 	loop_on_stall(on_stall);
 	server_link_watch(s);
 	loop_run();

@@ -1,5 +1,6 @@
 """The server starts, says what is wrong with a configuration, and stops."""
 import os
+import re
 import shutil
 import signal
 import socket
@@ -258,6 +259,35 @@ def the_first_banner_comes_soon():
         wait_until(banner, 10, 0.002)
         print(f"      first banner after {1000 * (time.monotonic() - began):.0f} ms")
         s.stop()
+
+
+@scenario
+def a_stop_at_any_moment_of_a_start_ends_well():
+    """A package's script that starts and stops at once; an upgrade that overlaps with a stop."""
+    with Server([ECHO], {"echo": {}}) as s:
+        def ended_well():
+            log = s.log_text()
+            assert not re.search("CRASH|PANIC|killed by signal", log), log[-3000:]
+            os.truncate(os.path.join(s.dir, "log"), 0)
+
+        began = time.monotonic()
+        s.start()
+        whole = time.monotonic() - began
+        assert s.stop() == 0
+        for i in range(25):
+            s.start(wait=False)
+            time.sleep(whole * i / 20)
+            assert s.stop() in (0, -signal.SIGTERM), i          # the latter: before it could take signals
+            ended_well()
+        for i in range(8):
+            s.start()
+            asking = subprocess.Popen([s.binary("esp-cli"), "--socket", s.control, "upgrade"], stderr=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, env=s.env)
+            s.logged("upgrade: started server process")
+            time.sleep(whole * i / 20)
+            assert s.stop() == 0, i
+            asking.wait(20 * SLOW)
+            ended_well()
 
 
 run()
