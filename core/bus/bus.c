@@ -43,12 +43,38 @@ static void on_stop(void *arg)
 	timer_stop(&minute);
 }
 
+static int stall_metric(const char *module, const char *point, esp_metric *ret)
+{
+	char labels[192];
+	struct line l = line_on(labels, sizeof labels - 1);
+
+	line_puts(&l, "module=\"");
+	line_key(&l, module);
+	line_puts(&l, "\",point=\"");
+	line_key(&l, point);
+	line_puts(&l, "\"");
+	labels[l.len] = '\0';
+	return metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, by what it ran.",
+		NULL, 0, ret);
+}
+
+static void stall_count(const struct loop_stall *s)
+{
+	esp_metric m;
+
+	if (stall_metric(s->module[0] ? s->module : "core", s->point[0] ? s->point : "none", &m) == ESP_OK)
+		metric_add(m, 1);
+}
+
 esp_status bus_start(struct worker *on)
 {
 	esp_status st = log_attach(on);
+	esp_metric none;
 
 	if (st == ESP_OK)
 		st = event_start(on);
+	if (st == ESP_OK)
+		st = stall_metric("core", "none", &none);   /* there before the first stall, for graphs and documents */
 	if (st == ESP_OK)
 		st = worker_post(on, NULL, on_start, NULL);
 	if (st == ESP_OK) {
@@ -68,23 +94,6 @@ void bus_stop(esp_nsec deadline)
 	loop_on_stall(NULL);
 	log_detach();
 	observer = NULL;
-}
-
-static void stall_count(const struct loop_stall *s)
-{
-	char labels[192];
-	struct line l = line_on(labels, sizeof labels - 1);
-	esp_metric m;
-
-	line_puts(&l, "module=\"");
-	line_key(&l, s->module[0] ? s->module : "core");
-	line_puts(&l, "\",point=\"");
-	line_key(&l, s->point[0] ? s->point : "none");
-	line_puts(&l, "\"");
-	labels[l.len] = '\0';
-	if (metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, by what it ran.",
-			NULL, 0, &m) == ESP_OK)
-		metric_add(m, 1);
 }
 
 void bus_on_stall(const struct loop_stall *s)
