@@ -124,6 +124,36 @@ def overlong_lines_are_refused_and_endless_ones_cut():
 
 
 @scenario
+def an_answer_within_a_login_is_held_to_the_same_rules():
+    """Too long or with a bare CR: the client hears so, and what is behind it is not taken for an answer."""
+    with MailServer(users=["alice"]) as s:
+        for answer in (b"A" * 13000, b"A" * 200000):
+            with s.smtp("submission") as c:
+                c.ehlo()
+                c.expect("AUTH PLAIN", 334)
+                c.send(answer + b"\r\nNOOP\r\n")
+                assert "line is too long" in c.reply()
+                rest = c.reply() if len(answer) < 20000 else ""
+                assert rest[:3] in ("250", ""), rest
+            with s.imap() as c:
+                c.send(b"x AUTHENTICATE PLAIN\r\n")
+                assert c.response().startswith(b"+")
+                c.send(answer + b"\r\n")
+                assert b"BYE the line is too long" in c.response()
+        with s.smtp("submission") as c:
+            c.ehlo()
+            c.expect("AUTH LOGIN", 334)
+            c.send(b"QUJD\rQUJD\r\nNOOP\r\n")
+            assert c.rest().startswith(b"500 5.5.2 a bare CR")
+        with s.imap() as c:
+            c.send(b"x AUTHENTICATE PLAIN\r\n")
+            assert c.response().startswith(b"+")
+            c.send(b"QUJD\nx NOOP\r\n")
+            assert b"BYE bare CR" in c.response() and c.rest() == b""
+        alive(s)
+
+
+@scenario
 def a_line_of_a_message_may_be_long_but_not_endless():
     with MailServer(users=["alice"], config={"smtp": {"max_size": "1 MiB"}}) as s, s.smtp() as c:
         c.ehlo()

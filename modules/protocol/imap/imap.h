@@ -88,6 +88,8 @@ void session_deselect(struct session *s);
 /*! \brief Read a literal of n bytes behind the command so far (sync: after "+ OK"). */
 ESP_CHECKED esp_status session_login(struct session *s, const esp_identity *who);
 esp_status session_bye(struct session *s, const char *text);
+/*! \brief The same for a line that can be none: ESP_E2BIG, ESP_EPROTO. */
+esp_status session_bad_line(struct session *s, esp_status st);
 /*! \brief May it stay?  Says BYE when not: its account is gone, its password was changed. */
 ESP_CHECKED esp_status session_recheck(struct session *s);
 /*! \brief [worker] IDLE begins: look again after `recheck`, end after `idle`. */

@@ -129,6 +129,8 @@ esp_status command_authenticate(struct command *c)
 		return out_status(c, st);
 	st = exchange(c, auth, sasl, answer, &who);
 	auth->sasl_end(sasl);
+	if (c->io == ESP_E2BIG || c->io == ESP_EPROTO)
+		return session_bad_line(c->s, c->io);
 	return c->io == ESP_OK ? say_result(c, st, &who) : c->io;
 }
 

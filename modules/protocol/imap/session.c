@@ -61,6 +61,11 @@ esp_status session_bye(struct session *s, const char *text)
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
+esp_status session_bad_line(struct session *s, esp_status st)
+{
+	return session_bye(s, st == ESP_E2BIG ? "the line is too long" : "bare CR, LF or NUL in a line");
+}
+
 static struct session *session_new(esp_module *self, esp_conn *c)
 {
 	struct session *s = calloc(1, sizeof *s);
@@ -278,7 +283,7 @@ static esp_status run_lines(struct session *s)
 			if (st == ESP_OK)
 				st = s->idling ? in_idle(s, &line) : run_one(s, line);
 		} else if (st == ESP_E2BIG || st == ESP_EPROTO) {
-			st = session_bye(s, st == ESP_E2BIG ? "the line is too long" : "bare CR, LF or NUL in a line");
+			st = session_bad_line(s, st);
 		}
 	}
 	return st;

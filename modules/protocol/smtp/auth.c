@@ -104,7 +104,10 @@ static esp_status run(
 		s->conn->api->set_max_line(s->conn, 0);
 		if (st == ESP_OK)
 			st = session_begin(s, &who);
-		st = io == ESP_OK ? say_result(s, st) : io;
+		if (io == ESP_E2BIG || io == ESP_EPROTO)
+			st = session_bad_line(s, io);
+		else
+			st = io == ESP_OK ? say_result(s, st) : io;
 	}
 	return st;
 }

@@ -86,8 +86,7 @@ esp_status session_recheck(struct session *s)
 		? ESP_OK : goodbye(s, "4.7.0", "your login is not valid any more");
 }
 
-/* Lines that can be no command: say so, count it; the core ends a line that is far too long. */
-static esp_status bad_line(struct session *s, esp_status st)
+esp_status session_bad_line(struct session *s, esp_status st)
 {
 	if (st == ESP_E2BIG)
 		return reply_error(s, 500, "5.5.2", "the line is too long");
@@ -109,7 +108,7 @@ static esp_status run_lines(struct session *s)
 		if (st == ESP_OK)
 			st = command_run(s, line);
 		else if (st == ESP_E2BIG || st == ESP_EPROTO)
-			st = bad_line(s, st);
+			st = session_bad_line(s, st);
 	}
 	return st;
 }

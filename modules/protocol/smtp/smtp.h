@@ -65,6 +65,9 @@ static inline esp_str session_login(const struct session *s) { return (esp_str){
 extern const esp_protocol smtp_protocol;
 /*! \brief May it stay?  Says 421 when not: its account is gone, its password was changed. */
 ESP_CHECKED esp_status session_recheck(struct session *s);
+/*! \brief Answer a line that can be none (ESP_E2BIG, ESP_EPROTO) and count it; the core ends one that is far too long.
+ *  Anything but ESP_OK: the session ends. */
+ESP_CHECKED esp_status session_bad_line(struct session *s, esp_status st);
 /*! \brief From now on it is this identity's.  Refused, it is nobody's. */
 ESP_CHECKED esp_status session_begin(struct session *s, const esp_identity *who);
 /*! \brief Give the transaction up, whatever state it is in. */
