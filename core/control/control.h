@@ -1,9 +1,9 @@
 /* core/control/control.h - the control socket: who may speak, what they say (frame.h), one fiber for each.
  *
  * Everything runs in fibers of the control thread.  A peer must be root or run as our user (SO_PEERCRED).  At most
- * CONTROL_PEERS at once: a newcomer takes the place of who has asked for nothing so far, and is refused with a reason when
- * all of them run commands.  A connection carries one request, which must be complete CONTROL_REQUEST_S seconds after it
- * was accepted (an idle peer would pin an old snapshot); a bad frame closes that peer alone.
+ * CONTROL_PEERS at once: a newcomer takes the place of who has asked for nothing so far, and is refused with a reason
+ * when all of them run commands.  A connection carries one request, which must be complete CONTROL_REQUEST_S seconds
+ * after it was accepted (an idle peer would pin an old snapshot); a bad frame closes that peer alone.
  */
 #ifndef CORE_CONTROL_CONTROL_H
 #define CORE_CONTROL_CONTROL_H

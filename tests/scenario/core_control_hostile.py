@@ -1,6 +1,7 @@
 """The control socket under attack from somebody who may use it: a script gone wild, a client that hangs, a bad moment."""
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -45,6 +46,12 @@ def frames(c):
     return found
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def kinds(c):
     return "".join(kind for kind, _ in frames(c))
 
@@ -83,6 +90,31 @@ def with_too_many_commands_under_way_a_newcomer_hears_why_it_is_refused():
         wait_until(lambda: s.cli("status", check=None).code == 0)
         for c in busy:
             c.close()
+
+
+@scenario
+def without_a_descriptor_callers_wait_and_the_loop_does_not_spin():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        pid = s.pid()
+        was = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, was[1]))
+        try:
+            c = raw(s)
+            c.sendall(request("status"))
+            before = cpu_seconds(pid)
+            c.settimeout(1.5)
+            try:
+                assert not c.recv(1), "there is no descriptor for it"
+            except TimeoutError:
+                pass
+            spent = cpu_seconds(pid) - before
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, was)
+        assert spent < 0.5, f"{spent} s of CPU in 1.5 s of waiting"
+        c.settimeout(30 * SLOW)
+        assert kinds(c) == "HJD"
+        c.close()
 
 
 @scenario

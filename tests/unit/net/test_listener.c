@@ -478,7 +478,8 @@ static void proxied_slowly(void *arg)
 /* The listener trusts its own host, and that is where the balancer is. */
 static void proxied_for_nobody(void *arg)
 {
-	static const char *const nobody[] = { "PROXY UNKNOWN\r\nWHO\r\n", "PROXY TCP4 127.0.0.1 127.0.0.1 7 25\r\nWHO\r\n" };
+	static const char *const nobody[] = { "PROXY UNKNOWN\r\nWHO\r\n",
+		"PROXY TCP4 127.0.0.1 127.0.0.1 7 25\r\nWHO\r\n" };
 
 	(void)arg;
 	for (int i = 0; i < 2; i++) {
