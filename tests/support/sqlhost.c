@@ -502,6 +502,14 @@ static void worker_up(void *arg)
 	(void)arg;
 	must_ok(esp_module_descriptor.ops->worker_start(sqlhost->self, worker_pub(worker_here())));
 }
+
+static void worker_drain(void *arg)
+{
+	(void)arg;
+	if (esp_module_descriptor.ops->worker_drain)
+		esp_module_descriptor.ops->worker_drain(sqlhost->self, worker_pub(worker_here()));
+}
+
 static void worker_down(void *arg)
 {
 	(void)arg;
@@ -520,7 +528,10 @@ static void on_life(void *arg)
 	for (uint32_t i = 0; i < sqlhost->workers; i++)
 		sqlhost_on(i, worker_up, NULL);
 	life->body(life->arg);
-	esp_module_descriptor.ops->drain(sqlhost->self, 0);
+	if (esp_module_descriptor.ops->drain)
+		esp_module_descriptor.ops->drain(sqlhost->self, 0);
+	for (uint32_t i = 0; i < sqlhost->workers; i++)
+		sqlhost_on(i, worker_drain, NULL);
 	/* hints under way must have arrived before the homes go */
 	while (owner_count(&sqlhost->core->owner, OWNER_POST) || owner_count(&sqlhost->core->owner, OWNER_FIBER))
 		must_ok(fiber_sleep_until(clock_monotonic() + ESP_MSEC));
