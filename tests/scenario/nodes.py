@@ -20,7 +20,7 @@ LONG = bool(os.environ.get("ESP_LONG"))
 
 
 @contextlib.contextmanager
-def nodes(n=NODES, users=("alice", "bob"), store=None, imap=None):
+def nodes(n=NODES, users=("alice", "bob"), store=None, imap=None, blob=None):
     """n servers, each with a data directory of its own."""
     name = f"esp_{os.getpid()}_nodes"
     where = postgres.create(name)
@@ -29,7 +29,7 @@ def nodes(n=NODES, users=("alice", "bob"), store=None, imap=None):
         with contextlib.ExitStack() as stack:
             servers = []
             while len(servers) < n:
-                s = MailServer(database=where, config={"blob": {"path": mail}, "store": store or {}, "imap": imap or {}},
+                s = MailServer(database=where, config={"blob": {"path": mail, **(blob or {})}, "store": store or {}, "imap": imap or {}},
                                start=False)
                 if {*s.ports.values()} & {p for other in servers for p in other.ports.values()}:
                     s.cleanup()                     # free, but promised to another one of ours
@@ -255,6 +255,30 @@ def a_node_that_stands_still_gives_up_its_work():
             c.ok("STORE 1:* +FLAGS (\\Deleted)")
             c.ok("EXPUNGE")
         wait_until(lambda: files(servers[1], "") == [], 30)
+
+
+@scenario
+def two_nodes_that_sweep_take_nothing_from_each_other():
+    stray = "0" * 32
+    with nodes(2, blob={"sweep": "1s", "orphan_grace": "2s"}) as servers:
+        mail = servers[0].mail_dir
+        with open(os.path.join(mail, ".blobs", "00", stray), "w") as f:
+            f.write("nobody's")
+        sent = 0
+
+        def deliver_until_swept():
+            nonlocal sent
+            servers[sent % 2].deliver(message(f"m-{sent}"))
+            sent += 1
+            return os.path.exists(os.path.join(mail, ".lost+found", stray)) and sent >= 40
+
+        wait_until(deliver_until_swept, 30)
+        wait_until(lambda: os.listdir(os.path.join(mail, ".lost+found")) == [stray])
+        assert not os.path.exists(os.path.join(mail, ".blobs", "00", stray))
+        for s in servers:
+            assert s.count("alice") == sent
+        wait_until(lambda: files(servers[1], "") == list(range(1, sent + 1)), 30)
+        assert servers[1].cli("fsck", "--json").json["result"] == "clean"
 
 
 @scenario

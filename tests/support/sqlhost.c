@@ -397,6 +397,23 @@ static esp_status host_provide(esp_module *self, const char *id, const esp_servi
 		sqlhost->store = (const esp_mailstore *)table;
 	return ESP_OK;
 }
+/* The statement of an owner of blobs fits its tables. */
+static void ask_owner(const esp_blob_owner *owner)
+{
+	esp_arena *a = sqlhost_arena();
+	struct migrate_db db = sqlite_migrate_db(sqlhost->writer, a);
+	esp_sql_value args[ESP_BLOB_ASKED];
+	esp_err err = ESP_ERR_INIT;
+	esp_sql_rows rows;
+	esp_id id = { { 0 } };
+
+	for (uint32_t i = 0; i < ESP_BLOB_ASKED; i++)
+		args[i] = ESP_SQL_ID(id);
+	must_ok(db.exec(db.arg, a, owner->named, args, ESP_BLOB_ASKED, &rows, &err));
+	must(rows.nrows == 0);
+	arena_free(a);
+}
+
 static esp_status host_contribute(esp_module *self, const char *point, const void *item)
 {
 	esp_arena *a;
@@ -406,6 +423,10 @@ static esp_status host_contribute(esp_module *self, const char *point, const voi
 	(void)self;
 	if (!strcmp(point, "esp.command/1"))
 		return ESP_OK;
+	if (!strcmp(point, "esp.blob.owner/1")) {
+		ask_owner(item);
+		return ESP_OK;
+	}
 	must(!strcmp(point, "esp.sql.migrations/1"));
 	a = sqlhost_arena();
 	db = sqlite_migrate_db(sqlhost->writer, a);

@@ -2,7 +2,7 @@
  *
  * Everything that brings a message in (SMTP, LMTP, submission, API) comes through deliver(): blob durable, one
  * transaction, COMMIT acknowledged, and only then the reply may be 250.  What a crash leaves before COMMIT is a blob
- * nobody names: it costs its space and is in nobody's view.
+ * nobody names: it is in nobody's view, and its space comes back with the next sweep of esp.blob/1.
  */
 #include "accept.h"
 
@@ -23,6 +23,8 @@ static const esp_sql_migrations migration_set = {
 	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
 	.module = "delivery_accept", .items = migrations,
 };
+
+static const esp_blob_owner owner = { .size = sizeof owner, .named = ESP_BLOB_NAMED("quarantine", "blob_id") };
 
 static const esp_event_field event_fields[] = {
 	{ .key = "message", .type = ESP_F_ID, .help = "id of the message" },
@@ -77,6 +79,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = bind_services(a);
 	if (st == ESP_OK)
 		st = self->host->contribute(self, "esp.sql.migrations/1", &migration_set);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.blob.owner/1", &owner);
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.accept/1", &a->table.service);
 	if (st != ESP_OK)

@@ -390,14 +390,19 @@ static int32_t close_list(void *arg)
 	return ESP_OK;
 }
 
-static esp_status restore_all(struct restore *r)
+/* Nobody names a message's file before the tables are there. */
+static void hold(struct restore *r, int on)
 {
-	esp_status st = prepare(r);
+	const esp_blob *blob = archive_blob(r->t->a);
 
-	if (st == ESP_OK)
-		st = verify_set(r->t, &r->set);   /* nothing is written from a damaged backup */
-	if (st == ESP_OK)
-		st = task_lane(r->t, write_state, r);
+	if (blob)
+		blob->hold(blob, on);
+}
+
+static esp_status restore_parts(struct restore *r)
+{
+	esp_status st = task_lane(r->t, write_state, r);
+
 	if (st == ESP_OK)
 		st = restore_messages(r);
 	if (st == ESP_OK)
@@ -408,8 +413,19 @@ static esp_status restore_all(struct restore *r)
 		st = restore_links(r, 0);
 	if (st == ESP_OK)
 		st = restore_tables(r, 0);
+	return st == ESP_OK ? task_lane(r->t, forget_state, r) : st;
+}
+
+static esp_status restore_all(struct restore *r)
+{
+	esp_status st = prepare(r);
+
 	if (st == ESP_OK)
-		st = task_lane(r->t, forget_state, r);
+		st = verify_set(r->t, &r->set);   /* nothing is written from a damaged backup */
+	hold(r, 1);
+	if (st == ESP_OK)
+		st = restore_parts(r);
+	hold(r, 0);
 	r->t->a->core.fiber->shield(1);
 	(void)!task_lane(r->t, close_list, r);
 	r->t->a->core.fiber->shield(0);

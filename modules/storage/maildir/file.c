@@ -40,6 +40,17 @@ void file_hex(esp_id id, char out[MAILDIR_HEX])
 	out[32] = '\0';
 }
 
+esp_status file_hex_read(const char *hex, esp_id *ret)
+{
+	char again[MAILDIR_HEX];
+	esp_status st = name_id_read(hex, ret);
+
+	if (st != ESP_OK)
+		return st;
+	file_hex(*ret, again);
+	return strcmp(hex, again) == 0 ? ESP_OK : ESP_EINVAL;
+}
+
 /* 256 directories that take turns, 16 seconds each (a UUIDv7 begins with milliseconds): messages that come together
  * lie together, so that a batch of them changes few blocks of the file system. */
 void file_name(esp_id id, char out[40])
@@ -174,7 +185,8 @@ esp_status file_prepare(struct maildir *m, esp_err *err)
 	m->root = make_directory(AT_FDCWD, m->path);
 	m->blobs = m->root < 0 ? -1 : make_directory(m->root, ".blobs");
 	m->tmp = m->blobs < 0 ? -1 : make_directory(m->root, ".tmp");
-	if (m->tmp < 0) {
+	m->lost = m->tmp < 0 ? -1 : make_directory(m->root, ".lost+found");
+	if (m->lost < 0) {
 		snprintf(err->text, sizeof err->text, "cannot use %s: %s", m->path, strerror(errno));
 		return file_status(errno);
 	}
@@ -221,16 +233,40 @@ static esp_status read_all(struct maildir *m, struct read_job *job)
 	return st == ESP_OK ? result : st;
 }
 
+esp_status file_stat(struct maildir *m, esp_id id, struct stat *ret)
+{
+	char name[40];
+	esp_status st;
+
+	file_name(id, name);
+	if (fstatat(m->blobs, name, ret, AT_SYMLINK_NOFOLLOW) == 0)
+		return ESP_OK;
+	st = errno == ENOENT ? lost_link_back(m, id) : file_status(errno);
+	if (st != ESP_OK)
+		return st;
+	return fstatat(m->blobs, name, ret, AT_SYMLINK_NOFOLLOW) == 0 ? ESP_OK : file_status(errno);
+}
+
+static int open_blob(struct maildir *m, esp_id id)
+{
+	char name[40];
+	int fd;
+
+	file_name(id, name);
+	fd = openat(m->blobs, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && lost_link_back(m, id) == ESP_OK)
+		fd = openat(m->blobs, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	return fd;
+}
+
 esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret)
 {
 	struct maildir *m = maildir_of(b);
 	struct read_job job = { .fd = -1 };
 	struct stat sb;
-	char name[40];
 	esp_status st;
 
-	file_name(id, name);
-	job.fd = openat(m->blobs, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	job.fd = open_blob(m, id);
 	if (job.fd < 0)
 		return file_status(errno);
 	if (fstat(job.fd, &sb) != 0 || !S_ISREG(sb.st_mode) || sb.st_size > BLOB_MAX) {

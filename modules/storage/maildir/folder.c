@@ -327,6 +327,7 @@ void folder_end(void *arg)
 
 	m->draining = 1;
 	m->core.fiber->signal(&m->kicked);
+	m->core.fiber->signal(&m->sweep_ends);
 }
 
 void folder_fiber(void *arg)

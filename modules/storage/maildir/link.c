@@ -49,15 +49,6 @@ esp_status link_make_folder(struct maildir *m, const char *path)
 	return st;
 }
 
-/* ESP_ENOENT: there is no such blob. */
-static esp_status blob_stat(struct maildir *m, esp_id id, struct stat *ret)
-{
-	char blob[40];
-
-	file_name(id, blob);
-	return fstatat(m->blobs, blob, ret, AT_SYMLINK_NOFOLLOW) == 0 ? ESP_OK : file_status(errno);
-}
-
 static esp_status message_path(
 	struct maildir *m, const char *folder, const esp_blob_job *job, off_t size, uint32_t flags, char out[LINK_PATH])
 {
@@ -163,7 +154,7 @@ static esp_status unlink_message(struct maildir *m, const char *folder, const es
 	char path[LINK_PATH];
 	struct stat blob;
 	uint32_t n = 0;
-	esp_status st = blob_stat(m, job->id, &blob);
+	esp_status st = file_stat(m, job->id, &blob);
 
 	if (st == ESP_OK)
 		st = unlink_known(m, folder, job, blob.st_size, FLAG_SETS, &n);
@@ -297,7 +288,7 @@ esp_status link_job(struct maildir *m, const esp_blob_job *job)
 	esp_status st = name_folder(job->account, job->folder, folder);
 
 	if (st == ESP_OK && (job->kind == ESP_BLOB_LINK || job->kind == ESP_BLOB_FLAGS))
-		st = blob_stat(m, job->id, &blob);
+		st = file_stat(m, job->id, &blob);
 	if (st != ESP_OK)
 		return st;
 	switch (job->kind) {

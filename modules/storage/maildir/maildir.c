@@ -14,14 +14,24 @@ static esp_status declare_metrics(struct maildir *m)
 		{ offsetof(struct maildir, large), "esp_blob_large_total", "Messages with a file and fsync of their own" },
 		{ offsetof(struct maildir, jobs), "esp_blob_folder_jobs_total",
 			"Links, unlinks and renames in Maildir++ folders" },
+		{ offsetof(struct maildir, orphans), "esp_blob_orphans_total",
+			"Message files that nobody named, moved to lost+found" },
+		{ offsetof(struct maildir, returned), "esp_blob_orphans_returned_total",
+			"Message files taken back from lost+found, because they are named after all" },
+		{ offsetof(struct maildir, removed), "esp_blob_orphans_removed_total",
+			"Message files removed from lost+found, their time being over" },
 	};
-	esp_status st = ESP_OK;
+	esp_status st = m->metric->declare(m->self, ESP_GAUGE, "esp_blob_lost_files", "",
+		"Message files in lost+found, at the last look", NULL, 0, &m->lost_files);
 
 	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
 		st = m->metric->declare(m->self, ESP_COUNTER, series[i].name, "", series[i].help, NULL, 0,
 		                        (esp_metric *)(void *)((char *)m + series[i].at));
 	return st;
 }
+
+/* What waits for its removal has its own time. */
+static const esp_blob_owner owner = { .size = sizeof owner, .named = ESP_BLOB_NAMED("blob_trash", "id") };
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
@@ -33,7 +43,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 
 	esp_core_init(&m->core, self);
 	m->self = self;
-	m->root = m->blobs = m->tmp = m->serving = -1;
+	m->root = m->blobs = m->tmp = m->lost = m->serving = -1;
 	m->metric = self->host->core("esp.metric/1", 0);
 	m->hostname = self->host->hostname();
 	lease_init(&m->lease, &m->core, "folder jobs");
@@ -44,6 +54,9 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->journal_bytes = (uint64_t)m->core.cfg->integer(cfg, "journal") & ~UINT64_C(4095);
 	m->journal_limit = (uint32_t)m->core.cfg->integer(cfg, "journal_limit");
 	m->grace = m->core.cfg->integer(cfg, "grace");
+	m->sweep_every = m->core.cfg->integer(cfg, "sweep");
+	m->orphan_grace = m->core.cfg->integer(cfg, "orphan_grace");
+	m->lost_keep = m->core.cfg->integer(cfg, "lost_keep");
 	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 1, .provider = self },
 		.create = writer_create,
 		.write = writer_write,
@@ -60,13 +73,15 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.keep = folder_keep,
 		.mark = mark_write, .accounts = scan_accounts, .folders = scan_folders, .links = scan_links,
 		.sizes = scan_sizes, .take = take_file, .settle = folder_settle, .stopped = stopped_when,
-		.merged = stopped_merged, .jobs = folder_jobs };
+		.merged = stopped_merged, .jobs = folder_jobs, .sweep = sweep };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);
 	if (st == ESP_OK)
 		st = declare_metrics(m);
 	if (st == ESP_OK)
 		st = self->host->contribute(self, "esp.sql.migrations/1", &maildir_migrations);
+	if (st == ESP_OK)
+		st = self->host->contribute(self, "esp.blob.owner/1", &owner);
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.blob/1", &m->table.service);
 	if (st != ESP_OK)
@@ -110,10 +125,12 @@ static esp_status on_start(esp_module *self, esp_err *err)
 static esp_status on_worker_start(esp_module *self, esp_worker *w)
 {
 	struct maildir *m = self->state;
+	esp_status st;
 
 	if (m->core.loop->index(w) != 0)
 		return ESP_OK;
-	return m->core.fiber->spawn(self, 0, "folder jobs", folder_fiber, m, NULL);
+	st = m->core.fiber->spawn(self, 0, "folder jobs", folder_fiber, m, NULL);
+	return st == ESP_OK ? m->core.fiber->spawn(self, 0, "orphan sweep", sweep_fiber, m, NULL) : st;
 }
 
 static void on_drain(esp_module *self, esp_nsec deadline)
@@ -131,7 +148,7 @@ static int32_t on_close(void *arg)
 
 	journal_close(m);
 	stopped_leave(m);
-	for (int *const *fd = (int *const[]){ &m->tmp, &m->blobs, &m->root, NULL }; *fd; fd++) {
+	for (int *const *fd = (int *const[]){ &m->lost, &m->tmp, &m->blobs, &m->root, NULL }; *fd; fd++) {
 		if (**fd >= 0)
 			(void)close(**fd);
 		**fd = -1;
@@ -170,6 +187,23 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.def_int = 86400 * ESP_SEC,
 		.max = 365 * 86400 * ESP_SEC,
 		.help = "How long the file of a removed message stays." },
+	{ .name = "sweep",
+		.type = ESP_CFG_TIME,
+		.def_int = 6 * 3600 * ESP_SEC,
+		.max = 365 * 86400 * ESP_SEC,
+		.help = "How often message files that no row names (a crash leaves them) are looked for; 0: never." },
+	{ .name = "orphan_grace",
+		.type = ESP_CFG_TIME,
+		.def_int = 86400 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 365 * 86400 * ESP_SEC,
+		.help = "How old such a file must be before it goes to .lost+found; longer than any message is on its way." },
+	{ .name = "lost_keep",
+		.type = ESP_CFG_TIME,
+		.def_int = 30 * 86400 * ESP_SEC,
+		.min = ESP_SEC,
+		.max = 3650 * 86400 * ESP_SEC,
+		.help = "How long it stays in .lost+found before it is removed." },
 	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.blob/1", .minor = 1 }, { .id = NULL } };

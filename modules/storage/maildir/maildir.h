@@ -3,6 +3,7 @@
  *   <path>/.blobs/ab/<id>       one immutable file a message, CRLF, named by the hex of its id; ab: by its time
  *   <path>/.journal/0, 1        preallocated segments: small messages, one fdatasync for many
  *   <path>/.tmp/                files being written
+ *   <path>/.lost+found/<id>     files that nobody named, for an operator to look at
  *   <path>/<domain>/<local>/    Maildir++ of an account: hard links into .blobs
  */
 #ifndef ESP_STORAGE_MAILDIR_H
@@ -15,7 +16,9 @@
 #include "modules/common/lease.h"
 #include "modules/common/trouble.h"
 
+#include <dirent.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #define MAILDIR_PATH 512u          /* longest path below the root */
@@ -37,6 +40,7 @@ struct maildir {
 	int root;                  /* its directory */
 	int blobs;                 /* .blobs */
 	int tmp;                   /* .tmp */
+	int lost;                  /* .lost+found */
 	esp_lane *sync_lane, *folder_lane;
 	struct journal *journal;
 	struct batch place;        /* files of small messages, made while the journal syncs (place.c) */
@@ -57,7 +61,10 @@ struct maildir {
 	atomic_int posted;
 	atomic_int held;           /* trash stays */
 	atomic_int at_gate;        /* the folder fiber waits for a provider that is being replaced */
-	esp_metric commits, syncs, large, jobs;
+	/* orphans, worker 0 only (sweep.c) */
+	esp_nsec sweep_every, orphan_grace, lost_keep;
+	esp_fcond sweep_ends;
+	esp_metric commits, syncs, large, jobs, orphans, returned, removed, lost_files;
 };
 
 static inline struct maildir *maildir_of(const esp_blob *b) { return (struct maildir *)b; }
@@ -80,6 +87,10 @@ esp_status file_status(int error);
 /*! \brief The root, in its own directory too, and what is directly in it and in .blobs cannot get lost any more. */
 ESP_CHECKED esp_status file_sync_names(struct maildir *m);
 ESP_CHECKED esp_status file_prepare(struct maildir *m, esp_err *err);   /* the directories */
+/*! \brief What file_hex() wrote, and nothing more; ESP_EINVAL. */
+ESP_CHECKED esp_status file_hex_read(const char *hex, esp_id *ret);
+/*! \brief [any] fstatat() of a blob; one that went to lost+found by mistake is found there. */
+ESP_CHECKED esp_status file_stat(struct maildir *m, esp_id id, struct stat *ret);
 /* [worker] */
 ESP_CHECKED esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret);
 void file_close(const esp_blob *b, esp_blob_file *f);
@@ -160,11 +171,37 @@ void stopped_leave(struct maildir *m);                     /* [lane] at the stop
 esp_time stopped_when(const esp_blob *b);
 void stopped_merged(const esp_blob *b);
 
+/* owners.c.  [fiber] */
+struct owners { const esp_blob_owner *owner[32]; uint32_t n; };
+/*! \brief Everybody who may name blobs, if they can all be asked; ESP_ECONFIG, and who is not there. */
+ESP_CHECKED esp_status owners_collect(
+	struct maildir *m, const esp_sql *sql, esp_arena *a, struct owners *ret, esp_err *err);
+/*! \brief Drop those of the ids that somebody names; *n of at most ESP_BLOB_ASKED are left, in no order. */
+ESP_CHECKED esp_status owners_drop_named(
+	const struct owners *o, const esp_sql *sql, esp_arena *a, esp_id *id, uint32_t *n);
+
+/* lost.c: .lost+found.  [lane] unless said otherwise. */
+/*! \brief [any] A file of this name is there?  It has its name below .blobs again, as well.  ESP_ENOENT. */
+ESP_CHECKED esp_status lost_link_back(struct maildir *m, esp_id id);
+/*! \brief Out of .blobs. */
+ESP_CHECKED esp_status lost_put(struct maildir *m, esp_id id);
+/*! \brief Its name below .blobs again, synced, and only that one. */
+ESP_CHECKED esp_status lost_give_back(struct maildir *m, esp_id id);
+ESP_CHECKED esp_status lost_remove(struct maildir *m, esp_id id);
+/*! \brief It has both names. */
+int lost_is_back(struct maildir *m, esp_id id);
+
+/* sweep.c */
+ESP_CHECKED esp_status sweep(const esp_blob *b, uint32_t part, int32_t act, esp_blob_swept *ret, esp_err *err);
+void sweep_fiber(void *arg);       /* worker 0, until draining */
+
 /* take.c.  [fiber] */
 ESP_CHECKED esp_status take_file(const esp_blob *b, esp_str account, esp_str folder, const esp_blob_link *link,
 	esp_id *ret_id, uint64_t *ret_size);
 
 /* scan.c: what is on the disk, for a check and a rebuild */
+/*! \brief [lane] A directory below the root, never through a symbolic link; NULL, and errno. */
+DIR *scan_open(struct maildir *m, const char *path);
 ESP_CHECKED esp_status scan_accounts(const esp_blob *b, esp_arena *a, const esp_str **ret, uint32_t *ret_n);
 ESP_CHECKED esp_status scan_folders(
 	const esp_blob *b, esp_arena *a, esp_str account, const esp_blob_mark **ret, uint32_t *ret_n);
@@ -184,6 +221,8 @@ ESP_CHECKED esp_status name_folder_read(const char *dir, char out[MAILDIR_NAME])
 ESP_CHECKED esp_status name_account_read(const char *domain, const char *local, char out[MAILDIR_PATH]);
 /*! \brief "cur/..." or "new/...", one file in there? */
 int name_in_folder(esp_str name);
+/*! \brief The id that these 32 digits are; ESP_EINVAL. */
+ESP_CHECKED esp_status name_id_read(const char *hex, esp_id *ret);
 /*! \brief Id, UID and flags of a message's file; ESP_EINVAL: not one of ours, flags are read all the same. */
 ESP_CHECKED esp_status name_message_read(const char *name, esp_blob_link *ret);
 

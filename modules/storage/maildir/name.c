@@ -295,6 +295,17 @@ static uint32_t read_flags(const char *name)
 	return flags;
 }
 
+esp_status name_id_read(const char *hex, esp_id *ret)
+{
+	for (size_t i = 0; i < sizeof ret->b; i++) {
+		int a = hex_digit(hex[2 * i]), b = a < 0 ? -1 : hex_digit(hex[2 * i + 1]);
+		if (b < 0)
+			return ESP_EINVAL;
+		ret->b[i] = (uint8_t)(a << 4 | b);
+	}
+	return ESP_OK;
+}
+
 esp_status name_message_read(const char *name, esp_blob_link *ret)
 {
 	const char *p = strchr(name, '.'), *u = strstr(name, ",U=");
@@ -303,14 +314,8 @@ esp_status name_message_read(const char *name, esp_blob_link *ret)
 	esp_id id;
 
 	ret->flags = read_flags(name);
-	if (!p || !u || strlen(++p) < 2 * sizeof id.b)
+	if (!p || !u || name_id_read(++p, &id) != ESP_OK)
 		return ESP_EINVAL;
-	for (size_t i = 0; i < sizeof id.b; i++) {
-		int a = hex_digit(p[2 * i]), b = hex_digit(p[2 * i + 1]);
-		if (a < 0 || b < 0)
-			return ESP_EINVAL;
-		id.b[i] = (uint8_t)(a << 4 | b);
-	}
 	uid = u[3] >= '1' && u[3] <= '9' ? strtoull(u + 3, &end, 10) : 0;
 	if (p[2 * sizeof id.b] != '.' || uid == 0 || uid >= UINT32_MAX || (*end && *end != ':' && *end != ','))
 		return ESP_EINVAL;

@@ -35,7 +35,7 @@ static void *add(struct scan *s)
 	return memset((char *)s->found + s->n++ * s->item, 0, s->item);
 }
 
-static DIR *open_directory(struct maildir *m, const char *path)
+DIR *scan_open(struct maildir *m, const char *path)
 {
 	int fd = openat(m->root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -79,7 +79,7 @@ static esp_status finish(struct scan *s, esp_status st, int (*order)(const void 
 
 static esp_status scan_domain(struct scan *s, const char *domain)
 {
-	DIR *d = open_directory(s->m, domain);
+	DIR *d = scan_open(s->m, domain);
 	char address[MAILDIR_PATH];
 	esp_status st = ESP_OK;
 	struct dirent *e;
@@ -102,7 +102,7 @@ static esp_status scan_domain(struct scan *s, const char *domain)
 static int32_t on_accounts(void *arg)
 {
 	struct scan *s = arg;
-	DIR *d = open_directory(s->m, ".");
+	DIR *d = scan_open(s->m, ".");
 	esp_status st = d ? ESP_OK : file_status(errno);
 	struct dirent *e;
 
@@ -169,7 +169,7 @@ static int32_t on_folders(void *arg)
 	struct scan *s = arg;
 	char account[MAILDIR_PATH];
 	esp_status st = name_folder(s->account, ESP_STR("INBOX"), account);
-	DIR *d = st == ESP_OK ? open_directory(s->m, account) : NULL;
+	DIR *d = st == ESP_OK ? scan_open(s->m, account) : NULL;
 	struct dirent *e;
 
 	if (st == ESP_OK && !d)
@@ -245,7 +245,7 @@ static esp_status scan_part(struct scan *s, const char *folder, const char *part
 	DIR *d;
 
 	snprintf(path, sizeof path, "%s/%s", folder, part);
-	d = open_directory(s->m, path);
+	d = scan_open(s->m, path);
 	if (!d)
 		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? ESP_OK : file_status(errno);
 	while (st == ESP_OK && (e = readdir(d)) != NULL)
@@ -295,13 +295,10 @@ static int32_t on_sizes(void *arg)
 
 	for (uint32_t i = 0; i < s->n; i++) {
 		struct stat sb;
-		char name[40];
-		file_name(s->id[i], name);
-		s->size[i] = UINT64_MAX;
-		if (fstatat(s->m->blobs, name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode))
-			s->size[i] = (uint64_t)sb.st_size;
-		else if (errno != ENOENT)
-			return file_status(errno);
+		esp_status st = file_stat(s->m, s->id[i], &sb);
+		if (st != ESP_OK && st != ESP_ENOENT)
+			return st;
+		s->size[i] = st == ESP_OK && S_ISREG(sb.st_mode) ? (uint64_t)sb.st_size : UINT64_MAX;
 	}
 	return ESP_OK;
 }

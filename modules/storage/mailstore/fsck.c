@@ -30,6 +30,7 @@ static const struct { const char *key, *text; } faults[FAULTS] = {
 	[FAULT_COUNTERS] = { "counters", "mailboxes with wrong counters" },
 	[FAULT_MARK] = { "marks", "folders whose own file does not reserve the mailbox's UIDs" },
 	[FAULT_USES] = { "uses", "message files used more or less often than the database counts" },
+	[FAULT_ORPHAN] = { "orphans", "message files that nobody names" },
 	[FAULT_SPECIAL] = { "refused", "symbolic links, pipes and unreadable names in folders, left alone" },
 };
 
@@ -267,6 +268,30 @@ static esp_status run_database(struct fsck *f)
 	return st;
 }
 
+/* They go to lost+found; what was named after all is back from there.  Modules that cannot be asked: nothing is known,
+ * and everything else of the check holds. */
+static esp_status run_orphans(struct fsck *f)
+{
+	const struct mailstore *m = f->m;
+	esp_blob_swept swept = { .size = sizeof swept };
+	esp_err err = ESP_ERR_INIT;
+	esp_status st = ESP_OK;
+
+	atomic_store(&f->step, "looking for message files that nobody names");
+	for (uint32_t part = 0; st == ESP_OK && part < ESP_BLOB_PARTS; part++) {
+		st = f->blob->sweep(f->blob, part, f->repair, &swept, &err);
+		if (st == ESP_OK)
+			st = fsck_canceled(f);
+	}
+	if (st == ESP_ECONFIG) {
+		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "message files that nobody names are not looked for",
+			ESP_FSTR("reason", ((esp_str){ err.text, strlen(err.text) })));
+		return ESP_OK;
+	}
+	fsck_found(f, FAULT_ORPHAN, ESP_STR(""), ESP_STR(""), swept.orphans, swept.orphans - swept.moved);
+	return st;
+}
+
 static esp_status run(struct fsck *f)
 {
 	esp_status st;
@@ -281,6 +306,8 @@ static esp_status run(struct fsck *f)
 		st = run_accounts(f);
 	if (st == ESP_OK && !f->only.len)
 		st = fsck_uses(f);
+	if (st == ESP_OK && !f->only.len && HAS(f->blob, sweep))
+		st = run_orphans(f);
 	if (f->arena)
 		f->m->core.mem->arena_free(f->arena);
 	return st;

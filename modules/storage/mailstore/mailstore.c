@@ -121,6 +121,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = fsck_declare(m);
 	if (st == ESP_OK)
 		st = host->contribute(self, "esp.sql.migrations/1", &mailstore_migrations);
+	for (size_t i = 0; st == ESP_OK && i < sizeof mailstore_owners / sizeof mailstore_owners[0]; i++)
+		st = host->contribute(self, "esp.blob.owner/1", &mailstore_owners[i]);
 	if (st == ESP_OK)
 		st = host->provide(self, "esp.mailstore/1", &m->table.service);
 	if (st != ESP_OK)

@@ -77,3 +77,9 @@ const esp_sql_migrations mailstore_migrations = {
 	.size = sizeof(esp_sql_migrations), .item_size = sizeof(esp_sql_migration),
 	.n = sizeof items / sizeof items[0], .module = "storage_mailstore", .items = items,
 };
+
+/* A message without its info is a fault that fsck mends: its file is not an orphan meanwhile. */
+const esp_blob_owner mailstore_owners[2] = {
+	{ .size = sizeof(esp_blob_owner), .named = ESP_BLOB_NAMED("message_info", "blob_id") },
+	{ .size = sizeof(esp_blob_owner), .flags = ESP_BLOB_OWNER_SLOW, .named = ESP_BLOB_NAMED("message", "blob_id") },
+};

@@ -379,5 +379,6 @@ esp_status view_sync_to(
 void view_delivered(const esp_mailstore *s, esp_id mailbox, uint64_t modseq);
 
 extern const esp_sql_migrations mailstore_migrations;
+extern const esp_blob_owner mailstore_owners[2];
 
 #endif

@@ -60,6 +60,35 @@ typedef struct esp_blob_link {
 	esp_str name;              /* in the folder: "cur/..." */
 } esp_blob_link;
 
+/*! \brief Which message files the rows of a module name; contributed as "esp.blob.owner/1", one item for each column
+ *  that names any.  The column is called blob_id: a module whose migrations have such a column and that contributes no
+ *  item stops the search for orphans, and so does one that has tables in the database and is not loaded. */
+typedef struct esp_blob_owner {
+	uint32_t size;
+	uint32_t flags;            /* ESP_BLOB_OWNER_... */
+	const char *named;         /* ESP_BLOB_NAMED("quarantine", "blob_id"): those of ESP_BLOB_ASKED ids that it names */
+} esp_blob_owner;
+enum {
+	ESP_BLOB_OWNER_SLOW = 1u << 0   /* no index: asked last, for what nobody else names */
+};
+#define ESP_BLOB_ASKED 32u
+#define ESP_BLOB_NAMED(table, column) \
+	"SELECT DISTINCT " column " FROM " table " WHERE " column " IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11," \
+	" $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)"
+
+/*! \brief What sweep() found and did; counts are added to what is there. */
+typedef struct esp_blob_swept {
+	uint32_t size, reserved;
+	uint64_t files;            /* looked at */
+	uint64_t orphans, bytes;   /* of them: nobody names them, and they are older than the time of grace */
+	uint64_t moved;            /* of them, to lost+found */
+	uint64_t returned;         /* from lost+found: somebody names them after all */
+	uint64_t removed;          /* from lost+found: their time is over */
+	uint64_t lost;             /* in lost+found now */
+	uint64_t unfinished;       /* files that a crash had left half-written, removed */
+} esp_blob_swept;
+#define ESP_BLOB_PARTS 256u
+
 typedef struct esp_blob esp_blob;
 struct esp_blob {
 	esp_service service;
@@ -123,6 +152,11 @@ struct esp_blob {
 	/*! [in transact's fn] Record jobs of one kind for messages of one folder, as job() would one by one; many in a row
 	 *  of a table. */
 	ESP_CHECKED esp_status (*jobs)(const esp_blob *b, esp_tx *tx, const esp_blob_job *job, uint32_t n);
+	/*! [fiber] ESP_SUSPENDS.  Look for orphans in one of ESP_BLOB_PARTS parts (part 0: in lost+found as well); `act`:
+	 *  and move them to lost+found.  Nothing moves while files are held (hold()).  ESP_EUNAVAIL, ESP_ECONFIG and why:
+	 *  not everybody who may name files can be asked. */
+	ESP_CHECKED esp_status (*sweep)(
+		const esp_blob *b, uint32_t part, int32_t act, esp_blob_swept *ret, esp_err *err);
 };
 
 #ifdef __cplusplus
