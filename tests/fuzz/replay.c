@@ -1,7 +1,7 @@
 /* replay - a fuzz target without libFuzzer: runs its corpus, and small damage to it, inside `make check`.
  *
- * Usage: fuzz_x [--rounds N] [FILE | DIRECTORY]...   default: 500 rounds, $srcdir/tests/fuzz/corpus/fuzz_x
- * The damage is the same in every run: each file cut at every length up to 512, and in each round with up to four bytes
+ * Usage: fuzz_x [FILE | DIRECTORY]...   default: $srcdir/tests/fuzz/corpus/fuzz_x
+ * The damage is the same in every run: each file cut at every length up to 512, and 500 times with up to four bytes
  * changed.
  */
 #include <dirent.h>
@@ -15,7 +15,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static unsigned long runs, rounds = 500;
+static unsigned long runs;
 
 /* A copy of exactly that size, so that a sanitizer sees a read one byte beyond. */
 static void run(const uint8_t *data, size_t size)
@@ -36,7 +36,7 @@ static void run_damaged(uint8_t *data, size_t size)
 
 	for (size_t n = 0; n < size && n < 512; n++)
 		run(data, n);
-	for (unsigned long round = 0; round < rounds && size; round++) {
+	for (unsigned round = 0; round < 500 && size; round++) {
 		size_t at[4];
 		uint8_t was[4];
 
@@ -94,18 +94,14 @@ int main(int argc, char **argv)
 {
 	const char *srcdir = getenv("srcdir"), *name = strrchr(argv[0], '/');
 	char corpus[1024];
-	int rc = 0, first = 1;
+	int rc = 0;
 
 	name = name ? name + 1 : argv[0];
 	name += strncmp(name, "lt-", 3) == 0 ? 3 : 0;
 	snprintf(corpus, sizeof corpus, "%s/tests/fuzz/corpus/%s", srcdir ? srcdir : ".", name);
-	if (argc > 2 && strcmp(argv[1], "--rounds") == 0) {
-		rounds = strtoul(argv[2], NULL, 10);
-		first = 3;
-	}
-	for (int i = first; i < argc; i++)
+	for (int i = 1; i < argc; i++)
 		rc |= run_path(argv[i]);
-	if (argc == first)
+	if (argc == 1)
 		rc = run_path(corpus);
 	printf("%s: %lu runs\n", name, runs);
 	return rc || runs == 0;
