@@ -5,18 +5,27 @@
 
 #include "core/base/arena.h"
 #include "core/base/assert.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/base/str.h"
 #include "core/control/frame.h"
 #include "core/control/server-priv.h"
 #include "core/loop/breadcrumb.h"
+#include "core/loop/fiber.h"
 #include "core/loop/owner.h"
+#include "core/module/generation.h"
 #include "core/module/host.h"
 #include "core/module/snapshot.h"
 
-enum { COMMAND_ARENA = 16 << 20 };
+enum { COMMAND_ARENA = 16 << 20, NEXT_LOOK_MS = 5 };
 
 static const struct command *const tables[] = { commands_info, commands_life, commands_events, commands_help };
+
+/* A reload that was just made counts. */
+static void see_newest(void)
+{
+	snapshot_unpin(snapshot_enter(snapshot_pin(snapshot_here())));
+}
 
 static void contributed_each(int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg)
 {
@@ -158,13 +167,57 @@ static int run_theirs(struct command_call *call, const struct found *f)
 	return status;
 }
 
-static int run_found(struct command_call *call, const struct found *f)
+static int run_once(struct command_call *call, const struct found *f)
 {
-	int status;
-
 	call->pub.argc = f->n - f->matched;
 	call->pub.argv = f->words + f->matched;
-	status = f->ours ? f->ours->run(call) : run_theirs(call, f);
+	return f->ours ? f->ours->run(call) : run_theirs(call, f);
+}
+
+static bool is_replaced(const struct found *f)
+{
+	return f->theirs && generation_of(f->module)->state >= GEN_DRAINING;
+}
+
+/* Until the generation that follows is in force, or, when it does not start, the one before it again. */
+static int find_next(const struct command_call *call, struct found *f)
+{
+	const struct generation *g = generation_of(f->module);
+
+	while (g && g->state >= GEN_DRAINING) {
+		int status = fiber_sleep_until(clock_monotonic() + NEXT_LOOK_MS * ESP_MSEC);
+
+		if (status)
+			return status;
+		if (call->server->state == HEALTH_STOPPING)
+			return ESP_ECANCELED;
+		if (peer_is_gone(call->peer))
+			return ESP_ECLOSED;
+		g = snapshot_find(snapshot_here(), f->module->name);
+	}
+	see_newest();
+	*f = (struct found){ .words = f->words, .n = f->n };
+	find(f);
+	return f->theirs ? ESP_OK : err_fail(call->pub.err, ESP_ENOENT, "the module of this command was removed meanwhile");
+}
+
+/* A command that has to leave with its module goes on in the next generation: esp_command_call.kept. */
+static int run_to_its_end(struct command_call *call, struct found *f)
+{
+	int status = run_once(call, f);
+
+	while (status == ESP_EAGAIN && call->peer && is_replaced(f)) {
+		status = find_next(call, f);
+		if (!status)
+			status = run_once(call, f);
+	}
+	return status;
+}
+
+static int run_found(struct command_call *call, struct found *f)
+{
+	int status = run_to_its_end(call, f);
+
 	if (!status && call->json.failed)
 		status = err_fail(call->pub.err, ESP_E2BIG, "the answer is longer than %d MiB", COMMAND_ANSWER_MAX >> 20);
 	if (status && status != ESP_ECLOSED && !call->pub.err->text[0])
@@ -218,8 +271,7 @@ int command_run(struct peer *p, const esp_str *words, uint32_t n, esp_str input,
 	struct command_call call;
 	int status;
 
-	/* the newest snapshot: a reload that was just made counts */
-	snapshot_unpin(snapshot_enter(snapshot_pin(snapshot_here())));
+	see_newest();
 	find(&f);
 	if (!f.matched)
 		return give_reason(not_found(words, n, &err), NULL, &err, ret_reason);

@@ -14,6 +14,7 @@ A server has a directory of its own under /tmp, ports of its own (ports.py) on 1
 the current folder).  Leaving the `with` block stops it, kills what is left of it and removes the directory; when a
 scenario fails, its log is printed.  Nothing outside the directory is touched.
 """
+import itertools
 import json
 import os
 import re
@@ -115,6 +116,9 @@ class Cli:
         return json.loads(self.out)
 
 
+_builds = itertools.count(1)
+
+
 class Server:
     def __init__(self, modules=(), listeners=None, server=None, tls=None, extra="", module_dir=None, env=None,
                  faults=False):
@@ -159,6 +163,15 @@ class Server:
                 os.rename(target + ".new", target)
                 return target
         return None
+
+    def build_anew(self, file):
+        """Another build of the module, put in place as an installer does: the same code with another note in it."""
+        path, note = os.path.join(self.module_dir, f"{file}.so"), os.path.join(self.dir, "note")
+        with open(note, "w") as f:
+            f.write(f"build {next(_builds)}")
+        subprocess.run(["objcopy", "--remove-section", ".note.build", "--add-section", f".note.build={note}", path,
+                        path + ".new"], check=True)
+        os.rename(path + ".new", path)
 
     def write(self, text=None):
         """Write esp.conf anew from modules, listeners, server, tls and extra."""

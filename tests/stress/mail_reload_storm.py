@@ -319,17 +319,6 @@ class Idler(ImapSession):
 
 # --- reloads ------------------------------------------------------------------------------------------------
 
-def new_file(server, file, turn):
-    """The module's file with another note in it, put in place as an installer does."""
-    path = os.path.join(server.module_dir, f"{file}.so")
-    note = os.path.join(server.dir, "note")
-    with open(note, "w") as f:
-        f.write(f"build {turn}")
-    subprocess.run(["objcopy", "--remove-section", ".note.build", "--add-section", f".note.build={note}", path, path + ".new"],
-                   check=True)
-    os.rename(path + ".new", path)
-
-
 def new_setting(server, instance, setting, turn):
     for m in server.modules:
         if m["name"] == instance:
@@ -342,7 +331,7 @@ async def reload(storm, turn):
     if setting and turn // len(TARGETS) % 2:
         new_setting(storm.server, instance, setting, turn // len(TARGETS) // 2 + 1)
     else:
-        await asyncio.to_thread(new_file, storm.server, file, turn)
+        await asyncio.to_thread(storm.server.build_anew, file)
     out = await ask_reload(storm, f"reload {turn} of {instance}")
     if f'"module":"{instance}","action":"keep"' in out:
         storm.fault(f"reload {turn} of {instance} changed nothing")

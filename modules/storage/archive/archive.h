@@ -101,8 +101,10 @@ void task_fact(struct task *t, const char *key, int64_t number);
 void task_text(struct task *t, const char *key, const char *text);
 /*! \brief [worker] ESP_SUSPENDS.  Run fn(arg) on the lane; its status. */
 ESP_CHECKED esp_status task_lane(struct task *t, int32_t (*fn)(void *arg), void *arg);
-/*! \brief [worker] ESP_SUSPENDS.  Between pieces of work: services are given back, so that a reload need not wait. */
+/*! \brief [worker] ESP_SUSPENDS.  Between pieces of work, and before waiting for somebody slow: see breathe.h. */
 esp_status task_breathe(struct task *t);
+/*! \brief [worker] ESP_SUSPENDS.  fn(arg), during which no message file goes for good; its status. */
+ESP_CHECKED esp_status task_holding(struct task *t, esp_status (*fn)(void *arg), void *arg);
 /*! \brief The i-th word that is no option, or the value of "--name="; {NULL, 0}: not given. */
 esp_str task_word(const struct task *t, uint32_t i);
 esp_str task_option(const struct task *t, const char *name);
@@ -266,7 +268,7 @@ struct place {
 	char name[1024];
 	struct place_batch *batch;
 };
-/*! \brief [worker] ESP_SUSPENDS.  The account of that address. */
+/*! \brief [worker] ESP_SUSPENDS.  The account of that address.  Breathes. */
 ESP_CHECKED esp_status place_account(struct task *t, esp_str address, esp_actor *ret);
 /*! \brief [worker] ESP_SUSPENDS.  The folder, made when it is not there.  place_close() in any case. */
 ESP_CHECKED esp_status place_open(struct place *p, struct task *t, esp_actor actor, esp_str folder);

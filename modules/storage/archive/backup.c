@@ -192,13 +192,11 @@ static esp_status copy_messages(struct backup *b)
 		if (st == ESP_OK)
 			st = task_lane(b->t, next_ids, b);
 		for (uint32_t i = 0; st == ESP_OK && i < b->n; i++) {
-			if ((st = task_check(b->t)) == ESP_OK)
-				st = copy_message(b, i);
+			if ((st = copy_message(b, i)) == ESP_OK)
+				st = task_breathe(b->t);
 		}
 		if (st == ESP_OK && b->n)
 			st = task_lane(b->t, name_messages, b);
-		if (st == ESP_OK)
-			st = task_breathe(b->t);
 	} while (st == ESP_OK && b->n);
 	return st;
 }
@@ -287,15 +285,30 @@ static esp_status write_set(struct backup *b)
 	return st == ESP_OK ? sql->read(sql, dump_set, b) : st;
 }
 
+static esp_status make_set(void *arg)
+{
+	struct backup *b = arg;
+	esp_status st = task_lane(b->t, begin, b);
+
+	if (st == ESP_EBUSY)
+		(void)task_fail(b->t, st, "another backup to %s is running", b->target);
+	if (st == ESP_OK)
+		st = write_set(b);
+	if (st == ESP_OK)
+		st = task_breathe(b->t);
+	if (st == ESP_OK)
+		st = copy_messages(b);
+	return st == ESP_OK ? task_lane(b->t, finish, b) : st;
+}
+
 esp_status backup_run(struct task *t)
 {
 	static const char *const options[] = { "--verify", "--set=", NULL };
 	struct backup *b = esp_alloc(t->arena, sizeof *b);
-	const esp_blob *blob = archive_blob(t->a);
 	struct set set;
 	esp_status st = task_expect(t, 1, options);
 
-	if (!b || !blob)
+	if (!b)
 		return ESP_ENOMEM;
 	b->t = t;
 	b->lock = -1;
@@ -307,19 +320,7 @@ esp_status backup_run(struct task *t)
 	}
 	if (st != ESP_OK)
 		return st;
-	blob->hold(blob, 1);
-	st = task_lane(t, begin, b);
-	if (st == ESP_EBUSY)
-		(void)task_fail(t, st, "another backup to %s is running", b->target);
-	if (st == ESP_OK)
-		st = write_set(b);
-	if (st == ESP_OK)
-		st = copy_messages(b);
-	if (st == ESP_OK)
-		st = task_lane(t, finish, b);
-	blob = archive_blob(t->a);
-	if (blob)
-		blob->hold(blob, 0);
+	st = task_holding(t, make_set, b);
 	t->a->core.fiber->shield(1);
 	(void)!task_lane(t, clean_up, b);
 	t->a->core.fiber->shield(0);

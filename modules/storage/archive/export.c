@@ -422,11 +422,9 @@ static esp_status export_rows(struct export *x)
 		st = store ? store->fetch(store, arena, &x->actor, x->box.id, (esp_uid_set){ &all, 1 },
 		                          ESP_FETCH_SIZE | ESP_FETCH_DATE, &rows, &n, &next) : ESP_EUNAVAIL;
 		for (uint32_t i = 0; st == ESP_OK && i < n; i++)
-			if ((st = task_check(x->t)) == ESP_OK)
+			if ((st = task_breathe(x->t)) == ESP_OK)
 				st = export_message(x, &rows[i]);
 		a->core.mem->arena_reset(arena);
-		if (st == ESP_OK)
-			st = task_breathe(x->t);
 	}
 	if (arena)
 		a->core.mem->arena_free(arena);
@@ -446,6 +444,8 @@ static esp_status export_folder(struct export *x, const esp_mailbox *box)
 	st = task_lane(x->t, on_open, x);
 	if (st == ESP_OK)
 		st = export_rows(x);
+	if (st == ESP_OK)
+		st = task_breathe(x->t);
 	if (st == ESP_OK)
 		st = task_lane(x->t, on_close, x);
 	x->t->a->core.fiber->shield(1);
@@ -513,11 +513,11 @@ static esp_status tell(struct export *x)
 
 static esp_status export_all(struct export *x)
 {
-	const esp_mailstore *store = archive_store(x->t->a);
 	const esp_mailbox *boxes = NULL;
 	uint32_t n = 0;
 	uint64_t total = 0;
 	esp_status st = place_account(x->t, task_word(x->t, 0), &x->actor);
+	const esp_mailstore *store = archive_store(x->t->a);
 
 	if (st == ESP_OK)
 		st = store ? store->list(store, x->t->arena, &x->actor, &boxes, &n) : ESP_EUNAVAIL;

@@ -243,8 +243,9 @@ static esp_status check_words(struct fetch *f)
 	return ESP_OK;
 }
 
-static esp_status fetch_folders(struct fetch *f)
+static esp_status fetch_folders(void *arg)
 {
+	struct fetch *f = arg;
 	esp_actor actor;
 	esp_status st = place_account(f->t, task_option(f->t, "--account="), &actor);
 
@@ -267,13 +268,10 @@ static esp_status fetch_folders(struct fetch *f)
 esp_status fetch_run(struct task *t, const struct set *s)
 {
 	struct fetch *f = calloc(1, sizeof *f);
-	const esp_blob *blob = archive_blob(t->a);
-	esp_status st = f && blob ? ESP_OK : ESP_ENOMEM;
+	esp_status st;
 
-	if (st != ESP_OK) {
-		free(f);
-		return st;
-	}
+	if (!f)
+		return ESP_ENOMEM;
 	f->t = t;
 	f->set = s;
 	st = check_words(f);
@@ -281,13 +279,8 @@ esp_status fetch_run(struct task *t, const struct set *s)
 		st = task_lane(t, list_files, f);
 	if (st == ESP_ENOENT)
 		(void)task_fail(t, st, "the backup has no account %s", f->account);
-	if (st == ESP_OK) {
-		blob->hold(blob, 1);
-		st = fetch_folders(f);
-		blob = archive_blob(t->a);
-		if (blob)
-			blob->hold(blob, 0);
-	}
+	if (st == ESP_OK)
+		st = task_holding(t, fetch_folders, f);
 	for (uint32_t i = 0; i < f->nfiles; i++)
 		free(f->file[i]);
 	index_free(&f->index);

@@ -20,6 +20,7 @@ struct import {
 	struct task *t;
 	const struct format *format;
 	char source[ARCHIVE_PATH];
+	esp_actor actor;
 	struct foreign_tree tree;
 	union { struct maildir maildir; struct mbox mbox; } from;
 	uint64_t mbox_bytes;           /* counted as done */
@@ -141,9 +142,9 @@ static esp_status take_messages(struct import *i)
 	return st == ESP_ENOENT ? ESP_OK : st;
 }
 
-static esp_status import_folder(struct import *i, esp_actor actor, const char *name)
+static esp_status import_folder(struct import *i, const char *name)
 {
-	esp_status st = place_open(&i->place, i->t, actor, (esp_str){ name, strlen(name) });
+	esp_status st = place_open(&i->place, i->t, i->actor, (esp_str){ name, strlen(name) });
 
 	if (st == ESP_OK)
 		st = take_messages(i);
@@ -171,7 +172,7 @@ static void target_name(const struct import *i, const char *found, char out[2100
 		snprintf(out, 2100, "%s", found);
 }
 
-static esp_status import_one(struct import *i, esp_actor actor, const struct foreign_folder *f)
+static esp_status import_one(struct import *i, const struct foreign_folder *f)
 {
 	char name[2100];
 	esp_status st;
@@ -180,7 +181,7 @@ static esp_status import_one(struct import *i, esp_actor actor, const struct for
 	st = task_lane(i->t, open_folder, i);
 	if (st == ESP_OK) {
 		target_name(i, f->name, name);
-		st = import_folder(i, actor, name);
+		st = import_folder(i, name);
 	} else if (st == ESP_EACCES || st == ESP_EPROTO) {
 		note_failure(i, f->path);
 		st = ESP_OK;
@@ -213,11 +214,19 @@ static esp_status tell(struct import *i)
 	return ESP_OK;
 }
 
+static esp_status import_folders(void *arg)
+{
+	struct import *i = arg;
+	esp_status st = ESP_OK;
+
+	for (size_t k = 0; st == ESP_OK && k < i->tree.n; k++)
+		st = import_one(i, &i->tree.folder[k]);
+	return st;
+}
+
 static esp_status import_all(struct import *i)
 {
-	const esp_blob *blob = archive_blob(i->t->a);
-	esp_actor actor;
-	esp_status st = place_account(i->t, task_word(i->t, 1), &actor);
+	esp_status st = place_account(i->t, task_word(i->t, 1), &i->actor);
 
 	task_step(i->t, "looking for folders", "", 0);
 	if (st == ESP_OK)
@@ -226,15 +235,8 @@ static esp_status import_all(struct import *i)
 		st = ESP_ENOENT;
 	if (st != ESP_OK)
 		return task_fail(i->t, st, "there is no such mail in %s (%d)", i->source, st);
-	if (!blob)
-		return ESP_EUNAVAIL;
-	blob->hold(blob, 1);
 	task_step(i->t, "importing", i->format == &mbox_format ? "bytes" : "messages", i->tree.total);
-	for (size_t k = 0; st == ESP_OK && k < i->tree.n; k++)
-		st = import_one(i, actor, &i->tree.folder[k]);
-	blob = archive_blob(i->t->a);
-	if (blob)
-		blob->hold(blob, 0);
+	st = task_holding(i->t, import_folders, i);
 	return st == ESP_OK ? tell(i)
 						: task_fail(i->t, st, "the import was not finished (%d); the same command goes on with it", st);
 }

@@ -403,8 +403,9 @@ static esp_status tell(struct import *i, uint64_t folders)
 	return ESP_OK;
 }
 
-static esp_status import_all(struct import *i)
+static esp_status import_all(void *arg)
 {
+	struct import *i = arg;
 	esp_str user = task_word(i->t, 1), only = task_option(i->t, "--folder=");
 	uint64_t folders = 0;
 	esp_actor actor;
@@ -438,8 +439,7 @@ esp_status import_imap_run(struct task *t)
 	static const char *const options[] = { "--into=", "--folder=", "--tls=", "--ca=", "--insecure",
 		"--timeout=", NULL };
 	struct import *i = calloc(1, sizeof *i);
-	const esp_blob *blob = archive_blob(t->a);
-	esp_status st = i && blob && (i->remote = calloc(1, sizeof *i->remote)) ? task_expect(t, 3, options) : ESP_ENOMEM;
+	esp_status st = i && (i->remote = calloc(1, sizeof *i->remote)) ? task_expect(t, 3, options) : ESP_ENOMEM;
 
 	if (st == ESP_OK) {
 		i->t = t;
@@ -449,11 +449,7 @@ esp_status import_imap_run(struct task *t)
 		st = task_fail(t, ESP_EINVAL, "import imap wants --password-stdin");
 	if (st == ESP_OK) {
 		snprintf(i->user, sizeof i->user, "%.*s", ESP_FMT(task_word(t, 1)));
-		blob->hold(blob, 1);
-		st = import_all(i);
-		blob = archive_blob(t->a);
-		if (blob)
-			blob->hold(blob, 0);
+		st = task_holding(t, import_all, i);
 		remote_close(i->remote);
 	}
 	if (i) {

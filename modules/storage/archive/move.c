@@ -102,11 +102,13 @@ static esp_status dump_all(esp_tx *tx, void *arg)     /* read()'s fn */
 static esp_status read_side(struct move *m, int target)
 {
 	const esp_sql *sql = target ? target_of(m) : source_of(m);
+	esp_status st;
 
 	m->dumped = target ? "have" : "want";
 	m->sha = target ? m->have : m->want;
 	task_step(m->t, target ? "reading the copy" : "reading the database", "rows", m->total);
-	return sql ? sql->read(sql, dump_all, m) : ESP_EUNAVAIL;
+	st = sql ? sql->read(sql, dump_all, m) : ESP_EUNAVAIL;
+	return st == ESP_OK ? task_breathe(m->t) : st;
 }
 
 /* --- how they differ: [lane]

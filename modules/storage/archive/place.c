@@ -39,7 +39,7 @@ esp_status place_account(struct task *t, esp_str address, esp_actor *ret)
 	if (st != ESP_OK)
 		return task_fail(t, st, "there is no account %.*s here: make it first (esp-cli user add)", ESP_FMT(address));
 	*ret = (esp_actor){ .account = account.id, .login = esp_strdup_in(t->arena, account.address) };
-	return ret->login.ptr ? ESP_OK : ESP_ENOMEM;
+	return ret->login.ptr ? task_breathe(t) : ESP_ENOMEM;
 }
 
 static esp_status grow(struct place_ids *l, size_t n)

@@ -157,13 +157,11 @@ static esp_status restore_messages(struct restore *r)
 	do {
 		st = task_lane(r->t, next_ids, r);
 		for (uint32_t i = 0; st == ESP_OK && i < r->n; i++) {
-			st = task_check(r->t);
-			if (st == ESP_OK)
-				st = restore_message(r, r->id[i]);
+			st = restore_message(r, r->id[i]);
 			task_did(r->t, 1);
+			if (st == ESP_OK)
+				st = task_breathe(r->t);
 		}
-		if (st == ESP_OK)
-			st = task_breathe(r->t);
 	} while (st == ESP_OK && r->n);
 	return st;
 }
@@ -231,8 +229,8 @@ static esp_status restore_table(struct restore *r, const struct table *t)
 	sql = archive_sql(r->t->a);
 	task_step(r->t, "comparing tables", "rows", 0);
 	if (st == ESP_OK)
-		st = sql->read(sql, compare, r);
-	return st;
+		st = sql ? sql->read(sql, compare, r) : ESP_EUNAVAIL;
+	return st == ESP_OK ? task_breathe(r->t) : st;
 }
 
 /* store_first: the mail; else all the rest. */
@@ -377,7 +375,7 @@ static esp_status prepare(struct restore *r)
 		st = task_lane(r->t, look_state, r);
 	if (st == ESP_OK && !r->resumes)
 		st = must_be_empty(r);
-	return st;
+	return st == ESP_OK ? task_breathe(r->t) : st;
 }
 
 static int32_t close_list(void *arg)

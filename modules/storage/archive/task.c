@@ -6,6 +6,7 @@
  */
 #include "archive.h"
 
+#include "modules/common/breathe.h"
 #include "modules/common/json.h"
 #include "modules/common/words.h"
 
@@ -150,10 +151,29 @@ esp_status task_lane(struct task *t, int32_t (*fn)(void *arg), void *arg)
 
 esp_status task_breathe(struct task *t)
 {
-	esp_status st = task_check(t);
+	esp_status st = breathe(&t->a->core);
 
-	t->a->core.host->quiesce();
-	return st == ESP_OK ? t->a->core.fiber->yield() : st;
+	return st == ESP_OK ? task_check(t) : st;
+}
+
+/* The store is often another generation in the end, which has taken the hold over. */
+esp_status task_holding(struct task *t, esp_status (*fn)(void *arg), void *arg)
+{
+	const esp_blob *blob = archive_blob(t->a);
+	esp_status st;
+
+	if (!blob)
+		return ESP_EUNAVAIL;
+	blob->hold(blob, 1);
+	st = task_breathe(t);
+	if (st == ESP_OK)
+		st = fn(arg);
+	t->a->core.fiber->shield(1);
+	blob = archive_blob(t->a);
+	t->a->core.fiber->shield(0);
+	if (blob)
+		blob->hold(blob, 0);
+	return st;
 }
 
 /* --- words --------------------------------------------------------------------------------------------------- */

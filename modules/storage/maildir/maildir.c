@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static esp_status declare_metrics(struct maildir *m)
@@ -101,6 +102,30 @@ static int32_t on_open(void *arg)
 	return st == ESP_OK ? journal_open(job->m, job->err) : st;
 }
 
+/* For the next generation: what callers asked for outlives the one they asked. */
+#define LEFT 1u   /* raise it with every change of the struct */
+struct left { char path[1024]; int32_t held; esp_time stopped_at; };
+
+static void take_left(struct maildir *m)
+{
+	size_t len = 0;
+	const struct left *l = m->core.host->take(m->self, LEFT, &len);
+
+	if (!l || len != sizeof *l || strncmp(l->path, m->path, sizeof l->path - 1) != 0)
+		return;
+	m->follows = 1;
+	atomic_store(&m->held, l->held);
+	m->stopped_at = l->stopped_at;
+}
+
+static void leave(const struct maildir *m)
+{
+	struct left l = { .held = atomic_load(&m->held), .stopped_at = m->stopped_at };
+
+	snprintf(l.path, sizeof l.path, "%s", m->path);
+	m->core.host->leave(m->self, LEFT, &l, sizeof l);
+}
+
 static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct maildir *m = self->state;
@@ -109,6 +134,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	int32_t result = ESP_OK;
 	esp_status st = sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
 
+	take_left(m);
 	m->sync_lane = m->core.pool->lane("sync");
 	m->folder_lane = m->core.pool->open(self, "maildir-folders", 1, 64);
 	if (st == ESP_OK && !m->folder_lane)
@@ -160,8 +186,11 @@ static void on_stop(esp_module *self)
 {
 	struct maildir *m = self->state;
 
-	if (m && (!m->folder_lane || m->core.pool->run(self, m->folder_lane, on_close, m, NULL) != ESP_OK))
+	if (!m)
+		return;
+	if (!m->folder_lane || m->core.pool->run(self, m->folder_lane, on_close, m, NULL) != ESP_OK)
 		on_close(m);
+	leave(m);
 }
 
 static const esp_cfg_item config[] = { { .name = "path",

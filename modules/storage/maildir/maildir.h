@@ -52,6 +52,7 @@ struct maildir {
 	struct lease lease;        /* of the folder jobs */
 	int serving;               /* lock of the servers on this directory */
 	int all_done;              /* no folder job was left when the fiber ended */
+	int follows;               /* a generation of this process, which left held and stopped_at */
 	esp_time stopped_at;       /* in order, and the folders have not been compared yet; 0 otherwise */
 	/* folder jobs, worker 0 only (folder.c) */
 	esp_fcond kicked;

@@ -5,7 +5,8 @@
  *
  * Only with that file does a link that is missing mean that somebody deleted the message, and only folders that were
  * touched since then can have changed.  A start takes the file away.  A stop before the folders had been compared
- * writes the old time again.  Runs on the folder lane.
+ * writes the old time again.  A generation that follows another in this process is told by it (maildir.c).  Runs on the
+ * folder lane.
  */
 #include "maildir.h"
 
@@ -37,7 +38,7 @@ esp_status stopped_take(struct maildir *m)
 	m->serving = openat(m->tmp, "serving.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (m->serving < 0)
 		return file_status(errno);
-	if (flock(m->serving, LOCK_EX | LOCK_NB) == 0)
+	if (!m->follows && flock(m->serving, LOCK_EX | LOCK_NB) == 0)
 		m->stopped_at = read_time(m);
 	/* gone for good before anything changes */
 	if (unlinkat(m->root, STOPPED, 0) == 0 && fsync(m->root) != 0)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define LOOK (100 * ESP_MSEC)
+#define SETTLE_MOST (60 * ESP_SEC)   /* jobs that are not done by then wait for somebody: the disk is full */
 /* does this provider know the member? */
 #define HAS(s, member) ((s)->service.size > offsetof(__typeof__(*(s)), member) && (s)->member)
 
@@ -39,6 +40,30 @@ esp_status fsck_canceled(const struct fsck *f)
 	return atomic_load(&f->cancel) || atomic_load(&f->m->draining) ? ESP_ECANCELED : ESP_OK;
 }
 
+esp_status fsck_breathe(struct fsck *f)
+{
+	const struct mailstore *m = f->m;
+	esp_status st = breathe(&m->core);
+
+	f->blob = (const esp_blob *)m->core.host->service(m->self, m->blob);
+	f->directory = (const esp_directory *)m->core.host->service(m->self, m->directory);
+	if (st == ESP_OK)
+		st = fsck_canceled(f);
+	return st != ESP_OK ? st : f->blob && HAS(f->blob, settle) ? ESP_OK : ESP_EUNAVAIL;
+}
+
+esp_status fsck_settle(const struct patient *p)
+{
+	struct fsck *f = p->f;
+	esp_nsec until = f->m->core.loop->clock() + SETTLE_MOST;
+	esp_status st;
+
+	do
+		st = f->blob->settle(f->blob, p->address);
+	while (st == ESP_EBUSY && f->m->core.loop->clock() < until && (st = fsck_breathe(f)) == ESP_OK);
+	return st;
+}
+
 void fsck_found(struct fsck *f, enum fault fault, esp_str address, esp_str mailbox, uint64_t n, uint64_t left)
 {
 	const struct mailstore *m = f->m;
@@ -48,8 +73,8 @@ void fsck_found(struct fsck *f, enum fault fault, esp_str address, esp_str mailb
 
 	if (n == 0)
 		return;
-	f->found[fault] += n;
-	f->left[fault] += left;
+	f->tally->found[fault] += n;
+	f->tally->left[fault] += left;
 	m->metric->add(f->since ? m->merged : m->faults, (int64_t)n);
 	m->event->publish(m->self, m->fault_found, field, 5, sizeof field[0]);
 	esp_log(m->core.log, m->self, f->since ? ESP_LOG_NOTICE : ESP_LOG_WARNING, faults[fault].text,
@@ -66,14 +91,19 @@ static const char CHARTS[] =
 
 struct person { esp_str address; esp_id id; int known; };
 
+static int by_text(esp_str x, esp_str y)
+{
+	int c = memcmp(x.ptr, y.ptr, x.len < y.len ? x.len : y.len);
+
+	return c ? c : (x.len > y.len) - (x.len < y.len);
+}
+
 static int by_address(const void *a, const void *b)
 {
 	const struct person *x = a, *y = b;
-	int c = memcmp(x->address.ptr, y->address.ptr, x->address.len < y->address.len ? x->address.len : y->address.len);
+	int c = by_text(x->address, y->address);
 
-	return c                                  ? c
-		   : x->address.len != y->address.len ? (x->address.len > y->address.len) - (x->address.len < y->address.len)
-											  : y->known - x->known;
+	return c ? c : y->known - x->known;
 }
 
 static esp_status people(struct fsck *f, struct person **ret, uint32_t *ret_n)
@@ -147,48 +177,69 @@ static int all_known(const esp_blob_mark *mark, uint32_t n, const struct chart *
  * just deleted goes first. */
 static esp_status lost_folders(const struct patient *p, esp_arena *a)
 {
-	const esp_blob *blob = p->f->blob;
 	const esp_blob_mark *mark = NULL;
 	const struct chart *chart = NULL;
+	struct fsck *f = p->f;
 	uint32_t n = 0, ncharts = 0, lost = 0, left = 0;
 	esp_status st = fsck_charts(p, a, &chart, &ncharts);
 
 	if (st == ESP_OK)
-		st = blob->folders(blob, a, p->address, &mark, &n);
+		st = f->blob->folders(f->blob, a, p->address, &mark, &n);
 	if (st == ESP_OK && !all_known(mark, n, chart, ncharts)) {
-		st = blob->settle(blob, p->address);
+		st = fsck_settle(p);
 		if (st == ESP_OK)
-			st = blob->folders(blob, a, p->address, &mark, &n);
+			st = f->blob->folders(f->blob, a, p->address, &mark, &n);
 	}
 	if (st == ESP_ENOENT)
 		return ESP_OK;
 	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
 		if (has_chart(chart, ncharts, mark[i].folder))
 			continue;
-		lost++;
-		if (!p->f->repair || (st = fsck_folder(p, &mark[i], 0)) == ESP_EINVAL) {   /* no name for a mailbox */
+		if (!f->repair || (st = fsck_folder(p, &mark[i], 0)) == ESP_EINVAL) {   /* no name for a mailbox */
 			left++;
 			st = ESP_OK;
 		}
+		lost += st == ESP_OK;
 	}
-	fsck_found(p->f, FAULT_FOLDER, p->address, ESP_STR(""), lost, left);
+	fsck_found(f, FAULT_FOLDER, p->address, ESP_STR(""), lost, left);
 	return st;
+}
+
+static void note(char *to, size_t size, esp_str text)
+{
+	snprintf(to, size, "%.*s", ESP_FMT(text));
+}
+
+/* The first mailbox that no earlier generation has done. */
+static uint32_t first_chart(const struct tally *t, const struct chart *c, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (t->mailbox[0] && esp_str_eq(c[i].name, (esp_str){ t->mailbox, strlen(t->mailbox) }))
+			return i + 1;
+	return 0;
 }
 
 esp_status fsck_examine(const struct patient *p, esp_arena *a)
 {
+	struct tally *t = p->f->tally;
 	const struct chart *c = NULL;
 	uint32_t n = 0;
 	esp_status st = lost_folders(p, a);
 
 	if (st == ESP_OK)
 		st = fsck_charts(p, a, &c, &n);
-	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
+	for (uint32_t i = first_chart(t, c, n); st == ESP_OK && i < n; i++) {
 		if (c[i].noselect || !fsck_touched(p, c[i].name))
 			continue;
 		st = fsck_box(p, &c[i]);
-		p->f->mailboxes++;
+		if (st != ESP_OK)
+			break;
+		t->mailboxes++;
+		note(t->mailbox, sizeof t->mailbox, c[i].name);
+		st = fsck_breathe(p->f);
 	}
+	if (st == ESP_OK)
+		t->mailbox[0] = '\0';
 	return st;
 }
 
@@ -201,7 +252,8 @@ static esp_status examine(struct fsck *f, const struct person *who)
 	if (st == ESP_OK && !who->known) {
 		if (f->repair)
 			st = fsck_account(f, who->address, &p.id);
-		fsck_found(f, FAULT_ACCOUNT, who->address, ESP_STR(""), 1, !f->repair || st == ESP_EINVAL);
+		if (st == ESP_OK || st == ESP_EINVAL)
+			fsck_found(f, FAULT_ACCOUNT, who->address, ESP_STR(""), 1, !f->repair || st == ESP_EINVAL);
 		if (st == ESP_EINVAL)      /* an address that no account can have */
 			st = ESP_OK;
 		else if (st == ESP_OK && f->repair)
@@ -209,10 +261,26 @@ static esp_status examine(struct fsck *f, const struct person *who)
 	} else if (st == ESP_OK) {
 		st = fsck_examine(&p, a);
 	}
-	f->accounts++;
+	f->tally->accounts += st == ESP_OK;
 	if (a)
 		f->m->core.mem->arena_free(a);
 	return st;
+}
+
+/* Is it its turn?  Where an earlier generation ended, its mailboxes that are done are known. */
+static int reached(struct fsck *f, esp_str address)
+{
+	struct tally *t = f->tally;
+	int c = by_text(address, (esp_str){ t->address, strlen(t->address) });
+
+	if ((f->only.len && !esp_str_eq(f->only, address)) || c < 0 || (c == 0 && t->account_done))
+		return 0;
+	if (c > 0) {
+		note(t->address, sizeof t->address, address);
+		t->mailbox[0] = '\0';
+		t->account_done = 0;
+	}
+	return 1;
 }
 
 /* An address that two accounts had one after the other has files of both: nobody can say whose they are. */
@@ -236,15 +304,15 @@ static esp_status run_accounts(struct fsck *f)
 			twice |= shared(all, n, i);
 			i++;
 		}
-		if (!f->only.len || esp_str_eq(f->only, all[first].address)) {
-			if (!twice)
-				st = examine(f, &all[first]);
+		if (!twice && reached(f, all[first].address)) {
+			st = examine(f, &all[first]);
+			f->tally->account_done = st == ESP_OK;
 		}
-		atomic_store(&f->done, f->only.len ? f->accounts : i + 1);
+		atomic_store(&f->done, f->only.len ? f->tally->accounts : i + 1);
 		if (st == ESP_OK)
-			st = fsck_canceled(f);
+			st = fsck_breathe(f);
 	}
-	if (st == ESP_OK && f->only.len && f->accounts == 0) {
+	if (st == ESP_OK && f->only.len && f->tally->accounts == 0) {
 		reason(&f->err, "there is no such account");
 		st = ESP_ENOENT;
 	}
@@ -278,10 +346,11 @@ static esp_status run_orphans(struct fsck *f)
 	esp_status st = ESP_OK;
 
 	atomic_store(&f->step, "looking for message files that nobody names");
-	for (uint32_t part = 0; st == ESP_OK && part < ESP_BLOB_PARTS; part++) {
-		st = f->blob->sweep(f->blob, part, f->repair, &swept, &err);
+	while (st == ESP_OK && f->tally->swept < ESP_BLOB_PARTS) {
+		st = f->blob->sweep(f->blob, f->tally->swept, f->repair, &swept, &err);
+		f->tally->swept += st == ESP_OK;
 		if (st == ESP_OK)
-			st = fsck_canceled(f);
+			st = fsck_breathe(f);
 	}
 	if (st == ESP_ECONFIG) {
 		esp_log(m->core.log, m->self, ESP_LOG_WARNING, "message files that nobody names are not looked for",
@@ -292,22 +361,28 @@ static esp_status run_orphans(struct fsck *f)
 	return st;
 }
 
+static esp_status run_part(struct fsck *f)
+{
+	switch (f->tally->part) {
+	case PART_DATABASE: return f->only.len ? ESP_OK : run_database(f);
+	case PART_ACCOUNTS: return run_accounts(f);
+	case PART_USES:     return f->only.len ? ESP_OK : fsck_uses(f);
+	default:            return f->only.len || !HAS(f->blob, sweep) ? ESP_OK : run_orphans(f);
+	}
+}
+
 static esp_status run(struct fsck *f)
 {
 	esp_status st;
 
-	f->blob = (const esp_blob *)f->m->core.host->service(f->m->self, f->m->blob);
-	f->directory = (const esp_directory *)f->m->core.host->service(f->m->self, f->m->directory);
 	f->arena = f->m->core.mem->arena_new(f->m->self, "fsck", 0);
-	st = !f->arena ? ESP_ENOMEM : f->blob && HAS(f->blob, settle) ? ESP_OK : ESP_EUNAVAIL;
-	if (st == ESP_OK && !f->only.len)
-		st = run_database(f);
-	if (st == ESP_OK)
-		st = run_accounts(f);
-	if (st == ESP_OK && !f->only.len)
-		st = fsck_uses(f);
-	if (st == ESP_OK && !f->only.len && HAS(f->blob, sweep))
-		st = run_orphans(f);
+	st = f->arena ? fsck_breathe(f) : ESP_ENOMEM;
+	while (st == ESP_OK && f->tally->part <= PART_ORPHANS) {
+		st = run_part(f);
+		f->tally->part += st == ESP_OK;
+		if (st == ESP_OK)
+			st = fsck_breathe(f);
+	}
 	if (f->arena)
 		f->m->core.mem->arena_free(f->arena);
 	return st;
@@ -348,23 +423,24 @@ static void attend(struct fsck *f, esp_command_call *call)
 
 static esp_status answer(const struct fsck *f, esp_command_call *call)
 {
+	const struct tally *t = f->tally;
 	struct json j;
 	uint64_t found = 0, left = 0;
 
 	for (int i = 0; i < FAULTS; i++) {
-		found += f->found[i];
-		left += f->left[i];
+		found += t->found[i];
+		left += t->left[i];
 	}
 	json_begin(&j, call);
 	json_open(&j, NULL, '{');
-	json_int(&j, "accounts", (int64_t)f->accounts);
-	json_int(&j, "mailboxes", (int64_t)f->mailboxes);
-	json_int(&j, "messages", (int64_t)f->messages);
+	json_int(&j, "accounts", (int64_t)t->accounts);
+	json_int(&j, "mailboxes", (int64_t)t->mailboxes);
+	json_int(&j, "messages", (int64_t)t->messages);
 	json_int(&j, "found", (int64_t)found);
 	json_int(&j, "left", (int64_t)left);
 	for (int i = 0; i < FAULTS; i++)
-		if (f->found[i])
-			json_int(&j, faults[i].key, (int64_t)f->found[i]);
+		if (t->found[i])
+			json_int(&j, faults[i].key, (int64_t)t->found[i]);
 	json_cstr(&j, "result",
 		found == 0  ? "clean"
 		: left == 0 ? "repaired"
@@ -387,11 +463,33 @@ static esp_status read_words(struct fsck *f, esp_command_call *call)
 	return ESP_OK;
 }
 
+/* What the generation before this one left, or a new one. */
+static struct tally *tally_of(const esp_command_call *call)
+{
+	struct tally *t = ESP_HAS(call, kept) ? call->kept : NULL;
+
+	if (t && t->size == sizeof *t)
+		return t;
+	t = esp_alloc(call->arena, sizeof *t);
+	if (t)
+		t->size = sizeof *t;
+	return t;
+}
+
+/* The next generation goes on where this one has to end. */
+static int goes_on(const struct fsck *f, esp_command_call *call, esp_status st)
+{
+	if (st != ESP_ECANCELED || atomic_load(&f->cancel) || !ESP_HAS(call, kept))
+		return 0;
+	call->kept = f->tally;
+	return 1;
+}
+
 static esp_status on_fsck(esp_module *self, esp_command_call *call)
 {
 	struct mailstore *m = self->state;
 	struct fsck *f = esp_alloc(call->arena, sizeof *f);
-	esp_status st = f ? read_words(f, call) : ESP_ENOMEM;
+	esp_status st = f && (f->tally = tally_of(call)) ? read_words(f, call) : ESP_ENOMEM;
 
 	if (st != ESP_OK)
 		return st;
@@ -410,6 +508,8 @@ static esp_status on_fsck(esp_module *self, esp_command_call *call)
 	atomic_store(&m->checking, 0);
 	if (st == ESP_OK)
 		return answer(f, call);
+	if (goes_on(f, call, st))
+		return ESP_EAGAIN;
 	reason(call->err, "%s (status %d)", f->err.text[0] ? f->err.text : "the check was cut off; begin it again", st);
 	return st;
 }

@@ -3,6 +3,9 @@
  * A run is a fiber of worker 0; everything lives in its arenas and on its stack.  It looks first, and what looks wrong
  * is looked at again when the account's folder jobs are done: what mail under way explains is gone then.  Repairs are
  * ordinary transactions under the account's lock that check once more, so live sessions see changes as of any client.
+ *
+ * A run may take hours: it breathes (fsck_breathe) after each bounded part, so that the storage modules are replaced
+ * beside it.  When mailstore itself is, the run ends where it is, and the next generation goes on there (struct tally).
  */
 #ifndef ESP_STORAGE_MAILSTORE_FSCK_H
 #define ESP_STORAGE_MAILSTORE_FSCK_H
@@ -11,21 +14,37 @@
 
 #include <esp/command.h>
 
+#include "modules/common/breathe.h"
+
 enum fault {
 	FAULT_DATABASE, FAULT_ACCOUNT, FAULT_FOLDER, FAULT_BLOB, FAULT_SIZE, FAULT_INFO, FAULT_LINK, FAULT_STRAY,
 	FAULT_FLAGS,
 	FAULT_DOUBLE, FAULT_COUNTERS, FAULT_MARK, FAULT_USES, FAULT_ORPHAN, FAULT_SPECIAL, FAULTS
 };
 
+#define FSCK_SOME 500u                 /* messages between two breaths, and those one transaction repairs */
+
+enum fsck_part { PART_DATABASE, PART_ACCOUNTS, PART_USES, PART_ORPHANS };
+
+/*! \brief How far a run is and what it has found: all that the next generation needs to go on with it. */
+struct tally {
+	uint32_t size, part;           /* size: another layout is begun anew */
+	uint32_t swept;                /* parts of the message files */
+	uint32_t account_done;         /* the account of `address` itself */
+	char address[512], mailbox[NAME_MAX_BYTES + 1];   /* accounts before, its mailboxes up to this one, are done */
+	uint64_t accounts, mailboxes, messages, found[FAULTS], left[FAULTS];
+	uint64_t cut[FAULTS];          /* what was wrong with the mailbox in whose repair the run was cut off */
+};
+
 struct fsck {
 	const struct mailstore *m;
-	const esp_blob *blob;
+	const esp_blob *blob;          /* these two: until the next breath */
 	const esp_directory *directory;
 	esp_arena *arena;              /* of the run */
 	esp_str only;                  /* one account */
 	int repair;
 	esp_time since;                /* ESP had stopped in order then: what is not in the folder was deleted by others */
-	uint64_t accounts, mailboxes, messages, found[FAULTS], left[FAULTS];
+	struct tally *tally;           /* never NULL */
 	_Atomic(const char *) step;
 	atomic_ullong done, total;
 	atomic_int cancel, finished;
@@ -45,6 +64,11 @@ struct chart {
 };
 
 ESP_CHECKED esp_status fsck_canceled(const struct fsck *f);
+/*! \brief Between two parts: f->blob and f->directory are those in force now.  ESP_ECANCELED: leave; ESP_EUNAVAIL: one
+ *  is gone. */
+ESP_CHECKED esp_status fsck_breathe(struct fsck *f);
+/*! \brief Wait for the account's folder jobs; breathes when they wait for us. */
+ESP_CHECKED esp_status fsck_settle(const struct patient *p);
 /*! \brief All mailboxes and folders of an account. */
 ESP_CHECKED esp_status fsck_examine(const struct patient *p, esp_arena *a);
 /*! \brief Is this mailbox worth a look?  With f->since only when somebody was there. */

@@ -165,12 +165,14 @@ esp_status fsck_adopt(
 			have++;
 		if (passes_by(st)) {
 			++*ret_left;
-			st = fsck_canceled(p->f);
+			st = ESP_OK;
 		}
 		if (st == ESP_OK && have && (have == SOME || i + 1 == n)) {
 			st = adopt_some(p, c, taken, have);
 			have = 0;
 		}
+		if (st == ESP_OK && have == 0)     /* else a cut would leave files that no row names */
+			st = fsck_breathe(p->f);
 	}
 	return st == ESP_OK && have ? adopt_some(p, c, taken, have) : st;
 }

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #define PAGE  5000u
-#define SOME  500u                     /* messages one transaction repairs */
 
 static const char ROWS[] =
 	"SELECT uid, flags, modseq, blob_id, bytes, internal_date FROM message WHERE mailbox_id = $1 AND uid >= $2"
@@ -93,6 +92,8 @@ static esp_status read_rows(struct sight *s)
 			st = take_rows(s, &rows);
 		from = s->n ? s->row[s->n - 1].uid + 1 : 1;
 		m->core.mem->arena_reset(page);
+		if (st == ESP_OK)
+			st = fsck_breathe(s->p->f);
 	}
 	if (page)
 		m->core.mem->arena_free(page);
@@ -101,18 +102,20 @@ static esp_status read_rows(struct sight *s)
 
 static esp_status read_sizes(struct sight *s)
 {
-	const esp_blob *blob = s->p->f->blob;
-	esp_id *id = esp_alloc_array(s->a, SOME, sizeof *id);
-	uint64_t *size = esp_alloc_array(s->a, SOME, sizeof *size);
+	struct fsck *f = s->p->f;
+	esp_id *id = esp_alloc_array(s->a, FSCK_SOME, sizeof *id);
+	uint64_t *size = esp_alloc_array(s->a, FSCK_SOME, sizeof *size);
 	esp_status st = id && size ? ESP_OK : ESP_ENOMEM;
 
 	for (uint32_t i = 0, n; st == ESP_OK && i < s->n; i += n) {
-		n = s->n - i < SOME ? s->n - i : SOME;
+		n = s->n - i < FSCK_SOME ? s->n - i : FSCK_SOME;
 		for (uint32_t k = 0; k < n; k++)
 			id[k] = s->row[i + k].blob;
-		st = blob->sizes(blob, id, n, size);
+		st = f->blob->sizes(f->blob, id, n, size);
 		for (uint32_t k = 0; st == ESP_OK && k < n; k++)
 			s->fault[i + k] |= size[k] == UINT64_MAX ? ROW_NO_BLOB : size[k] != s->row[i + k].bytes ? ROW_SIZE : 0;
+		if (st == ESP_OK)
+			st = fsck_breathe(f);
 	}
 	return st;
 }
@@ -249,7 +252,7 @@ static esp_status look(struct sight *s, int settled)
 	if (st == ESP_OK)
 		st = read_rows(s);
 	if (st == ESP_OK && settled)
-		st = f->blob->settle(f->blob, s->p->address);
+		st = fsck_settle(s->p);
 	if (st == ESP_OK)
 		st = f->blob->links(f->blob, s->a, s->p->address, s->c->name, &s->link, &s->nlinks, &s->special);
 	if (st == ESP_ENOENT)
@@ -288,7 +291,7 @@ static esp_status on_jobs(esp_tx *tx, void *arg)
 	st = account_lock(&o->op, tx, (struct account_charge){ .bump = 1 });
 	if (st == ESP_OK)
 		st = box_read(&o->op, tx, s->c->id, &box);
-	for (i = o->from; st == ESP_OK && i < s->n && n < SOME; i++) {
+	for (i = o->from; st == ESP_OK && i < s->n && n < FSCK_SOME; i++) {
 		const struct row *r = &s->row[i];
 		esp_blob_job job = { .kind = o->kind, .folder = box.name, .id = r->blob, .uid = r->uid,
 			.uidvalidity = box.uidvalidity, .bytes = r->bytes, .received = r->internal_date };
@@ -306,38 +309,63 @@ static esp_status on_jobs(esp_tx *tx, void *arg)
 	return st;
 }
 
+static esp_status some_jobs(struct jobs_op *o)
+{
+	esp_status st = op_begin(o->s->p->f->m, &o->op, o->s->p->id);
+
+	if (st == ESP_OK)
+		st = op_run(&o->op, &o->s->c->id, 1, on_jobs, o);
+	if (st == ESP_OK)
+		op_committed(&o->op);
+	op_end(&o->op);
+	return st;
+}
+
 static esp_status repair_jobs(const struct sight *s, uint32_t kind, uint32_t mask)
 {
-	struct jobs_op o = { .from = 0 };
-	esp_status st = op_begin(s->p->f->m, &o.op, s->p->id);
+	struct jobs_op o = { .s = s, .kind = kind, .mask = mask };
+	esp_status st = ESP_OK;
 
-	o.s = s;
-	o.kind = kind;
-	o.mask = mask;
-	for (uint32_t n; st == ESP_OK && o.from < s->n; ) {
-		st = op_run(&o.op, &s->c->id, 1, on_jobs, &o);
-		if (st == ESP_OK)
-			op_committed(&o.op);
-		for (n = 0; o.from < s->n && n < SOME; o.from++)
+	while (st == ESP_OK && o.from < s->n) {
+		st = some_jobs(&o);
+		for (uint32_t n = 0; o.from < s->n && n < FSCK_SOME; o.from++)
 			n += (s->fault[o.from] & (mask | ROW_NO_BLOB)) == mask;
+		if (st == ESP_OK)
+			st = fsck_breathe(s->p->f);
 	}
-	op_end(&o.op);
 	return st;
 }
 
 /* Its own file is gone; the folder's link is the file again. */
-static void repair_blobs(struct sight *s)
+static esp_status repair_blobs(struct sight *s)
 {
-	const esp_blob *blob = s->p->f->blob;
+	struct fsck *f = s->p->f;
+	esp_status st = ESP_OK;
 
-	for (uint32_t i = 0; i < s->n; i++) {
+	for (uint32_t i = 0; st == ESP_OK && i < s->n; i++) {
 		esp_id id;
 		uint64_t size;
-		if ((s->fault[i] & (ROW_NO_BLOB | ROW_NO_LINK)) == ROW_NO_BLOB &&
-			blob->take(blob, s->p->address, s->c->name, &s->link[s->link_of[i]], &id, &size) == ESP_OK &&
+		if ((s->fault[i] & (ROW_NO_BLOB | ROW_NO_LINK)) != ROW_NO_BLOB)
+			continue;
+		if (f->blob->take(f->blob, s->p->address, s->c->name, &s->link[s->link_of[i]], &id, &size) == ESP_OK &&
 			same_id(id, s->row[i].blob))
 			s->fault[i] &= (uint8_t)~ROW_NO_BLOB;
+		st = fsck_breathe(f);
 	}
+	return st;
+}
+
+/* One whose file is gone, too, has its turn later. */
+static esp_status repair_info(const struct sight *s)
+{
+	esp_status st = ESP_OK;
+	uint64_t size;
+
+	for (uint32_t i = 0; st == ESP_OK && i < s->nno_info; i++) {
+		(void)!fsck_info(s->p->f, s->no_info[i], &size);
+		st = fsck_breathe(s->p->f);
+	}
+	return st;
 }
 
 /* Messages that nobody can give back, or that others deleted. */
@@ -436,15 +464,11 @@ static esp_status repair_counters(const struct sight *s, const esp_blob_mark *ma
 
 static esp_status repair(struct sight *s, const esp_blob_mark *mark, uint32_t *ret_stray_left)
 {
-	esp_status st = ESP_OK;
-	uint64_t size;
+	esp_status st = s->count[FAULT_BLOB] ? repair_blobs(s) : ESP_OK;
 
-	if (s->count[FAULT_BLOB])
-		repair_blobs(s);
-	for (uint32_t i = 0; st == ESP_OK && i < s->nno_info; i++)
-		if (fsck_info(s->p->f, s->no_info[i], &size) != ESP_OK)
-			st = fsck_canceled(s->p->f);   /* its file is gone, too: below */
-	if (s->count[FAULT_BLOB] || (s->p->f->since && s->count[FAULT_LINK]))
+	if (st == ESP_OK)
+		st = repair_info(s);
+	if (st == ESP_OK && (s->count[FAULT_BLOB] || (s->p->f->since && s->count[FAULT_LINK])))
 		st = repair_lost(s);
 	if (st == ESP_OK && s->count[FAULT_LINK] && !s->p->f->since)
 		st = repair_jobs(s, ESP_BLOB_LINK, ROW_NO_LINK);
@@ -486,11 +510,25 @@ static esp_status look_again(struct sight *s, const struct sight *first)
 	return st == ESP_OK ? read_mark(s, &mark) : st;
 }
 
+/* What an earlier generation saw before it had to leave in the middle of the repair is found now, too. */
 static void tell(const struct sight *first, const struct sight *after)
 {
-	for (int i = 0; i < FAULTS; i++)
-		fsck_found(first->p->f, (enum fault)i, first->p->address, first->c->name, first->count[i],
+	struct fsck *f = first->p->f;
+
+	for (int i = 0; i < FAULTS; i++) {
+		uint64_t seen = f->tally->cut[i] > first->count[i] ? f->tally->cut[i] : first->count[i];
+		fsck_found(f, (enum fault)i, first->p->address, first->c->name, seen,
 		           after->count[i] < first->count[i] ? after->count[i] : first->count[i]);
+		f->tally->cut[i] = 0;
+	}
+}
+
+static void cut_off(const struct sight *first)
+{
+	uint64_t *cut = first->p->f->tally->cut;
+
+	for (int i = 0; i < FAULTS; i++)
+		cut[i] = cut[i] > first->count[i] ? cut[i] : first->count[i];
 }
 
 esp_status fsck_box(const struct patient *p, const struct chart *c)
@@ -509,15 +547,18 @@ esp_status fsck_box(const struct patient *p, const struct chart *c)
 	}
 	if (st == ESP_OK)
 		st = read_mark(&first, &mark);
-	p->f->messages += first.n;
 	if (st == ESP_OK && anything(&first) && p->f->repair) {
 		st = repair(&first, &mark, &stray_left);
 		if (st == ESP_OK)
 			st = look_again(&again, &first);
-		tell(&first, &again);
+		if (st == ESP_ECANCELED)
+			cut_off(&first);
+		else
+			tell(&first, &again);
 	} else if (st == ESP_OK) {
 		tell(&first, &first);
 	}
+	p->f->tally->messages += st == ESP_OK ? first.n : 0;
 	if (again.a)
 		mem->arena_free(again.a);
 	if (first.a)

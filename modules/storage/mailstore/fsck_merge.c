@@ -4,7 +4,8 @@
  * are compared as fsck does it, and their side is taken: a link that is gone is an expunged message, a file that came
  * is a new one, flags are theirs.  What ESP itself still had to write is written first (folder jobs), so where both
  * changed a message the database wins.  Sessions may be there already: to them it is another client.  A folder that is
- * gone as a whole deletes nothing: fsck makes it again.  A run that ends early is begun again at the next start.
+ * gone as a whole deletes nothing: fsck makes it again.  A run that ends early is begun again at the next start, or by
+ * the generation that follows when mailstore is replaced.
  */
 #include "fsck.h"
 
@@ -64,7 +65,7 @@ static esp_status merge_all(struct fsck *f)
 			last.len = address.len < sizeof from ? address.len : sizeof from;
 			memcpy(from, address.ptr, last.len);
 			if (st == ESP_OK)
-				st = fsck_canceled(f);
+				st = fsck_breathe(f);
 		}
 	}
 	return st;
@@ -75,14 +76,15 @@ static void tell(const struct fsck *f)
 	uint64_t n = 0;
 
 	for (int i = 0; i < FAULTS; i++)
-		n += f->found[i];
+		n += f->tally->found[i];
 	esp_log(f->m->core.log, f->m->self, ESP_LOG_INFO, "what others did in the folders is taken over",
-	        ESP_FINT("mailboxes", (int64_t)f->mailboxes), ESP_FINT("changes", (int64_t)n));
+	        ESP_FINT("mailboxes", (int64_t)f->tally->mailboxes), ESP_FINT("changes", (int64_t)n));
 }
 
 static esp_status merge_once(struct mailstore *m)
 {
-	struct fsck f = { .m = m, .repair = 1 };
+	struct tally tally = { .size = sizeof tally };
+	struct fsck f = { .m = m, .repair = 1, .tally = &tally };
 	esp_status st;
 
 	f.blob = (const esp_blob *)m->core.host->service(m->self, m->blob);
@@ -100,7 +102,7 @@ static esp_status merge_once(struct mailstore *m)
 	return st;
 }
 
-/* A provider that is being replaced waits for us, and we for it: let go, and begin again. */
+/* Folder jobs that cannot be done now (the disk is full) are waited for. */
 static void on_merge(void *arg)
 {
 	struct mailstore *m = arg;

@@ -48,7 +48,7 @@ struct folder_op {
 /* Rows of what is there under names of ours; the rest is adopted when the mailbox is examined. */
 static esp_status gather(struct folder_op *o, esp_arena *a)
 {
-	const struct fsck *f = o->p->f;
+	struct fsck *f = o->p->f;
 	const esp_blob_link *link = NULL;
 	uint32_t n = 0, special = 0;
 	esp_status st = f->blob->links(f->blob, a, o->p->address, o->mark->folder, &link, &n, &special);
@@ -59,8 +59,8 @@ static esp_status gather(struct folder_op *o, esp_arena *a)
 	for (uint32_t i = 0; i < n; i++) {
 		esp_id id;
 		uint64_t size;
-		if (fsck_canceled(f) != ESP_OK)
-			return ESP_ECANCELED;
+		if (i && (st = fsck_breathe(f)) != ESP_OK)
+			return st;
 		if (link[i].uid == 0 || (o->n && o->row[o->n - 1].uid == link[i].uid))
 			continue;
 		st = f->blob->take(f->blob, o->p->address, o->mark->folder, &link[i], &id, &size);
@@ -137,6 +137,29 @@ static esp_status on_folder(esp_tx *tx, void *arg)
 	return st == ESP_OK && o->n ? info_uses(&o->op, tx, o->row, o->n, 1) : st;
 }
 
+/* All that takes long comes before op_begin(). */
+static esp_status make_folder(
+	struct folder_op *o, esp_arena *a, const struct patient *p, const esp_blob_mark *mark, uint64_t base)
+{
+	const struct mailstore *m = p->f->m;
+	esp_status st;
+
+	o->p = p;
+	o->mark = mark;
+	o->base = base;
+	o->fresh = m->crypto->new_id();
+	st = gather(o, a);
+	sum_up(o);
+	if (st == ESP_OK)
+		st = op_begin(m, &o->op, p->id);
+	if (st == ESP_OK)
+		st = op_run(&o->op, NULL, 0, on_folder, o);
+	if (st == ESP_OK)
+		op_committed(&o->op);
+	op_end(&o->op);
+	return st;
+}
+
 esp_status fsck_folder(const struct patient *p, const esp_blob_mark *mark, uint64_t base)
 {
 	const struct mailstore *m = p->f->m;
@@ -148,24 +171,11 @@ esp_status fsck_folder(const struct patient *p, const esp_blob_mark *mark, uint6
 	if (!a)
 		return ESP_ENOMEM;
 	o = esp_alloc(a, sizeof *o);
-	st = o ? op_begin(m, &o->op, p->id) : ESP_ENOMEM;
-	if (st == ESP_OK) {
-		o->p = p;
-		o->mark = mark;
-		o->base = base;
-		o->fresh = m->crypto->new_id();
-		if (name_canonical(mark->folder, buf, &o->name) != ESP_OK || !esp_str_eq(o->name, mark->folder))
-			st = ESP_EINVAL;
-		if (st == ESP_OK)
-			st = gather(o, a);
-		sum_up(o);
-		if (st == ESP_OK)
-			st = op_run(&o->op, NULL, 0, on_folder, o);
-		if (st == ESP_OK)
-			op_committed(&o->op);
-	}
-	if (o)
-		op_end(&o->op);
+	st = o ? name_canonical(mark->folder, buf, &o->name) : ESP_ENOMEM;
+	if (st == ESP_OK && esp_str_eq(o->name, mark->folder))
+		st = make_folder(o, a, p, mark, base);
+	else if (o)
+		st = ESP_EINVAL;
 	m->core.mem->arena_free(a);
 	return st == ESP_EEXIST ? ESP_OK : st;
 }
@@ -284,6 +294,8 @@ static esp_status rebuild(struct patient *p, esp_arena *a, uint64_t quota)
 		st = fsck_folder(p, &mark[i], base);
 		if (st == ESP_EINVAL)      /* not a name for a mailbox; found when the account is examined */
 			st = ESP_OK;
+		if (st == ESP_OK)
+			st = fsck_breathe(p->f);
 	}
 	return st == ESP_OK ? finish_account(p, a, base, quota) : st;
 }
@@ -322,22 +334,33 @@ static esp_status on_uses(esp_tx *tx, void *arg)
 	return info_uses(&o->op, tx, &o->row, 1, o->delta);
 }
 
-esp_status fsck_uses(struct fsck *f)
+static esp_status mend_uses(const struct fsck *f, esp_id blob, int delta)
 {
 	struct uses_op o = { .delta = 0 };
+	esp_status st = op_begin(f->m, &o.op, (esp_id){ { 0 } });
+
+	o.row = (struct row){ .blob = blob };
+	o.delta = delta;
+	if (st == ESP_OK)
+		st = op_run(&o.op, NULL, 0, on_uses, &o);
+	op_end(&o.op);
+	return st;
+}
+
+esp_status fsck_uses(struct fsck *f)
+{
 	esp_sql_rows rows = { .nrows = 0 };
+	uint32_t mended = 0;
 	esp_status st;
 
 	atomic_store(&f->step, "checking uses of message files");
 	st = store_query(f->m, 0, f->arena, WRONG_USES, NULL, 0, &rows);
-	if (st == ESP_OK)
-		st = op_begin(f->m, &o.op, (esp_id){ { 0 } });
-	for (uint32_t i = 0; st == ESP_OK && f->repair && i < rows.nrows; i++) {
-		o.row = (struct row){ .blob = id_of(esp_sql_at(&rows, i, 0)) };
-		o.delta = (int)int_of(esp_sql_at(&rows, i, 1));
-		st = op_run(&o.op, NULL, 0, on_uses, &o);
+	while (st == ESP_OK && f->repair && mended < rows.nrows) {
+		st = mend_uses(f, id_of(esp_sql_at(&rows, mended, 0)), (int)int_of(esp_sql_at(&rows, mended, 1)));
+		mended += st == ESP_OK;
+		if (st == ESP_OK && mended < rows.nrows)
+			st = fsck_breathe(f);
 	}
-	op_end(&o.op);
-	fsck_found(f, FAULT_USES, ESP_STR(""), ESP_STR(""), rows.nrows, f->repair ? 0 : rows.nrows);
+	fsck_found(f, FAULT_USES, ESP_STR(""), ESP_STR(""), f->repair ? mended : rows.nrows, f->repair ? 0 : rows.nrows);
 	return st;
 }

@@ -8,6 +8,8 @@
  */
 #include "store.h"
 
+#include "modules/common/breathe.h"
+
 #define LOOK_EVERY (5 * ESP_SEC)
 
 struct purger { const struct mailstore *m; esp_fcond wake; uint32_t draining; };
@@ -39,10 +41,11 @@ static esp_status on_last(esp_tx *tx, void *arg)
 	return st == ESP_OK ? o->directory->purged(o->directory, tx, o->op.account) : st;
 }
 
-static esp_status finish(const struct mailstore *m, const esp_directory *d, esp_id account, int *ret_left)
+static esp_status finish(const struct mailstore *m, esp_id account, int *ret_left)
 {
+	const esp_directory *d = (const esp_directory *)m->core.host->service(m->self, m->directory);
 	struct purge_op o = { .directory = d };
-	esp_status st = op_begin(m, &o.op, account);
+	esp_status st = d ? op_begin(m, &o.op, account) : ESP_EUNAVAIL;
 
 	o.directory = d;
 	if (st == ESP_OK)
@@ -50,6 +53,14 @@ static esp_status finish(const struct mailstore *m, const esp_directory *d, esp_
 	op_end(&o.op);
 	*ret_left = o.left;
 	return st;
+}
+
+/* Between two transactions. */
+static esp_status next_turn(const struct purger *p)
+{
+	esp_status st = breathe(&p->m->core);
+
+	return p->draining ? ESP_ECANCELED : st;
 }
 
 static esp_status purge_mailboxes(const struct purger *p, esp_arena *a, const esp_actor *actor)
@@ -60,19 +71,22 @@ static esp_status purge_mailboxes(const struct purger *p, esp_arena *a, const es
 	for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++) {
 		int left = int_of(esp_sql_at(&rows, i, 2)) == 0;
 		esp_id id = id_of(esp_sql_at(&rows, i, 0));
-		while (st == ESP_OK && left && !p->draining)
+		while (st == ESP_OK && left) {
 			st = message_clear(p->m, actor, id, &left);
-		if (p->draining)
-			return ESP_ECANCELED;
+			if (st == ESP_OK)
+				st = next_turn(p);
+		}
 		if (st == ESP_OK)
 			st = mailbox_purge(p->m, actor, str_of(esp_sql_at(&rows, i, 1)));
 		if (st == ESP_ENOENT)          /* another server was faster */
 			st = ESP_OK;
+		if (st == ESP_OK)
+			st = next_turn(p);
 	}
 	return st;
 }
 
-static esp_status purge_account(const struct purger *p, const esp_directory *d, const esp_removed_account *account)
+static esp_status purge_account(const struct purger *p, const esp_removed_account *account)
 {
 	const esp_core *core = &p->m->core;
 	esp_actor actor = { .account = account->id, .login = account->address };
@@ -85,7 +99,7 @@ static esp_status purge_account(const struct purger *p, const esp_directory *d, 
 		if (a)
 			core->mem->arena_free(a);
 		if (st == ESP_OK)
-			st = finish(p->m, d, account->id, &left);
+			st = finish(p->m, account->id, &left);
 	} while (st == ESP_OK && left);
 	if (st == ESP_OK)
 		esp_log(core->log, p->m->self, ESP_LOG_NOTICE, "the mail of a removed account is gone",
@@ -102,7 +116,7 @@ static void one_round(const struct purger *p, esp_arena *a)
 	esp_status st = d && d->service.minor >= 1 ? d->purges(d, a, &list, &n) : ESP_OK;
 
 	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
-		st = purge_account(p, d, &list[i]);
+		st = purge_account(p, &list[i]);
 		if (st != ESP_OK && st != ESP_ECANCELED)
 			esp_log(m->core.log, m->self, ESP_LOG_WARNING,
 				"the mail of a removed account is not gone yet; tried again soon", ESP_FSTR("user", list[i].address),

@@ -8,6 +8,7 @@
  */
 #include "store.h"
 
+#include "modules/common/breathe.h"
 #include "modules/common/trouble.h"
 
 #define ROWS_A_TIME    2000u
@@ -92,52 +93,66 @@ static esp_status on_settle(esp_tx *tx, void *arg)
 
 /* --- the fiber --------------------------------------------------------------------------------------- */
 
-static esp_status settle_mailbox(const struct mailstore *m, esp_id account, esp_id mailbox)
+static esp_status settle_some(const struct mailstore *m, esp_id account, struct settle_op *o)
 {
-	struct settle_op o = { .from = 1 };
-	esp_status st = op_begin(m, &o.op, account);
+	esp_status st = op_begin(m, &o->op, account);
 
-	o.mailbox = mailbox;
-	while (st == ESP_OK && o.from) {
-		st = op_run(&o.op, &mailbox, 1, on_settle, &o);
-		o.upto = o.next_upto;
-		o.from = o.next_from;
-		if (st == ESP_OK)
-			op_committed(&o.op);
-	}
-	op_end(&o.op);
+	if (st == ESP_OK)
+		st = op_run(&o->op, &o->mailbox, 1, on_settle, o);
+	o->upto = o->next_upto;
+	o->from = o->next_from;
+	if (st == ESP_OK)
+		op_committed(&o->op);
+	op_end(&o->op);
 	return st;
 }
 
-/* *ret_more: there may be more. */
-static esp_status settle_round(const struct mailstore *m, esp_arena *a, int *ret_more)
+static esp_status settle_mailbox(const struct mailstore *m, esp_id account, esp_id mailbox, int own)
+{
+	struct settle_op o = { .mailbox = mailbox, .from = 1 };
+	esp_status st = ESP_OK;
+
+	while (st == ESP_OK && o.from) {
+		st = settle_some(m, account, &o);
+		if (st == ESP_OK && own)
+			st = breathe(&m->core);
+	}
+	return st;
+}
+
+/* *ret_more: there may be more.  own: the settler's fiber, and no caller's that keeps services. */
+static esp_status settle_round(const struct mailstore *m, esp_arena *a, int own, int *ret_more)
 {
 	esp_sql_rows rows;
 	esp_status st = store_query(m, 0, a, WAITING, NULL, 0, &rows);
 
 	*ret_more = st == ESP_OK && rows.nrows == MAILBOXES;
 	for (uint32_t i = 0; st == ESP_OK && i < rows.nrows; i++) {
-		st = settle_mailbox(m, id_of(esp_sql_at(&rows, i, 1)), id_of(esp_sql_at(&rows, i, 0)));
+		st = settle_mailbox(m, id_of(esp_sql_at(&rows, i, 1)), id_of(esp_sql_at(&rows, i, 0)), own);
 		if (st == ESP_ENOENT)          /* removed meanwhile */
 			st = ESP_OK;
 	}
 	return st;
 }
 
-esp_status settle_all(const esp_mailstore *s)
+static esp_status settle_waiting(const struct mailstore *m, int own)
 {
-	const struct mailstore *m = store_of(s);
 	esp_arena *a = m->core.mem->arena_new(m->self, "mailstore-settle", 0);
 	esp_status st = a ? ESP_OK : ESP_ENOMEM;
 	int more = 1;
 
 	while (st == ESP_OK && more) {
 		m->core.mem->arena_reset(a);
-		st = settle_round(m, a, &more);
+		st = settle_round(m, a, own, &more);
 	}
 	if (a)
 		m->core.mem->arena_free(a);
 	return st;
+}
+
+esp_status settle_all(const esp_mailstore *s)
+{
+	return settle_waiting(store_of(s), 0);
 }
 
 static void settle_now(struct settler *s)
@@ -146,7 +161,7 @@ static void settle_now(struct settler *s)
 		"flags are written into messages' rows and file names again" };
 
 	s->pending = 0;
-	trouble_note(&s->trouble, &s->m->core, s->m->self, &text, settle_all(&s->m->table));
+	trouble_note(&s->trouble, &s->m->core, s->m->self, &text, settle_waiting(s->m, 1));
 }
 
 /* Until somebody signals, at most so long.  What a fiber saw of the configuration is let go each second: modules that

@@ -148,6 +148,27 @@ static esp_status transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t
 
 static esp_status set_pause(const esp_sql *sql, int32_t on) { return pause_set(&of(sql)->core, &of(sql)->pause, on); }
 
+/* A pause outlives the generation that was asked for it: what was moved elsewhere must not be written to again. */
+#define LEFT 1u   /* raise it with every change of the struct */
+struct left { char path[1024]; int32_t paused; };
+
+static void take_left(struct sqlite *s, esp_module *self)
+{
+	size_t len = 0;
+	const struct left *l = s->core.host->take(self, LEFT, &len);
+
+	if (l && len == sizeof *l && strncmp(l->path, s->path, sizeof l->path - 1) == 0)
+		atomic_store(&s->pause.on, l->paused);
+}
+
+static void leave(struct sqlite *s, esp_module *self)
+{
+	struct left l = { .paused = atomic_load(&s->pause.on) };
+
+	snprintf(l.path, sizeof l.path, "%s", s->path);
+	s->core.host->leave(self, LEFT, &l, sizeof l);
+}
+
 /* --- reading long and consistently ---------------------------------------------------------------------------- */
 
 struct long_tx { esp_tx pub; struct sqlite *s; struct db *db; };
@@ -447,6 +468,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	int32_t result = ESP_OK;
 	esp_status st;
 
+	take_left(s, self);
 	s->writer.lane = s->core.pool->open(self, "sqlite-write", 1, 65536);
 	s->writer.checkpoint.lane = s->core.pool->open(self, "sqlite-wal", 1, 2);
 	s->read_lane = s->core.pool->open(self, "sqlite-read", s->nreaders, 65536);
@@ -512,6 +534,7 @@ static void on_stop(esp_module *self)
 		on_close(s);
 	if (s->writer.arena)
 		s->core.mem->arena_free(s->writer.arena);
+	leave(s, self);
 }
 
 static const esp_cfg_item config[] = { { .name = "path",

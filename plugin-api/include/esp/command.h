@@ -35,6 +35,10 @@ typedef struct esp_command_call {
 	 *  ESP_ECLOSED: nobody waits for the answer any more; ESP_ECANCELED: the server stops.  Leave then.  Since ABI 1.1.
 	 */
 	ESP_CHECKED esp_status (*progress)(struct esp_command_call *call, const esp_progress *p);
+	/*! How far the command was in the generation before this one; NULL: it begins.  A long command whose module is
+	 *  told to drain() sets it to memory of `arena`, writes nothing and returns ESP_EAGAIN: the core runs it once more
+	 *  in the generation that follows, which may be another build.  So the layout says what it is.  Since ABI 1.1. */
+	void *kept;
 } esp_command_call;
 
 typedef struct esp_command {
