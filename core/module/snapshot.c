@@ -127,28 +127,37 @@ const struct role_entry *snapshot_role(const struct snapshot *s, esp_str role)
 	return NULL;
 }
 
-int32_t snapshot_contributions(const struct snapshot *s, const char *point,
-                               int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg)
-{
-	for (uint32_t i = 0; s && i < s->ncontributions; i++) {
-		const struct contribution *c = &s->contributions[i];
-		int32_t rc;
-
-		if (strcmp(c->point, point) != 0 || atomic_load(&c->by->state) >= GEN_STOPPING)
-			continue;
-		rc = each(arg, &c->by->core.pub, c->item);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 struct generation *snapshot_find(const struct snapshot *s, const char *name)
 {
 	for (size_t i = 0; s && i < s->ngens; i++)
 		if (!strcmp(s->gens[i]->name, name))
 			return s->gens[i];
 	return NULL;
+}
+
+/* An exclusive one that was replaced since the snapshot: what follows it, as for its services. */
+static const struct generation *in_force(const struct generation *g)
+{
+	if (atomic_load(&g->state) >= GEN_STOPPING && g->image->desc.flags & ESP_MODULE_EXCLUSIVE)
+		g = snapshot_find(snapshot_here(), g->name);
+	return g && atomic_load(&g->state) < GEN_STOPPING ? g : NULL;
+}
+
+int32_t snapshot_contributions(const struct snapshot *s, const char *point,
+                               int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg)
+{
+	for (size_t i = 0; s && i < s->ngens; i++) {
+		const struct generation *g = in_force(s->gens[i]);
+
+		for (uint32_t k = 0; g && k < g->registered.ncontributions; k++) {
+			const struct contributed *c = &g->registered.contributions[k];
+			int32_t rc = strcmp(c->point, point) == 0 ? each(arg, (esp_module *)(uintptr_t)&g->core.pub, c->item) : 0;
+
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
 }
 
 /* ---- control: letting go ------------------------------------------------------------------------------- */
@@ -171,7 +180,6 @@ void snapshot_destroy(struct snapshot *s)
 	free(s->gens);
 	free(s->order);
 	free(s->services);
-	free(s->contributions);
 	free(s->roles);
 	free(s->cells);
 	free(s);
@@ -201,25 +209,6 @@ static int build_services(struct snapshot *s)
 		for (uint32_t k = 0; k < g->registered.nservices; k++)
 			s->services[g->registered.services[k].service] = (struct service_entry){
 				g->registered.services[k].table, g, g->image->desc.flags & ESP_MODULE_EXCLUSIVE };
-	}
-	return ESP_OK;
-}
-
-static int build_contributions(struct snapshot *s)
-{
-	uint32_t n = 0;
-
-	for (size_t i = 0; i < s->ngens; i++)
-		n += s->gens[i]->registered.ncontributions;
-	s->contributions = calloc(n + 1, sizeof *s->contributions);
-	if (!s->contributions)
-		return ESP_ENOMEM;
-	for (size_t i = 0; i < s->ngens; i++) {
-		struct generation *g = s->gens[i];
-
-		for (uint32_t k = 0; k < g->registered.ncontributions; k++)
-			s->contributions[s->ncontributions++] = (struct contribution){ g->registered.contributions[k].point, g,
-			                                                               g->registered.contributions[k].item };
 	}
 	return ESP_OK;
 }
@@ -298,7 +287,7 @@ int snapshot_build(struct modules *m, struct config *c, struct generation **gens
 		}
 		rc = build_services(s);
 	}
-	if (rc == ESP_OK && (rc = build_contributions(s)) == ESP_OK && (rc = build_cells(s)) == ESP_OK &&
+	if (rc == ESP_OK && (rc = build_cells(s)) == ESP_OK &&
 	    (rc = build_roles(s, err)) == ESP_OK)
 		rc = build_chains(s, overrides, err);
 	if (rc != ESP_OK) {

@@ -32,7 +32,6 @@ enum { LOOPS_MAX = WORKER_MAX + 2 };
 
 /*! \brief One service of a snapshot; indexed by its number.  An EXCLUSIVE one has no table here: see exclusive.h. */
 struct service_entry { const esp_service *table; struct generation *by; bool exclusive; };
-struct contribution { const char *point; struct generation *by; const void *item; };
 struct role_entry { const char *role; struct generation *by; const esp_protocol *protocol; };
 
 /*! \brief What one loop knows of a snapshot. */
@@ -55,8 +54,7 @@ struct snapshot {
 	struct chain *chains[ESP_AT_COUNT];
 	uint32_t nservices;
 	struct service_entry *services;
-	uint32_t ncontributions, nroles;
-	struct contribution *contributions;
+	uint32_t nroles;
 	struct role_entry *roles;
 	uint32_t nloops, unreleased;  /* control: loops that have not said RELEASED */
 	struct snapshot_cell *cells;  /* by worker number */
@@ -91,7 +89,8 @@ struct snapshot *snapshot_enter(struct snapshot *s);
 /*! \brief [any loop] Look up in a pinned snapshot; NULL when there is none. */
 const struct chain *snapshot_chain(const struct snapshot *s, esp_point p);
 const struct role_entry *snapshot_role(const struct snapshot *s, esp_str role);
-/*! \brief [any loop] Every contribution of that point in module-list order; see esp_host.contributions. */
+/*! \brief [any loop] Every contribution of that point in module-list order; see esp_host.contributions.  Those of an
+ *  EXCLUSIVE generation that was replaced since are its successor's. */
 int32_t snapshot_contributions(const struct snapshot *s, const char *point,
                                int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg);
 /*! \brief [any loop] The generation of an instance, or NULL. */

@@ -1,4 +1,5 @@
-/* abi_provider - offers test.counter/1; built a second time as abi_exclusive with the flag EXCLUSIVE.
+/* abi_provider - offers test.counter/1, contributes its value; built a second time as abi_exclusive with the flag
+ * EXCLUSIVE.
  *
  * Two exclusive generations that run at once are seen by the lock on the file `lock`.
  */
@@ -40,6 +41,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	p->table.head.minor = 0;
 	p->table.head.provider = self;
 	p->table.value = on_value;
+	if (self->host->contribute(self, "test.values/1", &p->abi.value) != ESP_OK)
+		return ESP_ENOMEM;
 	return self->host->provide(self, "test.counter/1", &p->table.head);
 }
 

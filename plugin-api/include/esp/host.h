@@ -48,7 +48,8 @@ struct esp_host {
 	 *  item is not copied and lives until stop().  ESP_EINVAL, ESP_EBUSY: too many, ESP_ENOMEM. */
 	ESP_CHECKED esp_status (*contribute)(esp_module *self, const char *point, const void *item);
 	/*! [in a fiber] Calls each() for every contribution of the running fiber's snapshot, in module-list order;
-	 *  during start(), of the snapshot being built.  Stops when each() returns non-zero and returns that. */
+	 *  during start(), of the snapshot being built.  Stops when each() returns non-zero and returns that.  Those of
+	 *  EXCLUSIVE modules are those in force: keep a service of theirs as long as you use them. */
 	int32_t (*contributions)(
 		const char *point, int32_t (*each)(void *arg, esp_module *by, const void *item), void *arg);
 	/*! [any] An arena that lives as long as this generation, freed behind stop().  It has no lock (esp/mem.h): allocate

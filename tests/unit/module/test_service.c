@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/loop/fiber.h"
 #include "core/loop/loop.h"
+#include "core/module/snapshot.h"
 #include "tests/unit/module/rig.h"
 
 #define CONSUMER "{ name = \"c\"; file = \"abi_consumer\"; }"
@@ -202,6 +203,31 @@ static void held(struct rig *r)
 	cr_expect(rig_settles(r, 2, 1));
 }
 Test(exclusive, is_left_alone_when_its_consumer_is_reloaded) { rig_run(held); }
+
+static int32_t add_value(void *arg, esp_module *by, const void *item)
+{
+	(void)by;
+	*(int64_t *)arg += *(const int64_t *)item;
+	return 0;
+}
+
+static void contributions(struct rig *r)
+{
+	struct snapshot *before;
+	char text[256];
+	int64_t sum = 0;
+
+	lock_conf(r, text, sizeof text, 501, "");
+	load(r, CONSUMER, "abi_exclusive", text);
+	before = snapshot_pin(snapshot_here());
+	lock_conf(r, text, sizeof text, 502, "");
+	conf(r, CONSUMER, "abi_exclusive", text);
+	cr_assert(rig_reload(r) == ESP_OK, "%s", r->err.text);
+	(void)snapshot_contributions(before, "test.values/1", add_value, &sum);
+	cr_expect(sum == 512, "who still has the snapshot before the swap found %lld", (long long)sum);
+	snapshot_unpin(before);
+}
+Test(exclusive, shows_what_the_generation_in_force_contributes_to_who_has_an_older_snapshot) { rig_run(contributions); }
 
 static void kept_when_removed(struct rig *r)
 {
