@@ -12,7 +12,7 @@ from lib import SLOW, free_port, run, scenario, wait_until
 from mail import DATABASE, MailServer, message
 
 ACCOUNTS, MESSAGES = 20, 3       # a repair takes half a second an account: it waits for its folder jobs
-BACKED_UP = 1000
+BACKED_UP = 400
 STORAGE = [(name, file) for name, file in (("sql", "storage_sqlite"), ("blob", "storage_maildir"), ("store", "storage_mailstore"))
            if DATABASE == "sqlite" or name != "sql"]
 
@@ -72,6 +72,29 @@ def replace_storage(s, at_work):
     for name, file in STORAGE:
         replace(s, name, file)
         assert at_work(), f"the reload of {name} waited for the walk's end"
+
+
+class Replacing(threading.Thread):
+    """One storage module after the other is replaced, until end()."""
+
+    def __init__(self, s):
+        super().__init__(daemon=True)
+        self.s, self.times, self.wrong, self.over = s, 0, None, False
+        self.start()
+
+    def run(self):
+        try:
+            while not self.over:
+                replace(self.s, *STORAGE[self.times % len(STORAGE)])
+                self.times += 1
+        except BaseException as e:
+            self.wrong = e
+
+    def end(self):
+        self.over = True
+        self.join()
+        if self.wrong:
+            raise self.wrong
 
 
 def metric(s, name):
@@ -144,20 +167,18 @@ def storage_is_replaced_under_a_backup():
             t.start()
         for t in threads:
             t.join()
-        under_way = 0
-        for turn in range(10):             # until it has happened in the middle of one
-            name, file = STORAGE[turn % len(STORAGE)]
-            target = os.path.join(s.dir, f"backup{turn}")
-            walk = Running(s, "backup", target)
-            wait_until(lambda: glob.glob(os.path.join(target, "messages", "*", "*.eml")) or not walk.at_work(), 60)
-            replace(s, name, file)
-            under_way += walk.at_work()
-            done = walk.result()
+        replacing = Replacing(s)
+        inside = 0
+        for turn in range(30):             # until storage was replaced in the middle of some
+            target, before = os.path.join(s.dir, f"backup{turn}"), replacing.times
+            done = Running(s, "backup", target).result()
+            inside += replacing.times > before
             assert done["copied"] == done["messages"] == BACKED_UP, done
-            if under_way and turn + 1 >= len(STORAGE):
+            if inside == len(STORAGE):
                 break
-        assert under_way, "every backup ended before the reload did"
-        assert s.cli("backup", "--verify", target, "--json").json["verified_messages"] == BACKED_UP
+        replacing.end()
+        assert inside, "nothing was replaced during any backup"
+        assert s.cli("backup", target, "--verify", "--json").json["verified_messages"] == BACKED_UP
 
 
 def message_files(s):
