@@ -72,6 +72,9 @@ static const esp_cfg_item certificate_items[] = {
 static const esp_cfg_item tls_items[] = {
 	{ .name = "certificates", .type = ESP_CFG_LIST, .children = certificate_items,
 	  .help = "Certificates, chosen by the name a client asks for; the first is the default." },
+	{ .name = "warn_before", .type = ESP_CFG_TIME, .max = 365 * SECONDS(86400), .def_int = 14 * SECONDS(86400),
+	  .flags = ESP_CFG_LIVE,
+	  .help = "Warn once a day of a certificate that ends within this time; 0s: only when it has ended." },
 	{ .name = NULL }
 };
 

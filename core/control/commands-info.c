@@ -23,8 +23,6 @@
 #include "core/module/modules.h"
 #include "core/module/snapshot.h"
 
-enum { EXPIRES_SOON = 14 * 86400 };
-
 /* --- status -------------------------------------------------------------------------------------------------- */
 
 static void put_time(struct json *j, const char *key, esp_time when)
@@ -41,9 +39,11 @@ static void put_time(struct json *j, const char *key, esp_time when)
 
 static void status_network(struct json *j, const struct net *n)
 {
+	struct tls_certificate first = { .expires = 0 };
 	struct net_stats st;
 
 	net_stats(n, &st);
+	certificates_first(net_certificates(n), &first);
 	json_put_int(j, "connections", net_count(n));
 	json_put_int(j, "accepted", (int64_t)st.accepted);
 	json_put_int(j, "refused", (int64_t)(st.refused_limit + st.refused_full + st.refused_error));
@@ -52,7 +52,7 @@ static void status_network(struct json *j, const struct net *n)
 	json_put_int(j, "handshakes", (int64_t)st.handshakes_now);
 	json_put_int(j, "handshakes_waiting", (int64_t)st.handshakes_waiting);
 	json_put_int(j, "handovers", (int64_t)st.handed_over);
-	put_time(j, "certificate_expires", net_certificate_expires(n));
+	put_time(j, "certificate_expires", first.expires);
 }
 
 static void put_name(void *arg, const char *name)
@@ -71,17 +71,14 @@ static void put_left_out(void *arg, const char *name)
 /* What an operator should look at, in one place; nothing: an empty list. */
 static void status_attention(struct json *j, const struct server *s, const struct health *h)
 {
-	esp_time expires = net_certificate_expires(s->net), now = clock_wall(NULL);
 	char text[sizeof(s->last_reload_error) + 64];
 
 	json_key(j, "attention");
 	json_begin_array(j);
 	if (h->stalled)
 		json_text(j, "a worker does not move; the log names the module and the hook");
-	if (expires && expires <= now)
-		json_text(j, "a certificate has expired; replace it, then esp-cli reload");
-	else if (expires && expires - now < EXPIRES_SOON)
-		json_text(j, "a certificate expires within two weeks; replace it, then esp-cli reload");
+	if (server_certificates_advice(s, text, sizeof(text)))
+		json_text(j, text);
 	if (s->last_reload_error[0]) {
 		snprintf(text, sizeof(text), "the last reload was refused: %s", s->last_reload_error);
 		json_text(j, text);

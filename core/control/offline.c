@@ -163,6 +163,7 @@ static void check_certificates(struct offline *o)
 		const esp_cfg *one = cfg_at(tls, "certificates", i, NULL);
 		struct tls_files files = { cfg_string(one, "cert").ptr, cfg_string(one, "key").ptr };
 		struct tls_store *store = NULL;
+		struct tls_certificate loaded;
 		esp_err err = ESP_ERR_INIT;
 		uint32_t line;
 		const char *file = cfg_where(one, "cert", &line);
@@ -171,7 +172,7 @@ static void check_certificates(struct offline *o)
 			continue;
 		if (tls_store_load(&files, 1, &store, &err) != ESP_OK)
 			config_errors_add(&o->errs, file, line, "tls.certificates: %s", err.text);
-		else if (tls_store_expires(store, 0) <= clock_wall(NULL))
+		else if (tls_store_certificate(store, 0, &loaded) && loaded.expires <= clock_wall(NULL))
 			config_errors_warn(&o->errs, file, line, "tls.certificates: %s has expired: replace it", files.cert);
 		tls_store_unref(store);
 	}

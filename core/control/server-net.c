@@ -38,6 +38,8 @@ int server_net_start(struct server *s, esp_err *err)
 		status = host_offer("esp.mail/1", 0, &mail_api);
 	if (!status)
 		status = server_facts_declare(s);
+	if (!status)
+		status = server_certificates_declare(s);
 	server_memory_export();
 	if (!status)
 		status = server_traffic_start(s);

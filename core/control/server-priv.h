@@ -11,8 +11,10 @@
 #include <esp/fiber.h>
 
 #include "core/base/list.h"
+#include "core/control/certificates.h"
 #include "core/control/health.h"
 #include <esp/event.h>
+#include <esp/metric.h>
 
 #include "core/control/link.h"
 #include "core/control/sockets.h"
@@ -65,6 +67,7 @@ struct server {
 	struct modules *modules;
 	struct net *net;
 	struct traffic *traffic;
+	struct certificates certificates;
 	struct control *control;
 	esp_nsec stuck_since[WORKER_MAX + 2]; /* by worker number; 0: it moves */
 	struct watch link_watch;
@@ -74,7 +77,8 @@ struct server {
 	uint32_t serial;
 	esp_nsec stop_deadline;
 	int exit_code;
-	esp_event_id fact_started, fact_stopped;
+	esp_event_id fact_started, fact_stopped, fact_expiring;
+	esp_metric certificate_ends;
 	struct link_msg msg;            /* large: not on a stack */
 };
 
@@ -110,10 +114,17 @@ void server_facts_stopped(const struct server *s);
 /*! \brief Gauges of heap and resident memory, measured when the metrics are read. */
 void server_memory_export(void);
 /* server-traffic.c */
-/*! \brief From now on, once a second: metrics of s->net, and a word when clients must be sent away. */
+/*! \brief From now on, once a second: metrics of s->net, a word when clients must be sent away, and a look at the
+ *  certificates. */
 ESP_CHECKED int server_traffic_start(struct server *s);
 /*! \brief Before s->net is freed.  Harmless twice. */
 void server_traffic_stop(struct server *s);
+/* server-certificates.c: certificates that end soon or have ended */
+ESP_CHECKED int server_certificates_declare(struct server *s);
+/*! \brief Log line and event for those that are due; nothing happens until the server serves. */
+void server_certificates_look(struct server *s);
+/*! \brief What to do now, as a sentence; false: nothing. */
+bool server_certificates_advice(const struct server *s, char *text, size_t cap);
 
 /* server-link.c */
 /*! \brief Start to watch the link; the first sockets must have come (server_link_first). */

@@ -142,8 +142,10 @@ static void on_second(struct timer *timer)
 	export(t, &now);
 	watch_crowd(t, &now);
 	t->seen = now;
+	server_certificates_look(t->server);
 	if (timer_start(timer, NULL, "traffic", ESP_SEC, on_second) != ESP_OK)
-		log_line(ESP_LOG_WARNING, WHO, "no memory for the timer: metrics of the network stand still");
+		log_line(ESP_LOG_WARNING, WHO,
+			"no memory for the timer: metrics of the network stand still, certificates are not looked at");
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
@@ -190,6 +192,7 @@ void server_traffic_stop(struct server *s)
 	if (!s->traffic)
 		return;
 	timer_stop(&s->traffic->timer);
+	certificates_forget(&s->certificates);
 	free(s->traffic);
 	s->traffic = NULL;
 }

@@ -61,19 +61,6 @@ bool server_worker_stuck(const struct server *s, uint32_t number)
 	return since && clock_monotonic() - since > STUCK_S * ESP_SEC;
 }
 
-/* Clients are turned away by it, and no module notices. */
-static void tell_expired(const struct server *s)
-{
-	esp_time expires = net_certificate_expires(s->net);
-	char text[CLOCK_TEXT_MAX];
-
-	if (!expires || expires > clock_wall(NULL))
-		return;
-	clock_text(text, expires, 0);
-	log_line(
-		ESP_LOG_WARNING, WHO, "a certificate has expired: replace it, then esp-cli reload", log_cstr("since", text));
-}
-
 /* --- reload -------------------------------------------------------------------------------------------------- */
 
 int server_reload(struct server *s, const char *only, struct plan **ret_plan, struct config_errors *errs, esp_err *err)
@@ -104,7 +91,7 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 			         log_cstr("reason", s->last_reload_error));
 	} else {
 		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("instance", only ? only : "all"));
-		tell_expired(s);
+		server_certificates_look(s);
 	}
 	config_errors_free(&own);
 	return status;
@@ -241,7 +228,7 @@ static void start_done(struct server *s)
 	server_link_say(s, LINK_READY, 0);
 	log_line(ESP_LOG_NOTICE, WHO, "serving", log_cstr("version", PACKAGE_VERSION), ESP_FINT("workers", loop_workers()),
 	         ESP_FNSEC("start", clock_monotonic() - s->started));
-	tell_expired(s);
+	server_certificates_look(s);
 }
 
 /* A stop that was asked for meanwhile follows when nothing is half-made any more. */

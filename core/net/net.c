@@ -316,14 +316,9 @@ int net_set_certificates(struct net *n, const struct tls_files *files, size_t nf
 	return rc;
 }
 
-esp_time net_certificate_expires(const struct net *n)
+struct tls_store *net_certificates(const struct net *n)
 {
-	esp_time first = 0, one;
-
-	for (size_t i = 0; n->store && (one = tls_store_expires(n->store, i)) != -1; i++)
-		if (first == 0 || one < first)
-			first = one;
-	return first;
+	return n->store;
 }
 
 uint32_t net_count(const struct net *n)

@@ -49,8 +49,8 @@ void net_free(struct net *n);
 /*! \brief [control] Certificates for the handshakes that begin from now on (loads files: the running ones stay in
  *  use when it fails).  ESP_ECONFIG with the reason. */
 ESP_CHECKED int net_set_certificates(struct net *n, const struct tls_files *files, size_t nfiles, esp_err *err);
-/*! \brief [control] Seconds since 1970 when the first of the certificates ends; 0: there are none. */
-esp_time net_certificate_expires(const struct net *n);
+/*! \brief [control] The certificates in use, borrowed until they are set anew; NULL: there are none. */
+struct tls_store *net_certificates(const struct net *n);
 
 /*! \brief One listener of esp.conf.  Strings are copied. */
 struct listen_spec {

@@ -110,6 +110,9 @@ static int load_pair(struct tls_cert *c, const struct tls_files *f, esp_err *err
 		rc = readable(f->key, "key", err);
 	if (rc != ESP_OK)
 		return rc;
+	c->file = strdup(f->cert);
+	if (!c->file)
+		return ESP_ENOMEM;
 	rc = gnutls_certificate_allocate_credentials(&c->creds);
 	if (rc < 0)
 		return refuse(err, f->cert, rc);
@@ -195,6 +198,7 @@ void tls_store_unref(struct tls_store *s)
 		for (size_t k = 0; k < s->cert[i].nnames; k++)
 			free(s->cert[i].names[k]);
 		free(s->cert[i].names);
+		free(s->cert[i].file);
 		if (s->cert[i].creds)
 			gnutls_certificate_free_credentials(s->cert[i].creds);
 	}
@@ -246,9 +250,20 @@ size_t tls_store_find(const struct tls_store *s, esp_str name)
 	return wild ? wild - 1 : 0;
 }
 
-esp_time tls_store_expires(const struct tls_store *s, size_t i)
+size_t tls_store_count(const struct tls_store *s)
 {
-	return i < s->n ? s->cert[i].expires : -1;
+	return s->n;
+}
+
+bool tls_store_certificate(const struct tls_store *s, size_t i, struct tls_certificate *ret)
+{
+	const struct tls_cert *c;
+
+	if (i >= s->n)
+		return false;
+	c = &s->cert[i];
+	*ret = (struct tls_certificate){ c->file, (const char *const *)c->names, c->nnames, c->expires };
+	return true;
 }
 
 struct tls_tickets *tls_tickets_new(void)

@@ -11,6 +11,7 @@ enum { TLS_STORE_MAGIC = 0x54534f52 };
 
 struct tls_cert {
 	gnutls_certificate_credentials_t creds; /* this certificate first, then those with the same names */
+	char *file;
 	char **names;                           /* lower case */
 	size_t nnames;
 	esp_time expires;

@@ -21,6 +21,9 @@ struct tls;
 /*! \brief PEM files of one certificate (with its chain) and its key. */
 struct tls_files { const char *cert, *key; };
 
+/*! \brief A loaded certificate: the file it came from, its DNS names in lower case, when it ends (unix time). */
+struct tls_certificate { const char *file; const char *const *names; size_t nnames; esp_time expires; };
+
 /*! \brief [control] Load `n` >= 1 certificates; the first is the default, the others are chosen by the DNS names in
  *  them (a leading "*." label matches one label).  ESP_ECONFIG with the file and the reason. */
 ESP_CHECKED int tls_store_load(const struct tls_files *files, size_t n, struct tls_store **ret, esp_err *err);
@@ -28,8 +31,9 @@ struct tls_store *tls_store_ref(struct tls_store *s);
 void tls_store_unref(struct tls_store *s);      /* NULL is fine */
 /*! \brief Index of the certificate for that name (0: the default). */
 size_t tls_store_find(const struct tls_store *s, esp_str name);
-/*! \brief When certificate `i` ends (unix time), -1 beyond the last: for a metric and `esp-cli status`. */
-esp_time tls_store_expires(const struct tls_store *s, size_t i);
+size_t tls_store_count(const struct tls_store *s);
+/*! \brief What certificate `i` says of itself; false beyond the last.  Texts live as long as the store. */
+bool tls_store_certificate(const struct tls_store *s, size_t i, struct tls_certificate *ret);
 
 /*! \brief The key that session tickets of one role are sealed with; rotated inside by GnuTLS.  NULL: no memory. */
 struct tls_tickets *tls_tickets_new(void);

@@ -1,11 +1,12 @@
 """What an operator reads at night: which file it is, and what to do; and what needs attention is the first thing status says."""
+import json
 import os
 import re
 import sqlite3
 import subprocess
 import time
 
-from lib import run, scenario
+from lib import run, scenario, wait_until
 from mail import DATABASE, MailServer, address, message
 
 
@@ -46,11 +47,39 @@ def status_begins_with_what_needs_attention():
         s.cli("reload")
         [said] = s.status()["attention"]
         assert "certificate has expired" in said and "esp-cli reload" in said, said
-        s.logged("a certificate has expired: replace it.*since=2020-02-01")
+        s.logged("a certificate has expired: replace it.*cert.pem.*ends=2020-02-01.*days_left=-")
         assert "has expired" in s.run("check").err
         s.make_certificate()
         s.cli("reload")
         assert s.status()["attention"] == []
+
+
+@scenario
+def a_certificate_that_ends_soon_is_told_of_while_the_server_runs():
+    def ends():
+        return int(re.search(r"^esp_certificate_ends (\d+)$", s.cli("metrics").out, re.M)[1])
+    with MailServer(users=[]) as s:
+        s.make_certificate(days=1)
+        s.tls["warn_before"] = f"{86400 - 4}s"              # in four seconds it has less left
+        s.write()
+        s.cli("reload")
+        cert = s.tls["certificates"][0]["cert"]
+        line = s.logged(r"a certificate expires soon: renew it, then esp-cli reload .*", 30)[0]
+        assert cert in line and "mx.example.test localhost" in line and "days_left=0" in line, line
+        [said] = s.status()["attention"]
+        assert re.fullmatch(rf"a certificate expires on \d{{4}}-\d\d-\d\d; renew {cert}, then esp-cli reload", said), said
+        assert abs(ends() - time.time() - 86400) < 3600
+        told, = wait_until(lambda: [e for e in s.cli("events", "list", "--json").json if e["name"] == "certificate.expiring"])
+        told = json.loads(told["body"])
+        assert told["file"] == cert and told["days_left"] == 0 and "localhost" in told["names"].split(), told
+        assert told["ends"][:10] in said, told
+        s.cli("reload")                                     # the same again: it was told today
+        s.make_certificate()
+        s.write()
+        s.cli("reload")
+        assert s.status()["attention"] == []
+        wait_until(lambda: ends() > time.time() + 20 * 86400)
+        assert s.log_text().count("a certificate expires soon") == 1, s.log_text()
 
 
 @scenario

@@ -113,10 +113,11 @@ class MailServer(Server):
             if self.database:
                 postgres.drop(self.database["name"])
 
-    def make_certificate(self):
+    def make_certificate(self, days=30):
         cert, key = os.path.join(self.dir, "cert.pem"), os.path.join(self.dir, "key.pem")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-days", "30", "-subj", f"/CN=mx.{DOMAIN}", "-addext", f"subjectAltName=DNS:mx.{DOMAIN},DNS:localhost,IP:127.0.0.1",
+                        "-days", str(days), "-subj", f"/CN=mx.{DOMAIN}",
+                        "-addext", f"subjectAltName=DNS:mx.{DOMAIN},DNS:localhost,IP:127.0.0.1",
                         "-keyout", key, "-out", cert], check=True, capture_output=True)
         self.tls = {"certificates": ({"cert": cert, "key": key},)}
 

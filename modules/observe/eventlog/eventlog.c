@@ -3,7 +3,8 @@
  * Rows are written without a position inside the transaction of the change.  One sequencer fiber (worker 0) numbers
  * committed rows densely, many at a time; the counter's row is the lock between nodes.  Old events are pruned in small
  * steps.  The append functions are pure: they see the transaction and their arguments only.  Facts of the core
- * (server.*, module.*) have no transaction of their own: they are taken from the event bus and get a small one here.
+ * (server.*, module.*, certificate.*) have no transaction of their own: they are taken from the event bus and get a
+ * small one here.
  */
 #include <esp/eventlog.h>
 #include <esp/command.h>
@@ -238,8 +239,11 @@ static void on_events(esp_module *self, const esp_event *const *events, uint32_t
 		take_fact(self->state, events[i]);
 }
 
-static const esp_subscription of_server = { .size = sizeof of_server, .pattern = "server.*", .on_events = on_events };
-static const esp_subscription of_modules = { .size = sizeof of_modules, .pattern = "module.*", .on_events = on_events };
+static const esp_subscription facts[] = {
+	{ .size = sizeof facts[0], .pattern = "server.*", .on_events = on_events },
+	{ .size = sizeof facts[0], .pattern = "module.*", .on_events = on_events },
+	{ .size = sizeof facts[0], .pattern = "certificate.*", .on_events = on_events },
+};
 
 /* --- numbering ---------------------------------------------------------------------------------------------- */
 
@@ -424,10 +428,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = self->host->contribute(self, "esp.command/1", &list_command);
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.eventlog/1", &log->table.service);
-	if (st == ESP_OK)
-		st = events->subscribe(self, &of_server);
-	if (st == ESP_OK)
-		st = events->subscribe(self, &of_modules);
+	for (size_t i = 0; st == ESP_OK && i < sizeof facts / sizeof facts[0]; i++)
+		st = events->subscribe(self, &facts[i]);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
 	return st;

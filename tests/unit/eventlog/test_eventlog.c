@@ -198,7 +198,7 @@ static void facts(void *arg)
 	int first;
 
 	(void)arg;
-	must(sqlhost->nsubscriptions == 2);
+	must(sqlhost->nsubscriptions == 3);
 	sqlhost_on(1, deliver_fact, NULL);             /* another loop, as the observer is */
 	numbered(2);
 	must(read_from(a, 0, 2, e) == 2);

@@ -42,8 +42,27 @@ Test(tls, finds_certificates_by_exact_name_then_wildcard_then_the_first, .timeou
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
 		cr_assert_eq(tls_store_find(s, (esp_str){ cases[i].name, strlen(cases[i].name) }), cases[i].want, "%s",
 		             cases[i].name);
-	cr_assert_gt(tls_store_expires(s, 0), 0);
-	cr_assert_eq(tls_store_expires(s, certs.n), -1);
+	tls_store_unref(s);
+	certs_free(&certs);
+}
+
+Test(tls, tells_file_names_and_end_of_each_certificate, .timeout = 120)
+{
+	struct tls_store *s;
+	struct tls_certificate first, second;
+	esp_err err = ESP_ERR_INIT;
+
+	make_certs();
+	cr_assert_eq(tls_store_load(certs.files, certs.n, &s, &err), ESP_OK, "%s", err.text);
+	cr_assert_eq(tls_store_count(s), certs.n);
+	cr_assert(tls_store_certificate(s, 0, &first));
+	cr_assert(tls_store_certificate(s, 1, &second));
+	cr_assert_str_eq(first.file, certs.files[0].cert);
+	cr_assert_eq(first.nnames, 2);
+	cr_assert_str_eq(first.names[0], "mail.example.test");
+	cr_assert_str_eq(second.names[0], "*.other.test");
+	cr_assert_geq(second.expires - first.expires, 86400, "each of them is made to last a day longer");
+	cr_assert_not(tls_store_certificate(s, certs.n, &first));
 	tls_store_unref(s);
 	certs_free(&certs);
 }
