@@ -88,9 +88,7 @@ static void hook_failed(const struct chain *c, struct call *call)
 	metric_add(e->failed, 1);
 	log_line(ESP_LOG_WARNING, e->instance, "hook could not answer", log_cstr("point", c->at->name),
 	         log_cstr("why", call->why), log_cstr("policy", verdict_name(e->hook.on_fail)));
-	memset(&call->answer, 0, sizeof call->answer);
-	call->answer.size = sizeof call->answer;
-	call->answer.reason = (esp_str){ call->why, strlen(call->why) };
+	answer_for_failure(&call->answer, e->hook.on_fail, call->why);
 	call->verdict = e->hook.on_fail;
 }
 
@@ -299,15 +297,18 @@ static esp_status run_group(const struct chain *c, const struct step *s, bool en
 /* Nothing may pass because memory ran out: try later. */
 static void no_memory(esp_outcome *o)
 {
+	esp_answer failed;
+
 	if (o->verdict >= ESP_VERDICT_DEFER)
 		return;
 	o->verdict = ESP_VERDICT_DEFER;
 	o->by = "core";
+	answer_for_failure(&failed, ESP_VERDICT_DEFER, "no memory for what the hooks said");
 	o->answer.smtp_code = 0;
-	memset(o->answer.enhanced, 0, sizeof o->answer.enhanced);
-	o->answer.text = (esp_str){ NULL, 0 };
+	memcpy(o->answer.enhanced, failed.enhanced, sizeof o->answer.enhanced);
+	o->answer.text = failed.text;
 	o->answer.folder = (esp_str){ NULL, 0 };
-	o->answer.reason = ESP_STR("no memory for what the hooks said");
+	o->answer.reason = failed.reason;
 }
 
 void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_outcome *ret)

@@ -108,6 +108,18 @@ const char *answer_fault(const esp_answer *a)
 	return NULL;
 }
 
+void answer_for_failure(esp_answer *a, esp_verdict policy, const char *why)
+{
+	*a = (esp_answer){ .size = sizeof *a, .reason = { why, strlen(why) } };
+	if (policy == ESP_VERDICT_DEFER) {
+		memcpy(a->enhanced, (const uint8_t[4]){ 4, 3, 0 }, sizeof a->enhanced);
+		a->text = ESP_STR("a check could not be made, try again later");
+	} else if (policy == ESP_VERDICT_REJECT) {
+		memcpy(a->enhanced, (const uint8_t[4]){ 5, 3, 0 }, sizeof a->enhanced);
+		a->text = ESP_STR("a check could not be made");
+	}
+}
+
 /* Copy what a peer or a log will see on one line: control characters become spaces. */
 static esp_status copy_line(esp_arena *arena, esp_str s, esp_str *ret)
 {

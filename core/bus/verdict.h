@@ -55,6 +55,9 @@ static inline bool answer_empty(const esp_answer *a)
 	return ((uint64_t)(uint32_t)a->has_score | a->nheaders | a->ntags | a->folder.len | a->text.len | a->reason.len |
 	        a->smtp_code | a->enhanced[0]) == 0;
 }
+/*! \brief The answer of a hook that could not give one, by its policy: `why` (a constant) for the trace, and what the
+ *  peer is told with DEFER and REJECT, which is that we failed, not that it did anything wrong. */
+void answer_for_failure(esp_answer *a, esp_verdict policy, const char *why);
 /*! \brief Merge the next answer of the chain, in chain order, into the outcome: scores are added, headers and tags
  *  appended, and when `v` is stricter than what stood, code, text and reason are replaced and `by` is named.
  *  The folder is that of the last CONTINUE, as long as nothing stricter stands.  Everything is copied into the

@@ -100,13 +100,20 @@ static esp_status add_to(esp_arena *arena, esp_answer *said, const esp_answer *a
 			   : ESP_ENOMEM;
 }
 
+static void defer_for_memory(esp_outcome *o)
+{
+	*o = (esp_outcome){ .size = sizeof *o, .verdict = ESP_VERDICT_DEFER, .by = "core",
+		                .answer = { .size = sizeof o->answer, .enhanced = { 4, 3, 0 },
+		                            .text = ESP_STR("out of memory, try again later") } };
+}
+
 /* What concerns the whole message is kept until its chain is done; without memory for it, the point defers. */
 static void remember(struct txn *t, esp_outcome *o)
 {
 	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->remembered)
 		t->remembered = o->verdict;
 	if (add_to(t->pub.arena, &t->said, &o->answer) != ESP_OK)
-		*o = (esp_outcome){ .size = sizeof *o, .verdict = ESP_VERDICT_DEFER };
+		defer_for_memory(o);
 }
 
 static void recall(const struct txn *t, esp_outcome *o)
@@ -116,7 +123,7 @@ static void recall(const struct txn *t, esp_outcome *o)
 	if (o->verdict < t->remembered)
 		o->verdict = t->remembered;
 	if (add_to(t->pub.arena, &all, &o->answer) != ESP_OK) {
-		*o = (esp_outcome){ .size = sizeof *o, .verdict = ESP_VERDICT_DEFER };
+		defer_for_memory(o);
 		return;
 	}
 	o->answer.score = all.score;
@@ -258,8 +265,7 @@ static void txn_message(esp_txn *pub, esp_str content, esp_outcome *ret)
 
 	pub->message->content = content;
 	if (make_groups(t) != ESP_OK) {
-		*ret = (esp_outcome){ .size = sizeof *ret, .verdict = ESP_VERDICT_DEFER,
-		                      .answer = { .size = sizeof ret->answer, .text = ESP_STR("out of memory, try later") } };
+		defer_for_memory(ret);
 		return;
 	}
 	for (uint32_t g = 0; g < pub->ngroups; g++) {

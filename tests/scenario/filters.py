@@ -24,6 +24,24 @@ def a_filter_sees_the_parameters_of_mail_and_may_refuse_for_them():
 
 
 @scenario
+def a_filter_that_could_not_decide_is_not_the_senders_fault_and_silence_is_said_in_our_words():
+    with FilteredServer() as s, s.smtp() as c:
+        c.ehlo()
+        failed = "451 4.3.0 a check could not be made, try again later"
+        assert c.ask("MAIL FROM:<a@b.test> SIZE=79") == failed
+        assert c.ask("MAIL FROM:<a@b.test> SIZE=76") == "550 5.7.1 this sender is not welcome"
+        for params, reply in (("SIZE=80", failed), ("SIZE=81", "451 4.7.1 not now, try again later")):
+            c.expect(f"MAIL FROM:<a@b.test> {params}", 250)
+            c.expect("RCPT TO:<alice@example.test>", 250)
+            c.expect("DATA", 354)
+            c.send(message() + ".\r\n")
+            assert c.reply() == reply
+        s.logged("hook could not answer point=message why=.it failed. policy=defer")
+        with s.imap("alice") as i:
+            assert "(MESSAGES 0)" in i.ok("STATUS INBOX (MESSAGES)")[0]
+
+
+@scenario
 def what_a_filter_adds_at_mail_and_at_the_message_stands_in_front_of_it_in_that_order():
     with FilteredServer() as s, s.smtp() as c:
         c.ehlo()

@@ -299,7 +299,7 @@ static esp_status greet(struct session *s)
 	s->conn->api->set_max_line(s->conn, LINE_BEFORE_LOGIN);
 	s->imap->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER)
-		return session_bye(s, "not from you, not now");
+		return session_bye(s, o.verdict == ESP_VERDICT_DEFER ? "not now, try again later" : "not from you");
 	command_begin(&c, s, s->conn->arena);
 	(void)esp_buf_add_z(&c.out, "* OK [CAPABILITY ");
 	command_capability(&c);

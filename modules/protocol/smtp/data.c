@@ -283,7 +283,7 @@ esp_status command_data(struct session *s, esp_str args)
 	if (s->txn->nrcpt == 0)
 		return reply_error(s, 554, "5.5.1", "no valid recipients");
 	s->smtp->mail->data(s->txn, &o);
-	st = o.verdict >= ESP_VERDICT_DEFER ? reply_outcome(s, &o, "not now") : receive_and_finish(s);
+	st = o.verdict >= ESP_VERDICT_DEFER ? reply_outcome(s, &o, "no message is welcome") : receive_and_finish(s);
 	session_reset(s);                  /* the one exit: nothing reaches the next message */
 	return st;
 }

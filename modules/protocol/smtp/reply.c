@@ -64,25 +64,32 @@ esp_status reply_error(struct session *s, uint32_t code, const char *enhanced, c
 	return reply(s, code, enhanced, text);
 }
 
+esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code, const char *what)
+{
+	int reject = o->verdict == ESP_VERDICT_REJECT;
+	const uint8_t *said = o->answer.enhanced;
+	char enhanced[24];
+	esp_str text = o->answer.text;
+
+	if (said[0] == (reject ? 5 : 4))
+		snprintf(enhanced, sizeof enhanced, "%u.%u.%u", said[0], said[1], said[2]);
+	else
+		snprintf(enhanced, sizeof enhanced, "%d.7.1", reject ? 5 : 4);
+	if (text.len == 0)
+		text = reject ? (esp_str){ what, strlen(what) } : ESP_STR("not now, try again later");
+	return reply_str(s, code, enhanced, text);
+}
+
 esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what)
 {
 	int reject = o->verdict == ESP_VERDICT_REJECT;
 	uint32_t code = o->answer.smtp_code, low = reject ? 500 : 400;
-	char enhanced[24];
-	esp_str text = o->answer.text;
 
 	if (code < low || code > low + 99)
 		code = reject ? 550 : 451;
-	if (o->answer.enhanced[0] == (reject ? 5 : 4))
-		snprintf(
-			enhanced, sizeof enhanced, "%u.%u.%u", o->answer.enhanced[0], o->answer.enhanced[1], o->answer.enhanced[2]);
-	else
-		snprintf(enhanced, sizeof enhanced, "%d.7.1", reject ? 5 : 4);
-	if (text.len == 0)
-		text = (esp_str){ what, strlen(what) };
 	s->errors++;
 	s->smtp->metric->add(reject ? s->smtp->rejected : s->smtp->deferred, 1);
-	return reply_str(s, code, enhanced, text);
+	return reply_verdict(s, o, code, what);
 }
 
 esp_status reply_status(struct session *s, esp_status st)

@@ -38,9 +38,7 @@ static esp_status greet(struct session *s)
 
 	s->smtp->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER) {
-		int reject = o.verdict == ESP_VERDICT_REJECT;
-		st = reply_str(s, reject ? 554 : 421, reject ? "5.7.1" : "4.7.1",
-		               o.answer.text.len ? o.answer.text : ESP_STR("not from you, not now"));
+		st = reply_verdict(s, &o, o.verdict == ESP_VERDICT_REJECT ? 554 : 421, "not from you");
 		return st == ESP_OK ? ESP_ECLOSED : st;
 	}
 	if (s->role == SMTP_MX && s->conn->api->peek(s->conn).len) {

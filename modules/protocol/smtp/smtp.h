@@ -78,7 +78,10 @@ ESP_CHECKED esp_status reply(struct session *s, uint32_t code, const char *enhan
 ESP_CHECKED esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text);
 /*! \brief A reply that counts as the client's mistake: slows down, and ends the session after too many. */
 ESP_CHECKED esp_status reply_error(struct session *s, uint32_t code, const char *enhanced, const char *text);
-/*! \brief What a chain decided, when it says no (DEFER, REJECT); the point's default text when the hook gave none. */
+/*! \brief What a chain decided, when it says no (DEFER, REJECT), with that code; `what` when a hook that rejects gave
+ *  no text. */
+ESP_CHECKED esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code, const char *what);
+/*! \brief The same with the hook's code, or 451 and 550; it counts as the client's mistake. */
 ESP_CHECKED esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what);
 /*! \brief The one table from internal status to reply. */
 ESP_CHECKED esp_status reply_status(struct session *s, esp_status st);

@@ -1,6 +1,7 @@
 /* scenario_filter - a filter as somebody else would write it: for tests of what hooks are told and may answer.
  *
- * At MAIL it refuses SIZE=77 and puts the parameters into X-Params in front of the message; at MESSAGE it adds
+ * At MAIL it refuses SIZE=77, SIZE=76 without a word, and cannot decide on SIZE=79; it puts the parameters into
+ * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, and adds
  * X-Length, the length of the header block.
  */
 #include <esp/hook.h>
@@ -31,6 +32,10 @@ static esp_verdict on_mail(esp_module *self, const esp_mail_args *args, esp_answ
 		answer->text = ESP_STR("not of that size");
 		return ESP_VERDICT_REJECT;
 	}
+	if (esp_str_eq(args->params, ESP_STR("SIZE=76")))
+		return ESP_VERDICT_REJECT;
+	if (esp_str_eq(args->params, ESP_STR("SIZE=79")))
+		return ESP_VERDICT_FAIL;
 	return add_header(answer, args->txn->arena, "X-Params", args->params) == ESP_OK ? ESP_VERDICT_CONTINUE
 																					: ESP_VERDICT_FAIL;
 }
@@ -41,6 +46,10 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 	int n = snprintf(number, sizeof number, "%zu", args->message->header_len);
 
 	(void)self;
+	if (esp_str_eq(args->txn->from_params, ESP_STR("SIZE=80")))
+		return ESP_VERDICT_FAIL;
+	if (esp_str_eq(args->txn->from_params, ESP_STR("SIZE=81")))
+		return ESP_VERDICT_DEFER;
 	return add_header(answer, args->txn->arena, "X-Length", (esp_str){ number, (size_t)n }) == ESP_OK
 			   ? ESP_VERDICT_CONTINUE
 			   : ESP_VERDICT_FAIL;
