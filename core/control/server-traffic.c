@@ -2,7 +2,7 @@
  *
  * The counters of core/net become metrics.  When clients had to be sent away or refused to keep the door open for
  * others, a line of the log and an event say so at once, then once a minute while it lasts, and when a minute was
- * quiet.  [control]
+ * quiet.  A load balancer that does not say who is behind it is named, at most once a minute.  [control]
  */
 #include "core/bus/event.h"
 #include "core/bus/log.h"
@@ -59,6 +59,7 @@ struct traffic {
 	esp_metric connections, metric[EXPORTED];
 	struct net_stats seen, told;    /* a second ago; when it was last said */
 	esp_nsec told_at, busy_at;      /* 0: all is well */
+	esp_nsec balancer_at;           /* when one was named; 0: never */
 	esp_event_id crowded, relieved;
 };
 
@@ -133,6 +134,22 @@ static void watch_crowd(struct traffic *t, const struct net_stats *now)
 	}
 }
 
+static void watch_balancers(struct traffic *t)
+{
+	struct net_proxy_fault fault;
+	char from[IP_TEXT];
+
+	if (t->balancer_at && worker_now() - t->balancer_at < SAY_EVERY)
+		return;
+	if (!net_take_proxy_fault(t->server->net, &fault))
+		return;
+	ip_format(&fault.from, from);
+	log_line(ESP_LOG_WARNING, WHO,
+		"turned away: whoever is in proxy_from must begin with a PROXY header; mend its settings, or take it out there",
+		log_cstr("from", from), log_cstr("listener", fault.listener), log_cstr("sent", fault.sent));
+	t->balancer_at = worker_now();
+}
+
 static void on_second(struct timer *timer)
 {
 	struct traffic *t = container_of(timer, struct traffic, timer);
@@ -141,6 +158,7 @@ static void on_second(struct timer *timer)
 	net_stats(t->server->net, &now);
 	export(t, &now);
 	watch_crowd(t, &now);
+	watch_balancers(t);
 	t->seen = now;
 	server_certificates_look(t->server);
 	if (timer_start(timer, NULL, "traffic", ESP_SEC, on_second) != ESP_OK)

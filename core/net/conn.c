@@ -386,6 +386,11 @@ static void on_timer(struct timer *t)
 	case CONN_HELLO:
 		NET_COUNT(c->nw, handshakes_failed, 1);
 		limit_blame(c->host);
+		NET_COUNT(c->nw, timeouts, 1);
+		conn_kill(c);
+		break;
+	case CONN_PROXY:
+		proxied_late(c);
 		/* fall through */
 	default:        /* no PROXY header, no hello, no place for a handshake, no fiber in time */
 		NET_COUNT(c->nw, timeouts, 1);

@@ -93,6 +93,7 @@ struct net_worker {
 	atomic_bool kicked, wake_all;
 	struct mail_node kick;
 	struct net_counters counters;
+	_Atomic(struct net_proxy_fault *) proxy_fault;  /* the first since one was taken; NULL: none */
 };
 
 /*! \brief Who has not logged in; the order in which they go when there is no room. */
@@ -255,6 +256,7 @@ int conn_binding(struct conn *c, uint8_t out[32]);
 
 /* proxied.c */
 void proxied_input(struct conn *c);
+void proxied_late(struct conn *c);              /* its time is over */
 
 /* topic.c */
 int topic_table_new(struct net_worker *nw);

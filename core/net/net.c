@@ -200,6 +200,7 @@ static void worker_part_free(struct net_worker *nw)
 	worker_self = was;
 	topic_table_free(nw);
 	tls_store_unref(nw->store);
+	free(atomic_exchange(&nw->proxy_fault, NULL));
 	free(nw->places);
 	free(nw->scratch);
 	nw->worker->slots[WORKER_SLOT_NET] = NULL;
@@ -324,6 +325,20 @@ struct tls_store *net_certificates(const struct net *n)
 uint32_t net_count(const struct net *n)
 {
 	return atomic_load(&n->count);
+}
+
+bool net_take_proxy_fault(struct net *n, struct net_proxy_fault *ret)
+{
+	for (uint32_t i = 0; i < n->nworkers; i++) {
+		struct net_proxy_fault *f = atomic_exchange(&n->workers[i].proxy_fault, NULL);
+
+		if (!f)
+			continue;
+		*ret = *f;
+		free(f);
+		return true;
+	}
+	return false;
 }
 
 void net_stats(const struct net *n, struct net_stats *ret)

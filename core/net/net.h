@@ -104,6 +104,15 @@ struct net_stats {
 /*! \brief [any] */
 void net_stats(const struct net *n, struct net_stats *ret);
 
+/*! \brief A connection of a load balancer that was closed, because no PROXY header said who is behind it. */
+struct net_proxy_fault {
+	struct ip from;
+	char listener[64];
+	const char *sent;       /* what came instead: a constant */
+};
+/*! \brief [control] Take one that happened since the last call; there may have been more (net_stats counts them). */
+bool net_take_proxy_fault(struct net *n, struct net_proxy_fault *ret);
+
 /*! \brief esp.crypto/1, esp.topic/1 (topics need a net to exist). */
 extern const esp_crypto_api crypto_api;
 /*! \brief esp.dial/1. */

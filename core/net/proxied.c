@@ -6,12 +6,46 @@
 #include "core/net/impl.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "core/net/proxy.h"
 
-static void refuse(struct conn *c)
+/* One is kept for the operator until it is taken: only this worker puts one there. */
+static void report(const struct conn *c, const char *sent)
 {
+	struct net_proxy_fault *f;
+
+	if (atomic_load_explicit(&c->nw->proxy_fault, memory_order_relaxed))
+		return;
+	f = malloc(sizeof(*f));
+	if (!f)
+		return;
+	*f = (struct net_proxy_fault){ .from = c->peer, .sent = sent };
+	snprintf(f->listener, sizeof(f->listener), "%s", c->listener->name);
+	atomic_store_explicit(&c->nw->proxy_fault, f, memory_order_release);
+}
+
+/* Who connects and closes only looks whether we are there: nothing to report. */
+static const char *fault_of(struct conn *c, ssize_t n)
+{
+	size_t have = input_len(&c->in);
+
+	if (n > 0)
+		return proxy_fault(input_peek(&c->in).ptr, have);
+	return have ? "a header that breaks off" : NULL;
+}
+
+void proxied_late(struct conn *c)
+{
+	report(c, input_len(&c->in) ? "no whole header in time" : "nothing");
+}
+
+static void refuse(struct conn *c, const char *sent)
+{
+	if (sent)
+		report(c, sent);
 	NET_COUNT(c->nw, proxy_failed, 1);
 	conn_kill(c);
 }
@@ -44,17 +78,17 @@ void proxied_input(struct conn *c)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0 || input_append(&c->in, buf, (size_t)n) != ESP_OK) {
-		refuse(c);
+		refuse(c, fault_of(c, 0));
 		return;
 	}
 	rc = proxy_parse(input_peek(&c->in).ptr, input_len(&c->in), &h, &used);
 	take = rc == ESP_OK ? used - have : (size_t)n;
 	if ((rc != ESP_OK && rc != ESP_EAGAIN) || recv(c->fd, buf, take, MSG_DONTWAIT) != (ssize_t)take) {
-		refuse(c);
+		refuse(c, fault_of(c, n));
 		return;
 	}
 	if (rc == ESP_OK)
 		apply(c, &h);
 	else if (input_len(&c->in) >= PROXY_MAX)
-		refuse(c);
+		refuse(c, fault_of(c, n));
 }

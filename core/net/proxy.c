@@ -147,3 +147,12 @@ int proxy_parse(const void *data, size_t n, struct proxy_header *ret, size_t *re
 		return n < sizeof(v2_magic) ? ESP_EAGAIN : parse_v2(data, n, ret, ret_used);
 	return ESP_EPROTO;
 }
+
+const char *proxy_fault(const void *data, size_t n)
+{
+	if (n >= sizeof(v1_prefix) && memcmp(data, v1_prefix, sizeof(v1_prefix)) == 0)
+		return "a header of version 1 that is wrong or too long";
+	if (n >= sizeof(v2_magic) && memcmp(data, v2_magic, sizeof(v2_magic)) == 0)
+		return "a header of version 2 that is wrong, too long or not of TCP";
+	return "no PROXY header but something else";
+}

@@ -18,5 +18,7 @@ struct proxy_header {
 /*! \brief Parse at most `n` bytes.  ESP_OK: *ret_used bytes were the header.  ESP_EAGAIN: so far so good, more is
  *  needed.  ESP_EPROTO: not a PROXY header, or a broken one.  The answer does not depend on how the bytes arrived. */
 ESP_CHECKED int proxy_parse(const void *data, size_t n, struct proxy_header *ret, size_t *ret_used);
+/*! \brief What is wrong with bytes that proxy_parse() refused, for the log. */
+const char *proxy_fault(const void *data, size_t n);
 
 #endif

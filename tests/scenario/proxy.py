@@ -206,6 +206,25 @@ def who_sends_a_header_byte_by_byte_meets_the_deadline_and_holds_up_nobody():
 
 
 @scenario
+def a_balancer_that_is_set_up_wrongly_is_named_once_a_minute():
+    line = r"whoever is in proxy_from must begin with a PROXY header.* from=127.0.0.1 listener=(\S+) sent=\"?([^\"\n]*)"
+    for data, listener, sent in ((b"\x16\x03\x01", "imaps", "no PROXY header but something else"),
+                                 (b"", "mx", "nothing")):           # nothing: after ten seconds
+        with balanced() as s:
+            for _ in range(3):                              # somebody who looks whether the port is open
+                opened(s).close()
+            wait_until(lambda: broken_headers(s) == 3)
+            with opened(s, data, listener=listener) as c:
+                assert s.logged(line, 30).groups() == (listener, sent)
+                assert answers_nothing(c)
+            with opened(s, b"QUIT\r\n") as c:
+                assert answers_nothing(c)
+            with opened(s, v1()) as c:
+                assert greets(c)
+            assert s.log_text().count("must begin with a PROXY header") == 1
+
+
+@scenario
 def a_header_of_a_stranger_is_no_header():
     """Only addresses of proxy_from may say who they are; from anybody else the line is a bad command."""
     with MailServer(users=["alice"], start=False) as s:

@@ -168,3 +168,11 @@ Test(proxy, a_header_without_a_peer_is_local)
 		cr_assert(h.local && used == local[i].n && h.peer.port == 0, "%zu", i);
 	}
 }
+
+Test(proxy, a_broken_header_is_told_from_none)
+{
+	cr_assert_str_eq(proxy_fault("PROXY TCP5 ", 11), "a header of version 1 that is wrong or too long");
+	cr_assert_str_eq(proxy_fault(V2 "\x31", 13), "a header of version 2 that is wrong, too long or not of TCP");
+	cr_assert_str_eq(proxy_fault("EHLO a\r\n", 8), "no PROXY header but something else");
+	cr_assert_str_eq(proxy_fault("PR", 2), "no PROXY header but something else");
+}
