@@ -82,6 +82,12 @@ static esp_status throw_away(struct session *s, uint64_t len)
 	return ESP_OK;
 }
 
+static void refuse(struct append_literal *a, const char *code, const char *why)
+{
+	a->code = code;
+	a->why = why;
+}
+
 static esp_status receive(struct session *s, struct append_literal *a, uint64_t len)
 {
 	esp_nsec began = s->imap->core.loop->clock();
@@ -93,16 +99,18 @@ static esp_status receive(struct session *s, struct append_literal *a, uint64_t 
 		esp_status st = read_piece(s, intake_deadline(began, PATIENCE, all - len), len, &piece);
 		if (st != ESP_OK)
 			return st;
+		if (keep == ESP_OK && memchr(piece.ptr, '\0', piece.len)) {   /* RFC 9051, CHAR8: in a literal8 alone */
+			refuse(a, "[CANNOT]", "a message may not contain NUL bytes");
+			keep = ESP_EINVAL;
+		}
 		if (keep == ESP_OK)
 			keep = intake_grow(a->intake, &a->counted, a->body.len + piece.len);
 		if (keep == ESP_OK)
 			keep = esp_buf_add_str(&a->body, piece);
 		len -= piece.len;
 	}
-	if (keep != ESP_OK) {
-		a->why = "cannot store that now";
-		a->code = "[UNAVAILABLE]";
-	}
+	if (keep != ESP_OK && !a->why)
+		refuse(a, "[UNAVAILABLE]", "cannot store that now");
 	return ESP_OK;
 }
 
@@ -115,10 +123,8 @@ esp_status append_take(struct session *s, esp_arena *arena, uint64_t len, int no
 		return ESP_ENOMEM;
 	a->intake = &s->imap->intake;
 	esp_buf_init(&a->body, s->imap->max_append);
-	if (len > s->imap->max_append) {
-		a->why = "the message is larger than this server takes";
-		a->code = "[TOOBIG]";
-	}
+	if (len > s->imap->max_append)
+		refuse(a, "[TOOBIG]", "the message is larger than this server takes");
 	*ret = a;
 	if (a->why && !nonsync)
 		return ESP_EAGAIN;     /* without a "+" the client does not send it */
