@@ -9,6 +9,7 @@
 
 #include <esp/fiber.h>
 #include <esp/host.h>
+#include <esp/loop.h>
 
 /*! \brief [fiber] ESP_SUSPENDS.  Give back every service, see the newest configuration, let others have their turn.
  *  ESP_ECANCELED: leave. */
@@ -16,6 +17,23 @@ static inline esp_status breathe(const esp_core *core)
 {
 	core->host->quiesce();
 	return core->fiber->yield();
+}
+
+/*! \brief [fiber] ESP_SUSPENDS.  Wait for a signal of `c`, at most `span`, and see the newest configuration every second:
+ *  a fiber that sleeps under an old one keeps what was replaced since.  ESP_OK: signalled; ESP_ETIMEDOUT; ESP_ECANCELED. */
+static inline esp_status breathe_wait(const esp_core *core, esp_fcond *c, esp_nsec span)
+{
+	esp_nsec now = core->loop->now(), until = now + span;
+	esp_status st = ESP_ETIMEDOUT;
+
+	for (; st == ESP_ETIMEDOUT && now < until; now = core->loop->now()) {
+		core->host->quiesce();
+		(void)core->fiber->set_deadline(until - now < ESP_SEC ? until : now + ESP_SEC);
+		st = core->fiber->wait(c);
+		(void)core->fiber->set_deadline(0);
+	}
+	core->host->quiesce();
+	return st;
 }
 
 #endif

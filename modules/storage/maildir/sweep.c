@@ -12,6 +12,8 @@
  */
 #include "maildir.h"
 
+#include "modules/common/breathe.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -270,10 +272,8 @@ static int rest(struct maildir *m, esp_nsec time)
 {
 	esp_status st = ESP_OK;
 
-	(void)m->core.fiber->set_deadline(m->core.loop->clock() + time);
 	while (st == ESP_OK && !m->draining)
-		st = m->core.fiber->wait(&m->sweep_ends);
-	(void)m->core.fiber->set_deadline(0);
+		st = breathe_wait(&m->core, &m->sweep_ends, time);
 	return st == ESP_ETIMEDOUT && !m->draining;
 }
 
@@ -302,7 +302,6 @@ static int sweep_all(struct maildir *m)
 	for (uint32_t part = 0; st == ESP_OK && go_on && part < ESP_BLOB_PARTS; part++) {
 		esp_nsec began = m->core.loop->clock(), took;
 		st = sweep(&m->table, part, 1, &swept, &err);
-		m->core.host->quiesce();
 		took = m->core.loop->clock() - began;
 		go_on = rest(m, took * REST < REST_MOST ? took * REST : REST_MOST);
 	}

@@ -164,23 +164,6 @@ static void settle_now(struct settler *s)
 	trouble_note(&s->trouble, &s->m->core, s->m->self, &text, settle_waiting(s->m, 1));
 }
 
-/* Until somebody signals, at most so long.  What a fiber saw of the configuration is let go each second: modules that
- * were replaced wait for that. */
-static esp_status rest(struct settler *s, esp_nsec span)
-{
-	const esp_core *core = &s->m->core;
-	esp_nsec now = core->loop->now(), until = now + span;
-	esp_status st = ESP_ETIMEDOUT;
-
-	for (; st == ESP_ETIMEDOUT && now < until; now = core->loop->now()) {
-		(void)core->fiber->set_deadline(until - now < ESP_SEC ? until : now + ESP_SEC);
-		st = core->fiber->wait(&s->wake);
-		(void)core->fiber->set_deadline(0);
-		core->host->quiesce();
-	}
-	return st;
-}
-
 static void on_settler(void *arg)
 {
 	struct settler *s = arg;
@@ -192,13 +175,13 @@ static void on_settler(void *arg)
 		if (s->draining || core->fiber->canceled())
 			return;
 		while (!s->pending && !s->draining) {
-			esp_status st = rest(s, LOOK_EVERY);
+			esp_status st = breathe_wait(core, &s->wake, LOOK_EVERY);
 			if (st == ESP_ECANCELED)
 				return;
 			s->pending |= st == ESP_ETIMEDOUT;
 		}
 		/* flags often change again soon; woken earlier: the end, or another change */
-		if (!s->draining && rest(s, s->m->limits.store_delay) == ESP_ECANCELED)
+		if (!s->draining && breathe_wait(core, &s->wake, s->m->limits.store_delay) == ESP_ECANCELED)
 			return;
 	}
 }
