@@ -19,8 +19,9 @@ static inline esp_status breathe(const esp_core *core)
 	return core->fiber->yield();
 }
 
-/*! \brief [fiber] ESP_SUSPENDS.  Wait for a signal of `c`, at most `span`, and see the newest configuration every second:
- *  a fiber that sleeps under an old one keeps what was replaced since.  ESP_OK: signalled; ESP_ETIMEDOUT; ESP_ECANCELED. */
+/*! \brief [fiber] ESP_SUSPENDS.  Wait for a signal of `c`, at most `span`, and see the newest configuration every
+ *  second: a fiber that sleeps under an old one keeps what was replaced since.  ESP_OK: signalled; ESP_ETIMEDOUT;
+ *  ESP_ECANCELED. */
 static inline esp_status breathe_wait(const esp_core *core, esp_fcond *c, esp_nsec span)
 {
 	esp_nsec now = core->loop->now(), until = now + span;
