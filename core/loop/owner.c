@@ -8,7 +8,8 @@
 
 #define OWNER_MAGIC 0x4f574e52u
 
-static const char *const kind_names[OWNER_KINDS] = { "fiber", "job", "timer", "watcher", "post", "object", "arena" };
+static const char *const kind_names[OWNER_KINDS] = { "fiber", "job", "timer", "watcher", "post", "object", "arena",
+	"connection" };
 
 void owner_init(struct owner *o, const char *name)
 {

@@ -22,6 +22,7 @@ enum owner_kind {
 	OWNER_POST,
 	OWNER_OBJECT,
 	OWNER_ARENA,
+	OWNER_CONN,             /* a connection that its session serves, parked or not */
 	OWNER_KINDS
 };
 

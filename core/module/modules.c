@@ -141,7 +141,8 @@ static void tell(const struct generation *g, void (*each)(void *arg, const struc
 		.state = g->left_out ? "left out" : generation_state_name(g->state), .generation = g->number,
 		.fibers = owner_count(o, OWNER_FIBER), .timers = owner_count(o, OWNER_TIMER),
 		.watches = owner_count(o, OWNER_WATCH), .posts = owner_count(o, OWNER_POST), .jobs = owner_count(o, OWNER_JOB),
-		.holds = owner_count(o, OWNER_OBJECT), .exclusive = d->flags & ESP_MODULE_EXCLUSIVE,
+		.holds = owner_count(o, OWNER_OBJECT), .conns = owner_count(o, OWNER_CONN),
+		.exclusive = d->flags & ESP_MODULE_EXCLUSIVE,
 		.resident = g->image->resident, .age = g->active_since ? clock_monotonic() - g->active_since : 0
 	};
 

@@ -74,7 +74,7 @@ static int on_find(void *arg, struct conn *c, esp_str role, esp_module **ret_mod
 	(void)c;
 	if (!r || r->by->left_out)
 		return ESP_ENOENT;
-	owner_take(&r->by->core.owner, OWNER_OBJECT);
+	owner_take(&r->by->core.owner, OWNER_CONN);
 	*ret_module = &r->by->core.pub;
 	*ret_protocol = r->protocol;
 	return ESP_OK;
@@ -84,7 +84,7 @@ static void on_drop(void *arg, struct conn *c, esp_module *module)
 {
 	(void)arg;
 	(void)c;
-	owner_drop(owner_of(module), OWNER_OBJECT);
+	owner_drop(owner_of(module), OWNER_CONN);
 }
 
 static void *on_begin(void *arg, struct conn *c, esp_module *module)
@@ -114,9 +114,9 @@ static void hand_over(struct conn *c, const struct snapshot *s)
 
 	if (!r || !now || r->by->left_out || &r->by->core.pub == now || (o && o->pin))
 		return;
-	owner_take(&r->by->core.owner, OWNER_OBJECT);
+	owner_take(&r->by->core.owner, OWNER_CONN);
 	if (conn_handover(c, &r->by->core.pub, r->protocol) != ESP_OK)
-		owner_drop(&r->by->core.owner, OWNER_OBJECT);
+		owner_drop(&r->by->core.owner, OWNER_CONN);
 }
 
 static void on_park(void *arg, struct conn *c)

@@ -205,6 +205,21 @@ def hooks_metrics_and_settings_can_be_looked_at():
 
 
 @scenario
+def modules_tell_how_many_connections_each_serves():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        def served():
+            return [(m["connections"], m["holds"]) for m in s.module("echo")]
+        assert served() == [(0, 0)]
+        with s.connect("echo") as a, s.connect("echo") as b:
+            a.line()
+            b.line()                                        # parked, not in a fiber
+            wait_until(lambda: s.module("echo")[0]["fibers"] == 0)
+            assert served() == [(2, 0)]
+        wait_until(lambda: served() == [(0, 0)])
+
+
+@scenario
 def the_log_level_can_be_changed_while_it_runs():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()

@@ -52,18 +52,18 @@ def rebuild(s, protocol, version=None):
 rebuild.builds = 0
 
 
-def holds(s, protocol):
+def sessions(s, protocol):
     """How many sessions each generation has, the oldest last."""
-    return [m["holds"] for m in s.module(protocol)]
+    return [m["connections"] for m in s.module(protocol)]
 
 
 def moved(s, protocol):
     """Every session lives in the newest generation."""
-    wait_until(lambda: sum(holds(s, protocol)[1:]) == 0)
+    wait_until(lambda: sum(sessions(s, protocol)[1:]) == 0)
 
 
 def stayed(s, protocol):
-    assert sum(holds(s, protocol)[1:]) > 0, s.module(protocol)
+    assert sum(sessions(s, protocol)[1:]) > 0, s.module(protocol)
 
 
 @contextlib.contextmanager

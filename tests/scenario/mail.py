@@ -169,7 +169,8 @@ class MailServer(Server):
         """Until no client is connected any more and nothing of the protocol modules is under way or held."""
         def idle():
             rows = self.module("smtp") + self.module("imap")
-            return self.connections() == 0 and not any(m[k] for m in rows for k in ("fibers", "jobs", "timers", "holds"))
+            busy = ("connections", "fibers", "jobs", "timers", "holds")
+            return self.connections() == 0 and not any(m[k] for m in rows for k in busy)
         wait_until(idle, timeout, 0.05)
 
 
