@@ -35,7 +35,9 @@ esp_status on_init(esp_module *self, const esp_cfg *, esp_err *)
 	return abi_new(self) ? abi_hook(self, ESP_AT_HELO, 0, on_helo) : static_cast<esp_status>(ESP_ENOMEM);
 }
 
-const esp_module_ops ops = { sizeof ops, nullptr, on_init, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr };
+const esp_module_ops ops = {
+	sizeof ops, nullptr, on_init, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+};
 
 }
 
