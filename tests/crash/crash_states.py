@@ -2,7 +2,8 @@
 """crash_states - a server's file operations are recorded, and every crash that disks allow is tried: nothing
 acknowledged is lost, doubled or half-done.
 
-  crash_states.py [--states N] [--real N] [--seed N] [--deliveries N] [--commands N] [--keep FOLDER] [--recording FILE]
+  crash_states.py [--states N] [--real N] [--seed N] [--deliveries N] [--commands N] [--jobs N] [--keep FOLDER]
+                  [--recording FILE]
 
 1. A mixed load (workload.py) runs on a server with recorder.c in its process.
 2. At points all over the recording states are built that a power failure there may leave (disk.py says which are legal):
@@ -18,12 +19,14 @@ not the same order of the server's threads: --keep keeps the recording, --record
 """
 import argparse
 import collections
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
+import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 sys.dont_write_bytecode = True
@@ -46,12 +49,18 @@ MADE_ANEW = "search.db"
 
 
 class Run:
-    def __init__(self, args):
+    """One of args.jobs processes: every jobs-th crash point, real server and kind of sync is its share."""
+
+    def __init__(self, args, number):
         self.args = args
-        self.rng = random.Random(args.seed)
-        self.folder = os.path.join(args.work, "state")
+        self.number = number
+        self.rng = random.Random(args.seed + number)
+        self.folder = os.path.join(args.work, f"state{number}")
         self.count = collections.Counter()
         self.wrong = []
+
+    def share(self, things):
+        return things[self.number::self.args.jobs]
 
     def state(self, d, told, choice, verifier, what):
         """Build one state and look at it; what is wrong."""
@@ -59,6 +68,9 @@ class Run:
         d.write(choice, self.folder)
         self.count["states"] += what != "without a sync"
         self.count[what] += 1
+        if sum(self.count.values()) % 2000 == 0:
+            print(f"process {self.number} has looked at {self.count['states']} states and"
+                  f" {self.count['without a sync']} without a sync", flush=True)
         return verifier.check(self.folder, told)
 
     def complain(self, d, what, wrong):
@@ -67,7 +79,7 @@ class Run:
         for line in wrong[:5]:
             print(f"    {line}", flush=True)
         if self.args.keep:
-            shutil.copytree(self.folder, os.path.join(self.args.keep, f"state-{len(self.wrong)}"), symlinks=True)
+            shutil.copytree(self.folder, os.path.join(self.args.keep, f"state-{self.number}-{len(self.wrong)}"), symlinks=True)
 
 
 # --- every crash --------------------------------------------------------------------------------------------
@@ -101,7 +113,8 @@ def crash_points(recording, n, rng):
 
 def try_states(run, recording, verifier):
     d, told = Disk(recording), Told(recording)
-    points = crash_points(recording, max(20, run.args.states // 5), run.rng)
+    points = run.share(crash_points(recording, max(20, run.args.states // 5), random.Random(run.args.seed)))
+    wanted = len(run.share(range(run.args.states)))
     for i, point in enumerate(points):
         d.advance(point)
         told.advance(point)
@@ -109,7 +122,7 @@ def try_states(run, recording, verifier):
         if len(few) <= 3:
             todo = [("all subsets of few", Subset(s, False)) for s in subsets(few)]
         else:
-            share = -(-(run.args.states - run.count["states"]) // (len(points) - i))
+            share = -(-(wanted - run.count["states"]) // (len(points) - i))
             todo = [c for c, _ in zip(choices(d, run.rng), range(max(1, share)))]
         for what, choice in todo:
             wrong = run.state(d, told, choice, verifier, what)
@@ -124,7 +137,8 @@ def try_states(run, recording, verifier):
 def try_real(run, recording):
     d, told = Disk(recording), Told(recording)
     last_user = max(i for i, r in enumerate(recording) if r.op == disk.MARK and b'"user"' in bytes(r.data))
-    for point in sorted(run.rng.sample(range(last_user + 1, len(recording)), run.args.real)):
+    points = random.Random(run.args.seed).sample(range(last_user + 1, len(recording)), run.args.real)
+    for point in sorted(run.share(points)):
         d.advance(point)
         told.advance(point)
         shutil.rmtree(run.folder, ignore_errors=True)
@@ -240,7 +254,7 @@ def notice(run, recording, kind, verifier):
 
 def try_without(run, recording, verifier):
     kinds = sync_kinds(recording)
-    for kind, n in sorted(kinds.items(), key=lambda k: k[0][1]):
+    for kind, n in run.share(sorted(kinds.items(), key=lambda k: (k[0][1], k[0][0]))):
         function = function_of(kind[0])
         if "+" in function:
             print(f"skipped {kind[1]} by {function}: no debugging information names the line", flush=True)
@@ -263,6 +277,37 @@ def try_without(run, recording, verifier):
             run.wrong.append(text)
 
 
+# --- all of it ----------------------------------------------------------------------------------------------
+
+def do_share(run, recording, pipe):
+    try:
+        with Verifier() as verifier:
+            try_states(run, recording, verifier)
+            try_real(run, recording)
+            if run.args.probes:
+                try_without(run, recording, verifier)
+    except Exception:
+        run.wrong.append(traceback.format_exc())
+        print(run.wrong[-1], flush=True)
+    pipe.send((run.count, run.wrong))
+
+
+def do_all(args, recording):
+    """Every process reads the same recording; what they counted and found, together."""
+    context = multiprocessing.get_context("fork")
+    count, wrong, pipes = collections.Counter({"operations recorded": len(recording)}), [], []
+    for n in range(args.jobs):
+        here, there = context.Pipe(duplex=False)
+        context.Process(target=do_share, args=(Run(args, n), recording, there)).start()
+        there.close()      # a process that dies is an end of file here
+        pipes.append(here)
+    for pipe in pipes:
+        counted, found = pipe.recv()
+        count.update(counted)
+        wrong += found
+    return count, wrong
+
+
 def main():
     long = bool(os.environ.get("ESP_LONG"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -273,30 +318,25 @@ def main():
     parser.add_argument("--seed", type=int, default=int(os.environ.get("ESP_TEST_SEED", random.randrange(1, 1 << 30))))
     parser.add_argument("--deliveries", type=int, default=2000 if long else 360)
     parser.add_argument("--commands", type=int, default=1000 if long else 240)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) if long else 1, help="processes that share the work")
     parser.add_argument("--keep", help="wrong states and the recording are left there")
     parser.add_argument("--recording", help="one that was kept")
     args = parser.parse_args()
     print(f"seed                            {args.seed}", flush=True)
     args.work = os.path.realpath(workload.tempfile.mkdtemp(prefix="esp-crash-", dir=workload.MEMORY))
     try:
-        run = Run(args)
         log = os.path.join(args.work, "log")
         recording = disk.Recording(args.recording) if args.recording else workload.record(log, args.seed, args.deliveries,
                                                                                          args.commands)
         if args.keep and not args.recording:
             os.makedirs(args.keep)
             shutil.copy(log, os.path.join(args.keep, "recording"))
-        run.count["operations recorded"] = len(recording)
-        with Verifier() as verifier:
-            try_states(run, recording, verifier)
-            try_real(run, recording)
-            if args.probes:
-                try_without(run, recording, verifier)
+        count, wrong = do_all(args, recording)
     finally:
         shutil.rmtree(args.work, ignore_errors=True)
-    for name, n in {**run.count, "wrong": len(run.wrong)}.items():
+    for name, n in {**count, "wrong": len(wrong)}.items():
         print(f"{name:32s}{n:8d}")
-    sys.exit(1 if run.wrong else 0)
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

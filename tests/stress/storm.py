@@ -353,8 +353,10 @@ def check_rows(db):
                    " WHERE b.account_id = ?", account)[0]
         if real != (used, count):
             wrong.append(f"account {account.hex()}: quota says {(used, count)}, rows {real}")
-    if ask("SELECT COUNT(*) FROM message_info i WHERE refs + COALESCE((SELECT copies FROM message_copies c WHERE c.blob_id = i.blob_id), 0)"
-           " != (SELECT COUNT(*) FROM message m WHERE m.blob_id = i.blob_id)")[0][0]:
+    if ask("WITH named AS (SELECT blob_id, COUNT(*) AS n FROM message GROUP BY blob_id)"
+           " SELECT COUNT(*) FROM message_info i LEFT JOIN message_copies c ON c.blob_id = i.blob_id"
+           " LEFT JOIN named r ON r.blob_id = i.blob_id"
+           " WHERE i.refs + COALESCE(c.copies, 0) != COALESCE(r.n, 0)")[0][0]:
         wrong.append("message_info.refs differs from the rows")
     if ask("SELECT COUNT(*) FROM message WHERE blob_id NOT IN (SELECT blob_id FROM message_info)")[0][0]:
         wrong.append("messages without message_info")
