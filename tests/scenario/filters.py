@@ -1,6 +1,6 @@
 """What a filter is told along a transaction, and what becomes of its answers."""
 from lib import run, scenario
-from mail import MailServer, message
+from mail import Imap, MailServer, message
 
 FILTER = {"name": "guest", "file": "scenario_filter"}
 
@@ -57,6 +57,19 @@ def what_a_filter_adds_at_mail_and_at_the_message_stands_in_front_of_it_in_that_
                 header = i.ok("FETCH * BODY.PEEK[HEADER]")[0]
                 length = text.index("\r\n\r\n") + 4
                 assert f"X-Params: {params}\r\nX-Length: {length}\r\n" in header, header
+
+
+@scenario
+def an_imap_client_reads_what_the_filter_says_on_one_line_of_ascii():
+    with FilteredServer() as s:
+        with s.imap("alice") as i:
+            i.ok("SELECT INBOX")
+            assert i.no("CHECK") == "NO [NOPERM] no checks  * OK caf??"
+            assert i.no("NAMESPACE") == "NO [UNAVAILABLE] not now, try again later"
+            i.ok("NOOP")
+        with Imap(s.ports["imaps"], tls=True, greeted=False) as i:
+            assert i.response().decode() == "* BYE [NOPERM] closed for today"
+            assert i.ended()
 
 
 run()

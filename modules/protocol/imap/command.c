@@ -138,8 +138,7 @@ esp_status command_run(struct command *c)
 		if (!allowed(c->s, table[i].when))
 			return out_bad(c, "not in this state");
 		if (ask_hooks(c, &o) != ESP_OK)
-			return o.verdict == ESP_VERDICT_DEFER ? out_no(c, "[UNAVAILABLE]", "not now, try again later")
-												  : out_no(c, "[NOPERM]", "that command is not allowed");
+			return out_refusal(c, &o, "that command is not allowed");
 		return table[i].fn(c);
 	}
 	return out_bad(c, "unknown command");

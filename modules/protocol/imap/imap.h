@@ -78,6 +78,8 @@ void out_bytes(struct command *c, esp_str bytes);
 esp_status out_ok(struct command *c, const char *code, const char *text);
 esp_status out_no(struct command *c, const char *code, const char *text);
 esp_status out_bad(struct command *c, const char *text);
+/*! \brief What a hook decided against: NO, or BYE before the first command; `what` if it gave no text of its own. */
+esp_status out_refusal(struct command *c, const esp_outcome *o, const char *what);
 /*! \brief NO (or BAD) for a status of a service: the one table. */
 esp_status out_status(struct command *c, esp_status st);
 void out_flags(struct command *c, const esp_view *view, uint64_t flags, uint32_t uid);

@@ -45,7 +45,7 @@ void out_untagged(struct command *c, const char *fmt, ...)
 	out_more(c);
 }
 
-static esp_status tagged(struct command *c, const char *kind, const char *code, const char *text)
+static esp_status tagged(struct command *c, const char *kind, const char *code, esp_str text)
 {
 	if (c->tag.len)
 		(void)esp_buf_add_str(&c->out, c->tag);
@@ -56,24 +56,36 @@ static esp_status tagged(struct command *c, const char *kind, const char *code, 
 		(void)esp_buf_add_z(&c->out, code);
 		(void)esp_buf_add_char(&c->out, ' ');
 	}
-	(void)esp_imap_add_text(&c->out, (esp_str){ text, strlen(text) });
+	(void)esp_imap_add_text(&c->out, text);
 	(void)esp_buf_add_z(&c->out, "\r\n");
 	out_flush(c);
 	return c->io;
 }
 
-esp_status out_ok(struct command *c, const char *code, const char *text) { return tagged(c, "OK", code, text); }
-esp_status out_no(struct command *c, const char *code, const char *text) { return tagged(c, "NO", code, text); }
+static esp_str z(const char *text) { return (esp_str){ text, strlen(text) }; }
+
+esp_status out_ok(struct command *c, const char *code, const char *text) { return tagged(c, "OK", code, z(text)); }
+esp_status out_no(struct command *c, const char *code, const char *text) { return tagged(c, "NO", code, z(text)); }
+
+esp_status out_refusal(struct command *c, const esp_outcome *o, const char *what)
+{
+	int later = o->verdict == ESP_VERDICT_DEFER;
+	esp_str text = o->answer.text;
+
+	if (text.len == 0)
+		text = z(later ? "not now, try again later" : what);
+	return tagged(c, c->tag.len ? "NO" : "BYE", later ? "[UNAVAILABLE]" : "[NOPERM]", text);
+}
 
 esp_status out_bad(struct command *c, const char *text)
 {
 	struct session *s = c->s;
 
 	if (++s->errors >= s->imap->hard_errors && !s->conn->api->info(s->conn)->trusted) {
-		(void)tagged(c, "BAD", NULL, text);
+		(void)tagged(c, "BAD", NULL, z(text));
 		return session_bye(s, "too many errors");
 	}
-	return tagged(c, "BAD", NULL, text);
+	return tagged(c, "BAD", NULL, z(text));
 }
 
 esp_status out_status(struct command *c, esp_status st)

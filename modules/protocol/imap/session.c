@@ -298,9 +298,11 @@ static esp_status greet(struct session *s)
 
 	s->conn->api->set_max_line(s->conn, LINE_BEFORE_LOGIN);
 	s->imap->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
-	if (o.verdict >= ESP_VERDICT_DEFER)
-		return session_bye(s, o.verdict == ESP_VERDICT_DEFER ? "not now, try again later" : "not from you");
 	command_begin(&c, s, s->conn->arena);
+	if (o.verdict >= ESP_VERDICT_DEFER) {
+		st = out_refusal(&c, &o, "not from you");
+		return st == ESP_OK ? ESP_ECLOSED : st;
+	}
 	(void)esp_buf_add_z(&c.out, "* OK [CAPABILITY ");
 	command_capability(&c);
 	(void)esp_buf_add_z(&c.out, "] ESP ready\r\n");

@@ -2,12 +2,15 @@
  *
  * At MAIL it refuses SIZE=77, SIZE=76 without a word, and cannot decide on SIZE=79; it puts the parameters into
  * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, and adds
- * X-Length, the length of the header block.
+ * X-Length, the length of the header block.  At CONNECT it refuses the port of imaps; of the commands of IMAP it refuses
+ * CHECK, with a text that is none of one line, and defers NAMESPACE without a word.
  */
+#include <esp/conn.h>
 #include <esp/hook.h>
 #include <esp/host.h>
 #include <esp/mail.h>
 #include <stdio.h>
+#include <strings.h>
 
 static esp_status add_header(esp_answer *answer, esp_arena *arena, const char *name, esp_str value)
 {
@@ -55,18 +58,42 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 			   : ESP_VERDICT_FAIL;
 }
 
+static esp_verdict on_connect(esp_module *self, const esp_connect_args *args, esp_answer *answer)
+{
+	(void)self;
+	if (!args->conn->api->info(args->conn)->encrypted)
+		return ESP_VERDICT_CONTINUE;
+	answer->text = ESP_STR("closed for today");
+	return ESP_VERDICT_REJECT;
+}
+
+static esp_verdict on_command(esp_module *self, const esp_command_args *args, esp_answer *answer)
+{
+	(void)self;
+	if (args->command.len == 9 && strncasecmp(args->command.ptr, "NAMESPACE", 9) == 0)
+		return ESP_VERDICT_DEFER;
+	if (args->command.len != 5 || strncasecmp(args->command.ptr, "CHECK", 5) != 0)
+		return ESP_VERDICT_CONTINUE;
+	answer->text = ESP_STR("no checks\r\n* OK caf\xc3\xa9");
+	return ESP_VERDICT_REJECT;
+}
+
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	static const esp_hook all[] = {
 		{ .size = sizeof all[0], .point = ESP_AT_MAIL, .priority = ESP_PRIO_NORMAL, .run = { .mail = on_mail } },
-		{ .size = sizeof all[0], .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_LATE, .run = { .message = on_message } }
+		{ .size = sizeof all[0], .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_LATE, .run = { .message = on_message } },
+		{ .size = sizeof all[0], .point = ESP_AT_CONNECT, .priority = ESP_PRIO_NORMAL, .run = { .connect = on_connect } },
+		{ .size = sizeof all[0], .point = ESP_AT_IMAP_COMMAND, .priority = ESP_PRIO_NORMAL, .run = { .command = on_command } }
 	};
 	const esp_hook_api *hooks = self->host->core("esp.hook/1", 0);
-	esp_status st = hooks->add(self, &all[0]);
+	esp_status st = ESP_OK;
 
 	(void)cfg;
 	(void)err;
-	return st == ESP_OK ? hooks->add(self, &all[1]) : st;
+	for (size_t i = 0; st == ESP_OK && i < sizeof all / sizeof all[0]; i++)
+		st = hooks->add(self, &all[i]);
+	return st;
 }
 
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
