@@ -321,10 +321,8 @@ void folder_kick(const esp_blob *b)
 		atomic_store(&m->posted, 0);
 }
 
-void folder_end(void *arg)
+void folder_drain(struct maildir *m)
 {
-	struct maildir *m = arg;
-
 	m->draining = 1;
 	m->core.fiber->signal(&m->kicked);
 	m->core.fiber->signal(&m->sweep_ends);

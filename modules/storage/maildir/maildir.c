@@ -159,13 +159,12 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 	return st == ESP_OK ? m->core.fiber->spawn(self, 0, "orphan sweep", sweep_fiber, m, NULL) : st;
 }
 
-static void on_drain(esp_module *self, esp_nsec deadline)
+static void on_worker_drain(esp_module *self, esp_worker *w)
 {
 	struct maildir *m = self->state;
 
-	(void)deadline;
-	if (m->core.loop->post(self, m->core.loop->worker(0), folder_end, m) != ESP_OK)
-		esp_log_text(m->core.log, self, ESP_LOG_WARNING, "the fiber of folder jobs ends at the deadline");
+	if (m->core.loop->index(w) == 0)
+		folder_drain(m);
 }
 
 static int32_t on_close(void *arg)
@@ -240,7 +239,7 @@ static const esp_module_ops ops = { .size = sizeof ops,
 	.init = on_init,
 	.start = on_start,
 	.worker_start = on_worker_start,
-	.drain = on_drain,
+	.worker_drain = on_worker_drain,
 	.stop = on_stop };
 ESP_MODULE(.name = "storage_maildir", .version = "1.0", .summary = "Message files and Maildir++ folders",
 	.license = "MIT", .flags = ESP_MODULE_EXCLUSIVE | ESP_MODULE_MANDATORY, .needs = needs, .provides = provides,

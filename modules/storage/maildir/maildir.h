@@ -134,7 +134,7 @@ void folder_hold(const esp_blob *b, int32_t on);
 void folder_kick(const esp_blob *b);
 ESP_CHECKED esp_status folder_settle(const esp_blob *b, esp_str account);
 void folder_fiber(void *arg);      /* worker 0, until draining */
-void folder_end(void *arg);        /* worker 0 */
+void folder_drain(struct maildir *m);      /* worker 0 */
 extern const esp_sql_migrations maildir_migrations;
 
 /* link.c */

@@ -174,6 +174,14 @@ static void on_drain(esp_module *self, esp_nsec deadline)
 
 	(void)deadline;
 	atomic_store(&m->draining, 1);
+}
+
+static void on_worker_drain(esp_module *self, esp_worker *w)
+{
+	struct mailstore *m = self->state;
+
+	if (m->core.loop->index(w) != 0)
+		return;
 	nodes_drain(m);
 	settle_drain(m);
 	purge_drain(m);
@@ -235,6 +243,7 @@ static const esp_module_ops ops = {
 	.worker_start = on_worker_start,
 	.worker_stop = on_worker_stop,
 	.drain = on_drain,
+	.worker_drain = on_worker_drain,
 	.stop = on_stop,
 };
 ESP_MODULE(.name = "storage_mailstore", .version = "1.0", .summary = "Mailboxes, messages, flags, quota and search",

@@ -311,14 +311,6 @@ static void on_nodes(void *arg)
 		core->mem->arena_free(a);
 }
 
-static void on_end(void *arg)           /* worker 0 */
-{
-	struct nodes *nodes = arg;
-
-	nodes->draining = 1;
-	nodes->m->core.fiber->signal(&nodes->end);
-}
-
 esp_status nodes_new(struct mailstore *m, esp_nsec every)
 {
 	if (every == 0)
@@ -339,9 +331,10 @@ esp_status nodes_start(const struct mailstore *m)
 
 void nodes_drain(const struct mailstore *m)
 {
-	/* a full mailbox leaves the fiber to be cancelled at the deadline */
-	if (m->nodes && m->core.loop->post(m->self, m->core.loop->worker(0), on_end, m->nodes) != ESP_OK)
-		esp_log_text(m->core.log, m->self, ESP_LOG_WARNING, "the fiber of other nodes ends at the deadline");
+	if (!m->nodes)
+		return;
+	m->nodes->draining = 1;
+	m->core.fiber->signal(&m->nodes->end);
 }
 
 void nodes_free(const struct mailstore *m)

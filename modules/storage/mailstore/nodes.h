@@ -10,7 +10,7 @@ ESP_CHECKED esp_status nodes_new(struct mailstore *m, esp_nsec every);
 ESP_CHECKED esp_status nodes_start(const struct mailstore *m);
 /*! \brief [any] A change of this mailbox was committed here. */
 void nodes_tell(const struct mailstore *m, esp_id mailbox, uint64_t modseq);
-/*! \brief [control] The fiber ends soon. */
+/*! \brief [worker 0] The fiber ends soon. */
 void nodes_drain(const struct mailstore *m);
 /*! \brief [control] After the fiber's end. */
 void nodes_free(const struct mailstore *m);

@@ -145,14 +145,6 @@ static void on_purger(void *arg)
 		core->mem->arena_free(a);
 }
 
-static void on_end(void *arg)           /* worker 0 */
-{
-	struct purger *p = arg;
-
-	p->draining = 1;
-	p->m->core.fiber->signal(&p->wake);
-}
-
 esp_status purge_start(struct mailstore *m)
 {
 	m->purger = esp_alloc(m->core.host->arena(m->self), sizeof *m->purger);
@@ -164,6 +156,6 @@ esp_status purge_start(struct mailstore *m)
 
 void purge_drain(const struct mailstore *m)
 {
-	if (m->purger && m->core.loop->post(m->self, m->core.loop->worker(0), on_end, m->purger) != ESP_OK)
-		esp_log_text(m->core.log, m->self, ESP_LOG_WARNING, "the fiber that removes mail ends at the deadline");
+	m->purger->draining = 1;
+	m->core.fiber->signal(&m->purger->wake);
 }

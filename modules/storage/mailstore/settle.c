@@ -195,14 +195,6 @@ static void on_kicked(void *arg)        /* worker 0 */
 	s->m->core.fiber->signal(&s->wake);
 }
 
-static void on_end(void *arg)           /* worker 0 */
-{
-	struct settler *s = arg;
-
-	s->draining = 1;
-	s->m->core.fiber->signal(&s->wake);
-}
-
 esp_status settle_new(struct mailstore *m)
 {
 	m->settler = esp_alloc(m->core.host->arena(m->self), sizeof *m->settler);
@@ -230,6 +222,6 @@ void settle_kick(const struct mailstore *m)
 
 void settle_drain(const struct mailstore *m)
 {
-	if (m->core.loop->post(m->self, m->core.loop->worker(0), on_end, m->settler) != ESP_OK)
-		esp_log_text(m->core.log, m->self, ESP_LOG_WARNING, "the fiber that settles flags ends at the deadline");
+	m->settler->draining = 1;
+	m->core.fiber->signal(&m->settler->wake);
 }

@@ -303,7 +303,7 @@ ESP_CHECKED esp_status info_insert(esp_tx *tx, esp_id blob, const struct info *i
 
 /*! \brief [worker 0] The fiber that removes the mail of removed accounts. */
 ESP_CHECKED esp_status purge_start(struct mailstore *m);
-/*! \brief [control] It ends after the transaction it is at. */
+/*! \brief [worker 0] It ends after the transaction it is at. */
 void purge_drain(const struct mailstore *m);
 
 /* --- settle.c ---------------------------------------------------------------------------------------- */
@@ -314,7 +314,7 @@ ESP_CHECKED esp_status settle_start(const struct mailstore *m);
 /*! \brief [any] There are flag changes to settle. */
 void settle_kick(const struct mailstore *m);
 esp_status settle_all(const esp_mailstore *s);
-/*! \brief [control] The fiber settles what there is and ends. */
+/*! \brief [worker 0] The fiber settles what there is and ends. */
 void settle_drain(const struct mailstore *m);
 
 /* --- store.c, expunge.c, deliver.c, copy.c, mailbox.c, rename.c, fetch.c, search.c ------------------- */

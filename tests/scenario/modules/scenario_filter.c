@@ -2,8 +2,8 @@
  *
  * At MAIL it refuses SIZE=77, SIZE=76 without a word, and cannot decide on SIZE=79; it puts the parameters into
  * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, and adds
- * X-Length, the length of the header block.  At CONNECT it refuses the port of imaps; of the commands of IMAP it refuses
- * CHECK, with a text that is none of one line, and defers NAMESPACE without a word.
+ * X-Length, the length of the header block.  At CONNECT it refuses the port of imaps; of the commands of IMAP it
+ * refuses CHECK, with a text that is none of one line, and defers NAMESPACE without a word.
  */
 #include <esp/conn.h>
 #include <esp/hook.h>
@@ -83,8 +83,14 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	static const esp_hook all[] = {
 		{ .size = sizeof all[0], .point = ESP_AT_MAIL, .priority = ESP_PRIO_NORMAL, .run = { .mail = on_mail } },
 		{ .size = sizeof all[0], .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_LATE, .run = { .message = on_message } },
-		{ .size = sizeof all[0], .point = ESP_AT_CONNECT, .priority = ESP_PRIO_NORMAL, .run = { .connect = on_connect } },
-		{ .size = sizeof all[0], .point = ESP_AT_IMAP_COMMAND, .priority = ESP_PRIO_NORMAL, .run = { .command = on_command } }
+		{ .size = sizeof all[0],
+			.point = ESP_AT_CONNECT,
+			.priority = ESP_PRIO_NORMAL,
+			.run = { .connect = on_connect } },
+		{ .size = sizeof all[0],
+			.point = ESP_AT_IMAP_COMMAND,
+			.priority = ESP_PRIO_NORMAL,
+			.run = { .command = on_command } }
 	};
 	const esp_hook_api *hooks = self->host->core("esp.hook/1", 0);
 	esp_status st = ESP_OK;
