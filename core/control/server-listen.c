@@ -65,10 +65,8 @@ static int certificates_set(struct server *s, const struct config *c, esp_err *e
 	struct tls_files *files;
 	int status;
 
-	if (!n)
-		return ESP_OK;
 	files = calloc(n, sizeof(*files));
-	if (!files)
+	if (n && !files)
 		return ESP_ENOMEM;
 	for (uint32_t i = 0; i < n; i++) {
 		const esp_cfg *one = cfg_at(tls, "certificates", i, NULL);

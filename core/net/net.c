@@ -300,13 +300,13 @@ struct net_role *net_role(struct net *n, const char *name)
 
 int net_set_certificates(struct net *n, const struct tls_files *files, size_t nfiles, esp_err *err)
 {
-	struct tls_store *store;
-	int rc = tls_store_load(files, nfiles, &store, err);
+	struct tls_store *store = NULL;
+	int rc = nfiles ? tls_store_load(files, nfiles, &store, err) : ESP_OK;
 
 	if (rc != ESP_OK)
 		return rc;
 	for (uint32_t i = 0; i < n->nworkers && rc == ESP_OK; i++) {
-		struct note note = { .kind = NOTE_STORE, .ptr = tls_store_ref(store) };
+		struct note note = { .kind = NOTE_STORE, .ptr = store ? tls_store_ref(store) : NULL };
 
 		rc = net_note(&n->workers[i], &note);
 		if (rc != ESP_OK)

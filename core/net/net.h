@@ -46,8 +46,8 @@ ESP_CHECKED int net_new(const struct net_opts *opts, struct net **ret);
 /*! \brief [control] Workers have stopped, or net_count() is 0 and nothing accepts. */
 void net_free(struct net *n);
 
-/*! \brief [control] Certificates for the handshakes that begin from now on (loads files: the running ones stay in
- *  use when it fails).  ESP_ECONFIG with the reason. */
+/*! \brief [control] Certificates for the handshakes that begin from now on; none: no handshakes (loads files: the
+ *  running ones stay in use when it fails).  ESP_ECONFIG with the reason. */
 ESP_CHECKED int net_set_certificates(struct net *n, const struct tls_files *files, size_t nfiles, esp_err *err);
 /*! \brief [control] The certificates in use, borrowed until they are set anew; NULL: there are none. */
 struct tls_store *net_certificates(const struct net *n);

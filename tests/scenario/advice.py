@@ -83,6 +83,26 @@ def a_certificate_that_ends_soon_is_told_of_while_the_server_runs():
 
 
 @scenario
+def a_certificate_that_was_taken_away_is_told_of_no_more_and_serves_no_more():
+    with MailServer(users=[]) as s, s.smtp() as before:
+        s.make_certificate(days=1)
+        s.cli("reload")
+        assert "a certificate expires on" in s.status()["attention"][0]
+        s.tls = {}
+        for name, listener in s.listeners.items():
+            listener["tls"] = "none"
+        s.write()
+        s.cli("reload")
+        assert s.status()["attention"] == []
+        wait_until(lambda: re.search(r"^esp_certificate_ends 0$", s.cli("metrics").out, re.M))
+        assert "STARTTLS" in before.ehlo()                   # its listener was so when it came
+        before.expect("STARTTLS", 220)
+        assert before.ended()
+        with s.smtp() as c:
+            assert "STARTTLS" not in c.ehlo()
+
+
+@scenario
 def an_unreadable_certificate_or_key_is_named():
     with MailServer(users=[]) as s:
         for what in ("cert", "key"):
