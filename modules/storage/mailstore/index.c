@@ -9,7 +9,8 @@
  * What was expunged is told by the change log; where it does not reach back, the gaps between the UIDs there are.
  * While changes come in, the index takes a tenth of a thread's time: mail comes first, and what waits is read by who
  * searches.
- * A message that cannot be read because it is gone counts as indexed; any other failure is tried again later.
+ * A message that cannot be read because it is gone counts as indexed; any other failure is tried again later.  An index
+ * that was away may know less when it is back, and it is one worker that hears of it: all compare everything again.
  */
 #include "index.h"
 #include "home.h"
@@ -48,6 +49,7 @@ struct indexer {
 	struct due *bucket[BUCKETS], *first, **end;
 	uint32_t ndue, running, stopped;
 	uint32_t noted;                    /* changes since the last batch began */
+	uint32_t untold;                   /* the first so many workers are still to hear that the index was away */
 	esp_timer *timer;
 	enum scan scan;
 	esp_id scan_at;
@@ -547,6 +549,28 @@ static esp_nsec pause_after(const struct indexer *x, esp_nsec took)
 	return PAUSE + took * (waited > LATE ? LATE_SHARE : BUSY_SHARE);
 }
 
+static void on_away(void *arg)         /* each worker */
+{
+	const struct mailstore *m = arg;
+	struct indexer *x = m->indexer[m->core.loop->index(m->core.loop->here())];
+
+	if (!x)
+		return;
+	scan_again(x);
+	arm(x, FAILED_WAIT);
+}
+
+/* Those whose mailboxes of messages are full hear of it behind the next batch. */
+static void tell_others(struct indexer *x)
+{
+	const esp_loop_api *loop = x->m->core.loop;
+	void *m = (void *)(uintptr_t)x->m;
+
+	for (; x->untold; x->untold--)
+		if (x->untold - 1 != x->worker && loop->post(x->m->self, loop->worker(x->untold - 1), on_away, m) != ESP_OK)
+			return;
+}
+
 static void on_work(void *arg)
 {
 	struct indexer *x = arg;
@@ -555,12 +579,15 @@ static void on_work(void *arg)
 
 	x->noted = 0;
 	st = work(x);
-	if (st == ESP_EUNAVAIL)   /* whatever comes back may know less than it did */
+	if (st == ESP_EUNAVAIL) {
 		scan_again(x);
+		x->untold = x->m->nworkers;
+	}
+	tell_others(x);
 	x->running = 0;
 	if (x->stopped)
 		indexer_free(x);
-	else if (x->first || x->scan != SCAN_DONE)
+	else if (x->first || x->scan != SCAN_DONE || x->untold)
 		arm(x, st == ESP_OK ? pause_after(x, x->m->core.loop->clock() - start) : FAILED_WAIT);
 }
 
