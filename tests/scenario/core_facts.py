@@ -2,8 +2,10 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
+import time
 
 from lib import ECHO, Server, run, scenario, wait_until
 from mail import MailServer
@@ -115,6 +117,26 @@ def the_event_log_keeps_them_over_restarts_and_crashes():
         s.start()
         stopped, = told("server.stopped", pid=second)
         assert "uptime" in stopped and len(told("server.started")) == 3
+
+
+@scenario
+def old_events_go_however_many_and_young_ones_stay():
+    with MailServer(users=["alice"]) as s:
+        s.stop()
+        db = sqlite3.connect(f"{s.dir}/data/esp.db")
+        old, young = int(time.time()) - 100 * 86400, int(time.time()) - 80 * 86400
+        [first], = db.execute("SELECT next_position FROM event_sequencer")
+        db.executemany("INSERT INTO event (id, name, at, body, position) VALUES (?, 'test.old', ?, '{}', ?)",
+                       ((os.urandom(16), old if i < 3500 else young, first + i) for i in range(3600)))
+        db.execute("UPDATE event_sequencer SET next_position = next_position + 3600")
+        db.commit()
+        s.start()
+        [steps] = db.execute("EXPLAIN QUERY PLAN SELECT position FROM event WHERE position IS NOT NULL ORDER BY position LIMIT 9")
+        assert "INDEX event_position" in steps[3], steps
+        of = "SELECT COUNT(*) FROM event WHERE name = 'test.old'"
+        wait_until(lambda: db.execute(of).fetchone()[0] <= 100)
+        assert db.execute(of).fetchone()[0] == 100
+        db.close()
 
 
 run()

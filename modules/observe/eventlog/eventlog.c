@@ -19,6 +19,8 @@
 
 #define NUMBER_BATCH 1000
 #define PRUNE_BATCH  1000
+#define PRUNE_EVERY  (60 * ESP_SEC)
+#define PRUNE_AGAIN  (5 * ESP_SEC)    /* it failed */
 #define BODY_FIRST   512u
 #define BODY_MAX     (16u << 10)
 #define READ_MAX     1000u
@@ -288,11 +290,32 @@ static esp_status waiting(struct eventlog *log, const esp_sql *sql, int *ret)
 	return st;
 }
 
+struct prune { esp_time before; uint32_t gone; };
+
+/* Of the first few positions: nothing has an index on the time, and the whole log is long. */
 static esp_status prune_tx(esp_tx *tx, void *arg)
 {
-	return tx->exec(tx, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < $1 AND position IS NOT NULL"
-	                " ORDER BY position LIMIT $2)",
-	                (esp_sql_value[]){ ESP_SQL_I(*(esp_time *)arg), ESP_SQL_I(PRUNE_BATCH) }, 2, NULL);
+	struct prune *p = arg;
+	esp_sql_rows rows = { .changed = 0 };
+	esp_status st = tx->exec(tx,
+		"DELETE FROM event WHERE at < $1 AND position IN"
+		" (SELECT position FROM event WHERE position IS NOT NULL ORDER BY position LIMIT $2)",
+		(esp_sql_value[]){ ESP_SQL_I(p->before), ESP_SQL_I(PRUNE_BATCH) }, 2, &rows);
+
+	p->gone = rows.changed;
+	return st;
+}
+
+/* When to prune again: at once as long as there was something. */
+static esp_nsec prune(const struct eventlog *log)
+{
+	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+	struct prune p = { .before = log->core.loop->wall(NULL) - log->retention / ESP_SEC };
+	esp_status st = sql ? sql->transact(sql, NULL, 0, prune_tx, &p) : ESP_EUNAVAIL;
+
+	if (st == ESP_OK && p.gone)
+		return 0;
+	return log->core.loop->now() + (st == ESP_OK ? PRUNE_EVERY : PRUNE_AGAIN);
 }
 
 static void number_all(struct eventlog *log)
@@ -317,14 +340,10 @@ static void sequencer(void *arg)
 
 	while (!log->draining && !fiber->canceled()) {
 		number_all(log);
-		if (log->core.loop->now() >= prune_at) {
-			const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
-			esp_time oldest = log->core.loop->wall(NULL) - log->retention / ESP_SEC;
-			if (sql && sql->transact(sql, NULL, 0, prune_tx, &oldest) == ESP_OK)
-				prune_at = log->core.loop->now() + 60 * ESP_SEC;
-		}
+		if (log->core.loop->now() >= prune_at)
+			prune_at = prune(log);
 		log->core.host->quiesce();
-		if (!log->pending) {
+		if (!log->pending && prune_at) {
 			(void)fiber->set_deadline(log->core.loop->now() + ESP_SEC);   /* other nodes commit too */
 			if (fiber->wait(&log->dirty) == ESP_ECANCELED)
 				break;
