@@ -53,6 +53,7 @@ struct indexer {
 	esp_timer *timer;
 	enum scan scan;
 	esp_id scan_at;
+	uint32_t scans;                    /* so many times begun: one that is under way hears that it is to begin again */
 };
 
 /* One mailbox of a batch. */
@@ -131,6 +132,16 @@ static void scan_again(struct indexer *x)
 {
 	x->scan = SCAN_MAILBOXES;
 	x->scan_at = (esp_id){ { 0 } };
+	x->scans++;
+}
+
+/* A page is done: where the next one begins. */
+static void scan_on(struct indexer *x, uint32_t scans, enum scan scan, esp_id at)
+{
+	if (x->scans != scans)
+		return;
+	x->scan = scan;
+	x->scan_at = at;
 }
 
 static void due_add(struct indexer *x, esp_id mailbox, esp_nsec since, uint32_t changes)
@@ -453,6 +464,7 @@ static const char MAILBOXES[] =
 static esp_status scan_mailboxes(struct batch *b)
 {
 	struct indexer *x = b->x;
+	uint32_t scans = x->scans;
 	esp_sql_rows rows;
 	esp_status st = store_query(b->m, 0, b->arena, MAILBOXES, (esp_sql_value[]){ ESP_SQL_ID(x->scan_at) }, 1, &rows);
 
@@ -468,12 +480,10 @@ static esp_status scan_mailboxes(struct batch *b)
 	}
 	if (st != ESP_OK)
 		return st;
-	if (rows.nrows < SCAN_PAGE) {
-		x->scan = SCAN_MARKS;
-		x->scan_at = (esp_id){ { 0 } };
-	} else {
-		x->scan_at = id_of(esp_sql_at(&rows, rows.nrows - 1, 0));
-	}
+	if (rows.nrows < SCAN_PAGE)
+		scan_on(x, scans, SCAN_MARKS, (esp_id){ { 0 } });
+	else
+		scan_on(x, scans, SCAN_MAILBOXES, id_of(esp_sql_at(&rows, rows.nrows - 1, 0)));
 	return ESP_OK;
 }
 
@@ -482,7 +492,7 @@ static esp_status scan_marks(struct batch *b)
 	struct indexer *x = b->x;
 	const esp_id *id = NULL;
 	struct box_head h;
-	uint32_t n = 0;
+	uint32_t scans = x->scans, n = 0;
 	esp_status st = b->ti->scopes(b->ti, b->arena, x->scan_at, &id, &n);
 
 	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
@@ -494,10 +504,8 @@ static esp_status scan_marks(struct batch *b)
 			st = ESP_OK;
 		}
 	}
-	if (st == ESP_OK && n == 0)
-		x->scan = SCAN_DONE;
-	else if (st == ESP_OK)
-		x->scan_at = id[n - 1];
+	if (st == ESP_OK)
+		scan_on(x, scans, n ? SCAN_MARKS : SCAN_DONE, n ? id[n - 1] : x->scan_at);
 	return st;
 }
 
