@@ -301,14 +301,14 @@ static esp_status greet(struct session *s)
 	command_begin(&c, s, s->conn->arena);
 	if (o.verdict >= ESP_VERDICT_DEFER) {
 		st = out_refusal(&c, &o, "not from you");
+		command_end(&c);
 		return st == ESP_OK ? ESP_ECLOSED : st;
 	}
 	(void)esp_buf_add_z(&c.out, "* OK [CAPABILITY ");
 	command_capability(&c);
 	(void)esp_buf_add_z(&c.out, "] ESP ready\r\n");
 	command_end(&c);
-	st = c.io;
-	return st;
+	return c.io;
 }
 
 static esp_status converse(struct session *s, uint32_t why)
