@@ -154,4 +154,27 @@ def what_is_wrong_is_said_in_one_line():
         assert d.call("pid").returncode == 1
 
 
+def quickstart(d, *options):
+    """What it says; make's own variables do not concern it."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run([os.path.join(SOURCE, "contrib", "quickstart"), "--build", BUILD, "--dir", d.dir,
+                           "--port-base", str(d.base), *options], text=True, capture_output=True, timeout=600 * SLOW, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@scenario
+def the_quick_start_runs_a_server_and_a_second_one_goes_on_with_what_is_there():
+    with Dev() as d:
+        said = quickstart(d, "--once")
+        assert "read back message 1 of INBOX" in said and "Stopped (--once)" in said, said
+        assert d.call("pid").returncode != 0, "it was stopped"
+        said = quickstart(d)
+        assert "read back message 2 of INBOX" in said and '"started": true' in said, said
+        assert d.call("pid").returncode == 0, "it runs on"
+        said = quickstart(d, "--once")
+        assert "read back message 3 of INBOX" in said and '"started": false' in said, said
+        assert d.call("pid").returncode != 0
+
+
 run()
