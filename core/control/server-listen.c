@@ -199,22 +199,6 @@ void server_on_publish(void *arg, const struct config *next)
 		log_line(ESP_LOG_ERROR, WHO, "the log stays where it was", log_cstr("reason", err.text));
 }
 
-void server_on_abort(void *arg, const struct config *next)
-{
-	struct server *s = arg;
-	esp_err err = ESP_ERR_INIT;
-
-	(void)next;
-	if (!s->plan)
-		return;
-	net_listen_abort(s->net, s->plan);
-	s->plan = NULL;
-	server_link_say(s, LINK_ABORT, s->open.serial);
-	if (certificates_set(s, server_config(s), &err) != ESP_OK)
-		log_line(
-			ESP_LOG_WARNING, WHO, "the certificates of the refused configuration stay", log_cstr("reason", err.text));
-}
-
 /* --- rehearsal ----------------------------------------------------------------------------------------------- */
 
 /* Gathers what the child prints until it closes its end; suspends. */

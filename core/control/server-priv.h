@@ -73,7 +73,7 @@ struct server {
 	struct watch link_watch;
 	struct server_sockets sockets;
 	struct server_wait open, upgrade;
-	struct listen_plan *plan;       /* between on_prepare and on_publish or on_abort */
+	struct listen_plan *plan;       /* between on_prepare and on_publish */
 	uint32_t serial;
 	esp_nsec stop_deadline;
 	int exit_code;
@@ -143,6 +143,5 @@ ESP_CHECKED int server_listen_first(struct server *s, const struct config *c, es
 int server_on_rehearse(void *arg, const char *config_path, esp_err *err);
 int server_on_prepare(void *arg, const struct config *next, esp_err *err);
 void server_on_publish(void *arg, const struct config *next);
-void server_on_abort(void *arg, const struct config *next);
 
 #endif

@@ -190,8 +190,7 @@ static int start_modules(struct server *s, struct config_errors *errs, esp_err *
 		.arg = s,
 		.rehearse = server_on_rehearse,
 		.on_prepare = server_on_prepare,
-		.on_publish = server_on_publish,
-		.on_abort = server_on_abort };
+		.on_publish = server_on_publish };
 	struct config *c = config_ref(s->config);
 	int status = modules_new(&opts, &s->modules);
 

@@ -23,6 +23,7 @@
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
+#define NAP_MAX      (50 * ESP_MSEC)
 #define CANCEL_GRACE (1 * ESP_SEC)
 
 const char *generation_state_name(enum gen_state s)
@@ -347,18 +348,22 @@ static int on_worker_stop(struct generation *g, struct worker *w, esp_err *said)
 	return ESP_OK;
 }
 
-/* Until it is so, or until the deadline. */
-static bool wait_until(bool (*so)(const struct generation *g), const struct generation *g, esp_nsec deadline)
+bool generation_wait(bool (*so)(const struct generation *g), const struct generation *g, const esp_nsec *deadline)
 {
 	esp_nsec nap = ESP_MSEC;
 
 	while (!so(g)) {
-		if (clock_monotonic() >= deadline)
+		if (deadline && clock_monotonic() >= *deadline)
 			return false;
 		loops_nap(nap);
-		nap = nap < 50 * ESP_MSEC ? nap * 2 : nap;
+		nap = nap * 2 < NAP_MAX ? nap * 2 : NAP_MAX;
 	}
 	return true;
+}
+
+static bool wait_until(bool (*so)(const struct generation *g), const struct generation *g, esp_nsec deadline)
+{
+	return generation_wait(so, g, &deadline);
 }
 
 static bool unused(const struct generation *g)

@@ -84,6 +84,15 @@ ESP_CHECKED int generation_reconfigure(struct generation *g, const esp_cfg *next
 void generation_drain(struct generation *g, esp_nsec deadline);
 /*! \brief [control] Does nothing but a timer, a watcher or an arena of its own use it? */
 bool generation_idle(const struct generation *g);
+
+/*! \brief [control] Suspends.  True when it is so; false when the time in *deadline (which may move) came first.
+ *  NULL: no deadline. */
+bool generation_wait(bool (*so)(const struct generation *g), const struct generation *g, const esp_nsec *deadline);
+
+static inline bool generation_is_exclusive(const struct generation *g)
+{
+	return g->image->desc.flags & ESP_MODULE_EXCLUSIVE;
+}
 /*! \brief [control] Suspends.  Log by name which fibers run and which arenas were not freed. */
 void generation_name_left(struct generation *g);
 /*! \brief [control] Suspends.  Cancel its fibers on every loop. */

@@ -37,12 +37,11 @@ struct modules_opts {
 	void *arg;                    /* of the callbacks below; each may be NULL */
 	/*! Run `esp-server check --config F` on the new configuration (posix_spawn).  Suspends.  Negative: refused. */
 	int (*rehearse)(void *arg, const char *config_path, esp_err *err);
-	/*! Open what the new configuration adds (listening sockets).  Suspends.  Negative: the reload is undone. */
+	/*! Open what the new configuration adds (listening sockets): the last step that may fail, and then it has undone
+	 *  itself.  Suspends.  Negative: the reload is undone. */
 	int (*on_prepare)(void *arg, const struct config *next, esp_err *err);
 	/*! The snapshot is published: begin to accept on new listeners, close those that went.  Cannot fail. */
 	void (*on_publish)(void *arg, const struct config *next);
-	/*! on_prepare succeeded, but a later step failed: close what it opened. */
-	void (*on_abort)(void *arg, const struct config *next);
 };
 
 /*! \brief What a reload does with one instance. */

@@ -14,24 +14,18 @@
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
-#define NAP_MAX (50 * ESP_MSEC)
 #define REMIND (60 * ESP_SEC)
 
 void generation_left(struct generation *g)
 {
 	struct generation *next = snapshot_find(g->modules->current, g->name);
 
-	if (!next || next->number <= g->number || next->inherited || g->image->desc.flags & ESP_MODULE_EXCLUSIVE)
+	if (!next || next->number <= g->number || next->inherited || generation_is_exclusive(g))
 		return;         /* while g itself is being started, its predecessor is in force */
 	next->inherited = g->left;
 	next->inherited_len = g->left_len;
 	next->inherited_version = g->left_version;
 	g->left = NULL;
-}
-
-static bool is_exclusive(const struct generation *g)
-{
-	return g->image->desc.flags & ESP_MODULE_EXCLUSIVE;
 }
 
 static bool unreferenced(const struct generation *g)
@@ -42,13 +36,7 @@ static bool unreferenced(const struct generation *g)
 /* What can be stopped: an exclusive generation is not pinned by snapshots, only its memory is. */
 static bool done(const struct generation *g)
 {
-	return (g->snapshots == 0 || is_exclusive(g)) && generation_idle(g);
-}
-
-static void nap(esp_nsec *length)
-{
-	loops_nap(*length);
-	*length = *length * 2 < NAP_MAX ? *length * 2 : NAP_MAX;
+	return (g->snapshots == 0 || generation_is_exclusive(g)) && generation_idle(g);
 }
 
 static void say(const struct generation *g, const char *text)
@@ -58,19 +46,6 @@ static void say(const struct generation *g, const char *text)
 	owner_describe(&g->core.owner, counts, sizeof counts);
 	log_line(ESP_LOG_WARNING, g->name, text, ESP_FINT("generation", (int64_t)g->number), log_cstr("counts", counts),
 	         ESP_FINT("snapshots", g->snapshots));
-}
-
-/* True when it is so; false when the time in *deadline (which may move) came first.  NULL: no deadline. */
-static bool wait_for(bool (*so)(const struct generation *g), const struct generation *g, const esp_nsec *deadline)
-{
-	esp_nsec length = ESP_MSEC;
-
-	while (!so(g)) {
-		if (deadline && clock_monotonic() >= *deadline)
-			return false;
-		nap(&length);
-	}
-	return true;
 }
 
 /* A parked session that nobody would take over: it is told to leave in its protocol's words. */
@@ -93,7 +68,7 @@ static void force(struct generation *g)
 	for (;;) {
 		esp_nsec soon = clock_monotonic() + ESP_SEC;
 
-		if (wait_for(done, g, &soon))
+		if (generation_wait(done, g, &soon))
 			break;
 		generation_cancel(g);
 		if (clock_monotonic() >= remind) {
@@ -142,11 +117,11 @@ static void on_retire(void *arg)
 	fiber_shield(1);
 	if (g->state == GEN_ACTIVE)
 		generation_drain(g, g->drain_until);
-	if (g->state > GEN_NEW && g->state < GEN_STOPPED && !g->kept && !wait_for(done, g, &g->drain_until))
+	if (g->state > GEN_NEW && g->state < GEN_STOPPED && !g->kept && !generation_wait(done, g, &g->drain_until))
 		force(g);
 	if (g->state > GEN_NEW || g->kept)
 		stop(g);
-	(void)wait_for(unreferenced, g, NULL);
+	(void)generation_wait(unreferenced, g, NULL);
 	if (m->current && g->state == GEN_STOPPED)
 		log_line(ESP_LOG_DEBUG, g->name, "generation ended", ESP_FINT("generation", (int64_t)g->number));
 	list_remove(&g->link);

@@ -138,7 +138,7 @@ struct generation *snapshot_find(const struct snapshot *s, const char *name)
 /* An exclusive one that was replaced since the snapshot: what follows it, as for its services. */
 static const struct generation *in_force(const struct generation *g)
 {
-	if (atomic_load(&g->state) >= GEN_STOPPING && g->image->desc.flags & ESP_MODULE_EXCLUSIVE)
+	if (atomic_load(&g->state) >= GEN_STOPPING && generation_is_exclusive(g))
 		g = snapshot_find(snapshot_here(), g->name);
 	return g && atomic_load(&g->state) < GEN_STOPPING ? g : NULL;
 }
@@ -208,7 +208,7 @@ static int build_services(struct snapshot *s)
 
 		for (uint32_t k = 0; k < g->registered.nservices; k++)
 			s->services[g->registered.services[k].service] = (struct service_entry){
-				g->registered.services[k].table, g, g->image->desc.flags & ESP_MODULE_EXCLUSIVE };
+				g->registered.services[k].table, g, generation_is_exclusive(g) };
 	}
 	return ESP_OK;
 }

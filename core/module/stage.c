@@ -101,11 +101,6 @@ int stage_build(struct reload *r)
 
 /* ---- exclusive modules ------------------------------------------------------------------------------------- */
 
-static bool is_exclusive(const struct generation *g)
-{
-	return g->image->desc.flags & ESP_MODULE_EXCLUSIVE;
-}
-
 static bool stays(const struct reload *r, const struct generation *g)
 {
 	return next_of(r, g) != NULL;
@@ -114,7 +109,7 @@ static bool stays(const struct reload *r, const struct generation *g)
 /* The exclusive generation of the running snapshot that this reload replaces or removes. */
 static bool is_swapped(const struct reload *r, const struct generation *g)
 {
-	return is_exclusive(g) && !g->left_out && !stays(r, g);
+	return generation_is_exclusive(g) && !g->left_out && !stays(r, g);
 }
 
 static bool any_swapped(const struct reload *r, bool *ret_others_stay)
@@ -125,7 +120,7 @@ static bool any_swapped(const struct reload *r, bool *ret_others_stay)
 	*ret_others_stay = false;
 	for (size_t i = 0; s && i < s->ngens; i++) {
 		any = any || is_swapped(r, s->gens[i]);
-		*ret_others_stay = *ret_others_stay || (is_exclusive(s->gens[i]) && stays(r, s->gens[i]));
+		*ret_others_stay = *ret_others_stay || (generation_is_exclusive(s->gens[i]) && stays(r, s->gens[i]));
 	}
 	return any;
 }
@@ -242,7 +237,7 @@ static int revive_all(struct reload *r, struct generation **gens, struct generat
 
 	for (size_t i = 0; i < s->ngens; i++) {
 		gens[i] = s->gens[i];
-		if (gens[i]->state == GEN_STOPPED && is_exclusive(gens[i]))
+		if (gens[i]->state == GEN_STOPPED && generation_is_exclusive(gens[i]))
 			(void)revive(r, s->gens[i], &gens[i]);
 	}
 	for (size_t i = 0; i < s->ngens; i++) {
@@ -295,7 +290,7 @@ static int start_one(struct reload *r, struct generation *g)
 
 	if (n->old)
 		pass_on(n->old, g);
-	if (is_exclusive(g))
+	if (generation_is_exclusive(g))
 		exclusive_set(&r->m->exclusive, g, true);
 	rc = generation_start(g, r->next, r->err);
 	return rc == ESP_OK ? generation_worker_start(g, r->next, r->err) : rc;
@@ -372,7 +367,7 @@ void stage_commit_live(struct reload *r)
 
 static void undo_one(struct generation *g)
 {
-	if (is_exclusive(g) && g->state >= GEN_INITED)
+	if (generation_is_exclusive(g) && g->state >= GEN_INITED)
 		exclusive_set(&g->modules->exclusive, g, false);
 	if (g->state > GEN_NEW)
 		(void)generation_stop(g, clock_monotonic() + UNDO_TIME);
