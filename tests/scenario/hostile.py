@@ -83,6 +83,22 @@ def header_fields_of_a_huge_inner_header_give_way():
 
 
 @scenario
+def patterns_of_names_that_almost_match_cost_little():
+    with one_worker() as s, s.imap("alice", timeout=120) as c:
+        c.send("".join(f"s{i} SUBSCRIBE {'a' * 30}/{i:03}{'a' * 960}\r\n" for i in range(200)))
+        assert c.until("s199")[1].startswith("OK")
+
+        def attack():
+            for pattern in ("*%" + "a" * 500 + "b", "%".join("a" * 300) + "b", "*%z%"):
+                assert c.ok(f'LSUB "" {pattern}') == []
+                assert c.ok(f'LIST "" {pattern}') == []
+            c.bad(f'LSUB "" *{"a" * 1024}')
+        began = time.monotonic()
+        assert meanwhile(s, attack, 120) < LONGEST * SLOW
+        assert time.monotonic() - began < 5 * SLOW
+
+
+@scenario
 def half_sent_messages_do_not_take_the_memory():
     with MailServer(users=["alice"], config={"smtp": {"memory": "64 MiB"}}) as s:
         half = []

@@ -205,6 +205,10 @@ def mailboxes_are_made_renamed_listed_and_removed():
             c.ok(f"SUBSCRIBE {box}")
         assert "job/2026/november" in listed('""', "*", "LSUB") and "with blank" in listed('""', "*", "LSUB")
         assert "\\Noselect" in c.ok('LSUB "" job/%')[0]    # a child below "%" is subscribed
+        for box in ("job/2026", "job/2026/december", "job-x/a", "job-x/b"):
+            c.ok(f"SUBSCRIBE {box}")                       # each level once: as itself where it is subscribed
+        assert listed('""', "job/%", "LSUB") == ["job/2026"] and "\\Noselect" not in c.ok('LSUB "" job/%')[0]
+        assert listed('""', "job%", "LSUB") == ["job", "job-x"]
         c.ok("UNSUBSCRIBE job/2026/november")
         assert "job/2026/november" not in listed('""', "*", "LSUB")
 

@@ -3,6 +3,20 @@
 
 #include <stdio.h>
 
+#define SLICE (2 * ESP_MSEC)
+
+void command_give_way(struct command *c)
+{
+	const esp_core *core = &c->s->imap->core;
+	esp_nsec now = core->loop->clock();
+
+	if (now < c->slice)
+		return;
+	if (c->slice && c->io == ESP_OK)
+		c->io = core->fiber->yield();
+	c->slice = core->loop->clock() + SLICE;
+}
+
 void command_capability(struct command *c)
 {
 	struct session *s = c->s;

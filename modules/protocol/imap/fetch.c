@@ -7,7 +7,6 @@
 #include <stdio.h>
 
 #define UIDS_A_PAGE 400u
-#define SLICE       (2 * ESP_MSEC)
 
 struct fetch {
 	struct command *c;
@@ -22,7 +21,6 @@ struct fetch {
 	esp_uid_range pending[UIDS_A_PAGE];
 	uint32_t index[UIDS_A_PAGE], npending;
 	esp_buf section;
-	esp_nsec slice;            /* when to give way */
 };
 
 static uint32_t row_part(uint32_t kind)
@@ -74,19 +72,6 @@ static int plan(struct fetch *f)
 /* --- one message
  * -------------------------------------------------------------------------------------------------------- */
 
-/* Sections of a large message cost time and may be asked for by the dozen: others of this worker go on in between. */
-static void give_way(struct fetch *f)
-{
-	const esp_core *core = &f->c->s->imap->core;
-	esp_nsec now = core->loop->clock();
-
-	if (now < f->slice)
-		return;
-	if (f->slice && f->c->io == ESP_OK)
-		f->c->io = core->fiber->yield();
-	f->slice = core->loop->clock() + SLICE;
-}
-
 static void put_literal(struct command *c, esp_str bytes)
 {
 	(void)esp_buf_addf(&c->out, "{%zu}\r\n", bytes.len);
@@ -115,7 +100,7 @@ static void put_section(struct fetch *f, const esp_imap_item *it, const esp_mime
 		return;
 	}
 	put_literal(c, it->has_partial ? esp_imap_partial(bytes, it) : bytes);
-	give_way(f);
+	command_give_way(c);   /* sections of a large message cost time and may be asked for by the dozen */
 }
 
 static void put_item(struct fetch *f, const esp_imap_item *it, const esp_message_row *row, const esp_mime *mime,

@@ -64,6 +64,7 @@ struct command {
 	esp_str tag, name;
 	int uid;                   /* UID FETCH and so on */
 	esp_status io;             /* first failure of the connection: stop talking */
+	esp_nsec slice;            /* when to give way */
 	struct append_literal *append;   /* APPEND: where its message waits */
 };
 
@@ -100,6 +101,9 @@ void session_idle(struct session *s);
 /* command.c */
 ESP_CHECKED esp_status command_run(struct command *c);
 void command_capability(struct command *c);
+/*! \brief Between two parts of what may take long: let others of this worker go on every few ms.  May suspend; failures
+ *  stay in c->io. */
+void command_give_way(struct command *c);
 
 /* One function a command; arguments are read from c->r.  ESP_ECLOSED ends the session. */
 typedef esp_status command_fn(struct command *c);

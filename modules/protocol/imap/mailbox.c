@@ -1,61 +1,23 @@
 /* mailbox - LIST, LSUB, STATUS and what makes, renames and removes mailboxes (RFC 3501 6.3). */
 #include "imap.h"
+#include "pattern.h"
 
 #include <stdio.h>
 
-/* --- LIST patterns: "*" matches anything, "%" anything but the separator; the last star is the only way back
- * ---------- */
-
-static int fold(esp_str name, size_t i, int inbox) { return inbox && i < 5 ? (name.ptr[i] | 0x20) : name.ptr[i]; }
-
-static int matches(esp_str pattern, esp_str name)
-{
-	size_t p = 0, n = 0, star = SIZE_MAX, star_n = 0, percent = SIZE_MAX, percent_n = 0;
-	int inbox = esp_str_eq(name, ESP_STR("INBOX"));
-
-	for (;;) {
-		if (p < pattern.len && pattern.ptr[p] == '*') {
-			star = ++p;
-			star_n = n;
-			percent = SIZE_MAX;
-		} else if (p < pattern.len && pattern.ptr[p] == '%') {
-			percent = ++p;
-			percent_n = n;
-		} else if (p < pattern.len && n < name.len && fold(pattern, p, inbox) == fold(name, n, inbox)) {
-			p++;
-			n++;
-		} else if (p == pattern.len && n == name.len) {
-			return 1;
-		} else if (percent != SIZE_MAX && percent_n < name.len && name.ptr[percent_n] != '/') {
-			p = percent;
-			n = ++percent_n;
-		} else if (star != SIZE_MAX && star_n < name.len) {
-			p = star;
-			n = ++star_n;
-			percent = SIZE_MAX;
-		} else {
-			return 0;
-		}
-	}
-}
-
-static int read_pattern(struct command *c, esp_str *ret)
+/* An absolute pattern does not need the reference.  *ret NULL: an empty pattern asks for the separator. */
+static int read_pattern(struct command *c, struct pattern **ret)
 {
 	esp_str reference, pattern;
-	char *room;
 
 	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_mailbox(&c->r, &reference) || !esp_imap_read_sp(&c->r) ||
 	    !esp_imap_read_list_mailbox(&c->r, &pattern) || !esp_imap_read_end(&c->r))
 		return 0;
-	room = esp_alloc(c->arena, reference.len + pattern.len + 1);
-	if (!room)
+	*ret = NULL;
+	if (pattern.len == 0)
+		return 1;
+	if (reference.len + pattern.len > PATTERN_MAX || !(*ret = esp_alloc(c->arena, sizeof **ret)))
 		return esp_imap_fail(&c->r, "the pattern is too long");
-	/* an absolute pattern does not need the reference; an empty pattern asks for the separator */
-	if (reference.len)
-		memcpy(room, reference.ptr, reference.len);
-	if (pattern.len)
-		memcpy(room + reference.len, pattern.ptr, pattern.len);
-	*ret = pattern.len ? (esp_str){ room, reference.len + pattern.len } : (esp_str){ NULL, 0 };
+	pattern_make(*ret, reference, pattern);
 	return 1;
 }
 
@@ -85,67 +47,75 @@ static esp_status all_mailboxes(struct command *c, const esp_mailbox **ret, uint
 esp_status command_list(struct command *c)
 {
 	const esp_mailbox *box;
-	esp_str pattern;
+	struct pattern *pattern;
+	size_t above;
 	uint32_t n;
 	esp_status st;
 
 	if (!read_pattern(c, &pattern))
 		return out_bad(c, c->r.why);
-	if (!pattern.ptr) {
+	if (!pattern) {
 		(void)esp_buf_add_z(&c->out, "* LIST (\\Noselect) \"/\" \"\"\r\n");
 		return out_ok(c, NULL, "LIST done");
 	}
 	st = all_mailboxes(c, &box, &n);
 	if (st != ESP_OK)
 		return out_status(c, st);
-	for (uint32_t i = 0; i < n; i++)
-		if (!(box[i].attributes & ESP_BOX_NONEXISTENT) && matches(pattern, box[i].name))
+	for (uint32_t i = 0; i < n && c->io == ESP_OK; i++) {
+		if (!(box[i].attributes & ESP_BOX_NONEXISTENT) && pattern_matches(pattern, box[i].name, &above))
 			say_mailbox(c, "LIST", &box[i], box[i].name, box[i].attributes);
+		command_give_way(c);
+	}
 	return out_ok(c, NULL, "LIST done");
 }
 
 /* With "%" at the end, the first level above a subscribed name that does not match itself is told as \Noselect
- * (RFC 3501 6.3.9); names come sorted, so the same one is told once. */
-static void say_parent(struct command *c, esp_str pattern, esp_str name, esp_str *told)
+ * (RFC 3501 6.3.9), unless it was told already.  `told`: what was, above the name at hand, each below the one before;
+ * what is below a mailbox stands right behind it, so that is a stack. */
+struct lsub { struct command *c; const struct pattern *pattern; esp_str *told; uint32_t ntold; };
+
+static int is_below(esp_str name, esp_str above)
 {
-	for (size_t i = name.len; i-- > 1; ) {
-		esp_str parent = { name.ptr, i };
-		if (name.ptr[i] != '/' || !matches(pattern, parent))
-			continue;
-		if (!esp_str_eq(parent, *told))
-			say_mailbox(c, "LSUB", NULL, parent, ESP_BOX_NOSELECT | ESP_BOX_HAS_CHILDREN);
-		*told = parent;
-		return;
-	}
+	return name.len > above.len && name.ptr[above.len] == '/' && memcmp(name.ptr, above.ptr, above.len) == 0;
 }
 
-static int subscribed(const esp_mailbox *box, uint32_t n, esp_str name)
+static void say_subscribed(struct lsub *l, const esp_mailbox *m)
 {
-	for (uint32_t i = 0; i < n; i++)
-		if (box[i].attributes & ESP_BOX_SUBSCRIBED && esp_str_eq(box[i].name, name))
-			return 1;
-	return 0;
+	esp_str above = m->name;
+	int itself = pattern_matches(l->pattern, m->name, &above.len);
+
+	while (l->ntold && !is_below(m->name, l->told[l->ntold - 1]))
+		l->ntold--;
+	if (itself) {
+		say_mailbox(l->c, "LSUB", m, m->name, m->attributes);
+		l->told[l->ntold++] = m->name;
+	} else if (l->pattern->ends_in_percent && above.len &&
+			   !(l->ntold && esp_str_eq(l->told[l->ntold - 1], above))) {
+		say_mailbox(l->c, "LSUB", NULL, above, ESP_BOX_NOSELECT | ESP_BOX_HAS_CHILDREN);
+		l->told[l->ntold++] = above;
+	}
 }
 
 esp_status command_lsub(struct command *c)
 {
+	struct lsub l = { .c = c };
+	struct pattern *pattern;
 	const esp_mailbox *box;
-	esp_str pattern, told = { NULL, 0 };
-	uint32_t n;
+	uint32_t n = 0;
 	esp_status st;
 
 	if (!read_pattern(c, &pattern))
 		return out_bad(c, c->r.why);
-	st = pattern.ptr ? all_mailboxes(c, &box, &n) : ESP_OK;
+	st = pattern ? all_mailboxes(c, &box, &n) : ESP_OK;
+	if (st == ESP_OK && !(l.told = esp_alloc_array(c->arena, n + 1u, sizeof *l.told)))
+		st = ESP_ENOMEM;
 	if (st != ESP_OK)
 		return out_status(c, st);
-	for (uint32_t i = 0; pattern.ptr && i < n; i++) {
-		if (!(box[i].attributes & ESP_BOX_SUBSCRIBED))
-			continue;
-		if (matches(pattern, box[i].name))
-			say_mailbox(c, "LSUB", &box[i], box[i].name, box[i].attributes);
-		else if (pattern.ptr[pattern.len - 1] == '%' && !subscribed(box, n, told))
-			say_parent(c, pattern, box[i].name, &told);
+	l.pattern = pattern;
+	for (uint32_t i = 0; i < n && c->io == ESP_OK; i++) {
+		if (box[i].attributes & ESP_BOX_SUBSCRIBED)
+			say_subscribed(&l, &box[i]);
+		command_give_way(c);
 	}
 	return out_ok(c, NULL, "LSUB done");
 }
