@@ -86,14 +86,11 @@ const char *facts_blamed(const struct reload *r, const char *reason)
 {
 	for (uint32_t i = 0; r->config && i < config_module_count(r->config); i++) {
 		const struct config_module *e = config_module_at(r->config, i);
-		const char *at = reason;
-		size_t n = strlen(e->name);
+		size_t n = strlen(e->name);      /* 0: it is what was refused */
 
-		while ((at = strstr(at, e->name))) {
+		for (const char *at = n ? strstr(reason, e->name) : NULL; at; at = strstr(at + n, e->name))
 			if ((at == reason || (at > reason + 1 && !strncmp(at - 2, ": ", 2))) && at[n] == ':')
 				return e->name;
-			at += n;
-		}
 	}
 	return "";
 }

@@ -65,6 +65,18 @@ def a_wrong_configuration_is_refused_with_every_error_and_nothing_changes():
 
 
 @scenario
+def a_module_without_a_name_is_refused_too():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        s.modules = [greeting("one"), {"file": "abi_echo"}]
+        s.write()
+        assert "name" in s.cli("reload", check=1).err
+        with s.connect("echo") as c:
+            assert c.ask("GREETING")
+        assert s.status()["reloads_failed"] == 1
+
+
+@scenario
 def a_module_that_fails_to_start_leaves_the_old_one_running():
     with Server([ECHO, {"name": "moody", "file": "abi_fail"}], {"echo": {}}) as s:
         s.start()
