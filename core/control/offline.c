@@ -127,8 +127,10 @@ static void own_state(struct offline *o)
 {
 	const char *tmp = getenv("TMPDIR");
 	esp_str path = cfg_string(cfg_group(config_root(o->server.config), "server"), "path");
+	struct stat st;
 
-	if (path.len && path.ptr[0] == '/' && access(path.ptr, W_OK | X_OK) == 0)
+	if (path.len && path.ptr[0] == '/' && stat(path.ptr, &st) == 0 && st.st_uid == geteuid() &&
+	    access(path.ptr, W_OK | X_OK) == 0)
 		return;                  /* what the server itself uses: surely not mounted noexec */
 	snprintf(o->state, sizeof(o->state), "%.40s/esp-check-XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
 	if (!mkdtemp(o->state))
@@ -178,16 +180,24 @@ static void check_certificates(struct offline *o)
 	}
 }
 
-static void check_user(struct offline *o)
+/* Become the server's user, who has to be able to read what is looked at from here on. */
+static int check_user(struct offline *o)
 {
 	struct settings *st = calloc(1, sizeof(*st));
 	struct privilege p;
 	esp_err err = ESP_ERR_INIT;
+	const char *step = "";
+	int status = ESP_OK;
 
-	if (st && settings_take(o->server.config, st, &o->errs) == ESP_OK &&
-	    privilege_resolve(st->user, st->group, &p, &err) != ESP_OK)
-		config_errors_warn(&o->errs, o->server.config_path, 0, "%s", err.text);
+	if (st && settings_take(o->server.config, st, &o->errs) == ESP_OK) {
+		if (privilege_resolve(st->user, st->group, &p, &err) != ESP_OK)
+			config_errors_warn(&o->errs, o->server.config_path, 0, "%s", err.text);
+		else if ((status = privilege_drop(&p, &step)) != ESP_OK)
+			config_errors_add(&o->errs, o->server.config_path, 0, "cannot check as %s: %s: %s", st->user, step,
+				strerror(errno));
+	}
 	free(st);
+	return status;
 }
 
 int offline_check(const char *config_path)
@@ -200,12 +210,14 @@ int offline_check(const char *config_path)
 	if (log_open(&quiet, &err) != ESP_OK)
 		fprintf(stderr, "esp-server: %s\n", err.text);
 	if (o->server.config) {
-		check_certificates(o);
-		if (status == ESP_OK)
-			check_user(o);
-		o->check_only = true;
-		own_state(o);
-		code = offline_loops(o);
+		bool looks = status != ESP_OK || check_user(o) == ESP_OK;
+
+		if (looks) {
+			check_certificates(o);
+			o->check_only = true;
+			own_state(o);
+			code = offline_loops(o);
+		}
 	}
 	config_errors_print(&o->errs, stderr);
 	if (status || o->errs.errors)

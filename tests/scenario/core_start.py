@@ -8,6 +8,7 @@ import subprocess
 import time
 
 from lib import BUILD, ECHO, SLOW, Client, Server, run, scenario, wait_until
+from mail import MailServer
 
 
 @scenario
@@ -241,6 +242,30 @@ def the_server_process_gives_up_root():
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16) == 0
         assert os.stat(s.control).st_uid == int(uid) and os.stat(s.control).st_mode & 0o777 == 0o600
         assert s.stop() == 0
+
+
+@scenario
+def a_check_by_root_sees_what_the_servers_user_sees_and_leaves_nothing_of_roots():
+    if os.geteuid() != 0:
+        return
+    if not others_reach(BUILD):
+        print(f"      left out: nobody may not enter {BUILD}")
+        return
+    with MailServer(start=False, server={"user": "nobody", "group": "nogroup"}) as s:
+        key = s.tls["certificates"][0]["key"]
+        shutil.chown(key, "nobody")
+        data = os.path.join(s.dir, "data")
+        os.makedirs(data, 0o700)
+        shutil.chown(data, "nobody")
+        assert s.run("check").code == 0
+        assert all(os.stat(os.path.join(data, name)).st_uid == os.stat(data).st_uid for name in os.listdir(data))
+        s.start()
+        assert s.run("check").code == 0
+        os.chown(key, 0, 0)
+        os.chmod(key, 0o600)
+        done = s.run("check")
+        assert done.code == 1 and key in done.err, done.err
+        shutil.chown(key, "nobody")
 
 
 @scenario
