@@ -167,7 +167,7 @@ static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_
 {
 	struct session *s = c->s;
 	const esp_mailstore *ms = store_of(s);
-	const esp_blob *blob = (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
+	const esp_blob *blob = blob_of(s);
 	esp_mailbox m = { .size = sizeof m };
 	esp_append item = { .size = sizeof item, .id = s->imap->crypto->new_id(), .internal_date = h->date,
 	                    .flags = h->flags.system, .keywords = h->flags.keyword, .nkeywords = h->flags.nkeywords,

@@ -12,8 +12,10 @@ void command_give_way(struct command *c)
 
 	if (now < c->slice)
 		return;
-	if (c->slice && c->io == ESP_OK)
+	if (c->slice && c->io == ESP_OK) {
+		core->host->give_back();
 		c->io = core->fiber->yield();
+	}
 	c->slice = core->loop->clock() + SLICE;
 }
 

@@ -1,17 +1,18 @@
 /* fetch - FETCH (RFC 3501 6.4.5): flags and numbers from the view, ENVELOPE and the like as they are stored, bodies
- * from the blob.  \Seen is set once, for all messages of the command, before the first of them is sent. */
+ * from the blob.  \Seen is set once, for all messages of the command, before the first of them is sent.
+ *
+ * While a message is sent no service is held (output.c): rows are in an arena of ours, and the message is a copy. */
 #include "imap.h"
 
 #include <esp/mail/date.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define UIDS_A_PAGE 400u
 
 struct fetch {
 	struct command *c;
-	const esp_mailstore *ms;
-	const esp_blob *blob;
 	esp_imap_item item[ESP_IMAP_ITEMS_MAX];
 	uint32_t nitems, what;     /* ESP_FETCH_... of the rows that are needed; 0: the view is enough */
 	int needs_blob, sets_seen;
@@ -141,22 +142,40 @@ static void put_message(
 	out_more(c);
 }
 
+/* *ret: malloc'ed. */
+static esp_status read_message(struct fetch *f, esp_id id, esp_str *ret)
+{
+	const esp_blob *blob = blob_of(f->c->s);
+	esp_blob_file file = { .size = sizeof file };
+	esp_status st = blob ? blob->open(blob, id, &file) : ESP_EUNAVAIL;
+	char *copy;
+
+	if (st != ESP_OK)
+		return st;
+	copy = malloc(file.content.len + 1);
+	if (copy && file.content.len)
+		memcpy(copy, file.content.ptr, file.content.len);
+	*ret = (esp_str){ copy, file.content.len };
+	blob->close_file(blob, &file);
+	return copy ? ESP_OK : ESP_ENOMEM;
+}
+
 static void with_blob(struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
 {
-	esp_blob_file file;
+	esp_str message;
 	esp_mime mime;
 
-	if (f->blob->open(f->blob, row->id, &file) != ESP_OK) {
+	if (read_message(f, row->id, &message) != ESP_OK) {
 		f->missing++;
 		return;
 	}
-	if (esp_mime_parse(file.content, &mime) == ESP_OK) {
+	if (esp_mime_parse(message, &mime) == ESP_OK) {
 		put_message(f, row, &mime, index, uid, flags);
 		esp_mime_free(&mime);
 	} else {
 		f->missing++;
 	}
-	f->blob->close_file(f->blob, &file);
+	free((char *)(uintptr_t)message.ptr);
 }
 
 /* --- pages
@@ -180,8 +199,10 @@ static esp_status send_page(struct fetch *f)
 
 	while (st == ESP_OK && c->io == ESP_OK && at < f->npending) {
 		const esp_message_row *row;
+		const esp_mailstore *ms = store_of(c->s);
 		uint32_t n = 0;
-		st = f->ms->fetch(f->ms, f->page, &c->s->actor, c->s->view->mailbox, set, f->what, &row, &n, &next);
+		st = ms ? ms->fetch(ms, f->page, &c->s->actor, c->s->view->mailbox, set, f->what, &row, &n, &next)
+				: ESP_EUNAVAIL;
 		for (uint32_t i = 0; st == ESP_OK && c->io == ESP_OK && i < n; i++) {
 			while (at < f->npending && f->pending[at].first < row[i].uid) {
 				f->missing++;      /* another session expunged it */
@@ -246,6 +267,7 @@ static void set_seen(struct fetch *f, esp_uid_set set)
 {
 	struct command *c = f->c;
 	struct session *s = c->s;
+	const esp_mailstore *ms = store_of(s);
 	struct unseen u = { .range = esp_alloc_array(c->arena, s->view->exists + 1u, sizeof(esp_uid_range)) };
 	esp_store_args args = { .size = sizeof args, .op = ESP_STORE_ADD, .flags = ESP_FLAG_SEEN };
 	esp_uid_set failed;
@@ -254,8 +276,8 @@ static void set_seen(struct fetch *f, esp_uid_set set)
 	if (s->readonly || !u.range || s->view->unseen == 0)
 		return;
 	(void)set_each(s->view, set, find_unseen, &u);
-	if (u.n && f->ms->store(f->ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ u.range, u.n }, &args, &modseq,
-				   &failed) != ESP_OK)
+	if (u.n && (!ms || ms->store(ms, c->arena, &s->actor, s->view->mailbox, (esp_uid_set){ u.range, u.n }, &args,
+						   &modseq, &failed) != ESP_OK))
 		esp_log(s->imap->core.log, s->imap->self, ESP_LOG_WARNING, "messages were sent and not marked as seen",
 			ESP_FSTR("user", s->actor.login));
 }
@@ -290,10 +312,8 @@ esp_status command_fetch(struct command *c)
 	f->c = c;
 	if (!esp_imap_read_sp(&c->r) || !set_read(c, c->uid, &set) || !plan(f))
 		return out_bad(c, c->r.why);
-	f->ms = store_of(s);
-	f->blob = (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
 	f->page = s->imap->core.mem->arena_new(s->imap->self, "imap fetch", 64u << 20);
-	if (!f->ms || !f->blob || !f->page)
+	if (!f->page)
 		return out_status(c, ESP_EUNAVAIL);
 	esp_buf_init(&f->section, 8u << 20);
 	st = run(f, set);

@@ -68,7 +68,8 @@ struct command {
 	struct append_literal *append;   /* APPEND: where its message waits */
 };
 
-/* output.c: everything a session says.  May suspend; failures stay in c->io. */
+/* output.c: everything a session says.  May suspend, and gives back every service before it does: ask anew behind it.
+ * Failures stay in c->io. */
 void out_flush(struct command *c);
 /*! \brief "* text CRLF". */
 void out_untagged(struct command *c, const char *fmt, ...) ESP_PRINTF(2, 3);
@@ -101,8 +102,8 @@ void session_idle(struct session *s);
 /* command.c */
 ESP_CHECKED esp_status command_run(struct command *c);
 void command_capability(struct command *c);
-/*! \brief Between two parts of what may take long: let others of this worker go on every few ms.  May suspend; failures
- *  stay in c->io. */
+/*! \brief Between two parts of what may take long: let others of this worker go on every few ms.  May suspend, and
+ *  gives back every service before it does; failures stay in c->io. */
 void command_give_way(struct command *c);
 
 /* One function a command; arguments are read from c->r.  ESP_ECLOSED ends the session. */
@@ -147,6 +148,10 @@ int set_each(const esp_view *view, esp_uid_set set, int (*fn)(void *arg, uint32_
 static inline const esp_mailstore *store_of(struct session *s)
 {
 	return (const esp_mailstore *)s->imap->core.host->service(s->imap->self, s->imap->mailstore);
+}
+static inline const esp_blob *blob_of(struct session *s)
+{
+	return (const esp_blob *)s->imap->core.host->service(s->imap->self, s->imap->blob);
 }
 
 #endif

@@ -6,12 +6,20 @@
 
 #define FLUSH_AT (16u << 10)
 
+/* A client that reads slowly must not keep the store from being replaced: whoever says something holds no service. */
+static void write_out(struct command *c, esp_str bytes)
+{
+	if (c->io != ESP_OK || bytes.len == 0)
+		return;
+	c->s->imap->core.host->give_back();
+	c->io = c->s->conn->api->write(c->s->conn, bytes.ptr, bytes.len);
+}
+
 void out_flush(struct command *c)
 {
 	if (c->out.err != ESP_OK && c->io == ESP_OK)
 		c->io = c->out.err;
-	if (c->io == ESP_OK && c->out.len)
-		c->io = c->s->conn->api->write(c->s->conn, c->out.data, c->out.len);
+	write_out(c, esp_buf_str(&c->out));
 	esp_buf_reset(&c->out);
 }
 
@@ -29,8 +37,7 @@ void out_bytes(struct command *c, esp_str bytes)
 		return;
 	}
 	out_flush(c);
-	if (c->io == ESP_OK)
-		c->io = c->s->conn->api->write(c->s->conn, bytes.ptr, bytes.len);
+	write_out(c, bytes);
 }
 
 void out_untagged(struct command *c, const char *fmt, ...)
