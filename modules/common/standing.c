@@ -41,6 +41,7 @@ esp_status standing_check(struct standing *s, esp_conn *conn, const struct stand
 	st = auth && arena ? auth->recheck(auth, arena, &who) : ESP_EUNAVAIL;
 	if (arena)
 		core->mem->arena_free(arena);
+	core->host->give_back();   /* the rest of a command may be long in coming */
 	s->checked = st == ESP_OK ? core->loop->clock() : 0;
 	return st == ESP_EACCES ? ESP_EACCES : ESP_OK;
 }

@@ -42,6 +42,19 @@ def the_store_is_replaced_while_a_client_is_silent_inside_append():
 
 
 @scenario
+def the_store_is_replaced_while_a_command_of_a_login_that_was_looked_at_again_comes():
+    with MailServer(config={"imap": {"recheck": "1s"}}) as s, s.imap("alice") as c:
+        time.sleep(1.1)
+        c.send("a STATUS {5}\r\n")
+        assert c.response().startswith(b"+")
+        began = time.monotonic()
+        s.cli("reload", "store")
+        assert time.monotonic() - began < 10
+        c.send("INBOX (MESSAGES)\r\n")
+        assert c.until("a")[1].startswith("OK")
+
+
+@scenario
 def the_store_is_replaced_while_a_client_reads_slowly():
     with MailServer() as s, s.imap("alice", timeout=60) as c:
         body = (message("large") + "x" * 70 + "\r\n").encode()

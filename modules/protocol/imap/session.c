@@ -52,8 +52,10 @@ esp_status session_recheck(struct session *s)
 
 esp_status session_bye(struct session *s, const char *text)
 {
-	esp_status st = esp_conn_write(s->conn, ESP_STR("* BYE "));
+	esp_status st;
 
+	s->imap->core.host->give_back();
+	st = esp_conn_write(s->conn, ESP_STR("* BYE "));
 	if (st == ESP_OK)
 		st = esp_conn_write(s->conn, (esp_str){ text, strlen(text) });
 	if (st == ESP_OK)
