@@ -1,5 +1,6 @@
 """IMAP, command by command: what a mail client says and what it is answered (RFC 3501, 2177, 2342, 2971, 3691, 4315, 6851)."""
 import base64
+import glob
 import os
 import re
 import sqlite3
@@ -435,6 +436,22 @@ def expunges_wait_while_numbers_must_stay():
         assert numbers(other.ok("NOOP"), "EXPUNGE") == [1]
         assert other.search("ALL", uid=True) == [2, 3]
         other.ok("UID FETCH 1:* FLAGS")
+
+
+@scenario
+def a_message_that_cannot_be_read_is_a_failure_and_not_expunged():
+    s, c = filled(n=3)
+    with s, c:
+        second = sorted(glob.glob(os.path.join(s.dir, "data", "mail", ".blobs", "*", "*")), key=os.path.basename)[1]
+        os.rename(second, second + ".away")
+        untagged, tagged = c.ask("FETCH 1:3 (UID BODY.PEEK[])")
+        assert tagged.startswith("NO [EXPUNGEISSUED]") and len(untagged) == 2, (untagged, tagged)
+        os.mkdir(second)
+        untagged, tagged = c.ask("FETCH 1:3 (UID BODY.PEEK[])")
+        assert tagged.startswith("NO [SERVERBUG]") and len(untagged) == 1, (untagged, tagged)
+        os.rmdir(second)
+        os.rename(second + ".away", second)
+        assert len(c.ok("FETCH 1:3 (UID BODY.PEEK[])")) == 3
 
 
 @scenario

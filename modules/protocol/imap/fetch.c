@@ -160,22 +160,25 @@ static esp_status read_message(struct fetch *f, esp_id id, esp_str *ret)
 	return copy ? ESP_OK : ESP_ENOMEM;
 }
 
-static void with_blob(struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
+/* Only a file that is not there may be that of a message which somebody expunged: what cannot be read is a failure. */
+static esp_status with_blob(
+	struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
 {
 	esp_str message;
 	esp_mime mime;
+	esp_status st = read_message(f, row->id, &message);
 
-	if (read_message(f, row->id, &message) != ESP_OK) {
+	if (st == ESP_ENOENT)
 		f->missing++;
-		return;
-	}
-	if (esp_mime_parse(message, &mime) == ESP_OK) {
+	if (st != ESP_OK)
+		return st == ESP_ENOENT ? ESP_OK : st;
+	st = esp_mime_parse(message, &mime);
+	if (st == ESP_OK) {
 		put_message(f, row, &mime, index, uid, flags);
 		esp_mime_free(&mime);
-	} else {
-		f->missing++;
 	}
 	free((char *)(uintptr_t)message.ptr);
+	return st;
 }
 
 /* --- pages
@@ -211,7 +214,7 @@ static esp_status send_page(struct fetch *f)
 			if (at == f->npending || f->pending[at].first != row[i].uid)
 				continue;
 			if (f->needs_blob)
-				with_blob(f, &row[i], f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
+				st = with_blob(f, &row[i], f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
 			else
 				put_message(f, &row[i], NULL, f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
 			at++;
