@@ -1,6 +1,8 @@
 """What a filter is told along a transaction, and what becomes of its answers."""
+import re
+
 from lib import run, scenario
-from mail import Imap, MailServer, message
+from mail import Imap, MailServer, Smtp, message
 
 FILTER = {"name": "guest", "file": "scenario_filter"}
 
@@ -67,9 +69,73 @@ def an_imap_client_reads_what_the_filter_says_on_one_line_of_ascii():
             assert i.no("CHECK") == "NO [NOPERM] no checks  * OK caf??"
             assert i.no("NAMESPACE") == "NO [UNAVAILABLE] not now, try again later"
             i.ok("NOOP")
-        with Imap(s.ports["imaps"], tls=True, greeted=False) as i:
-            assert i.response().decode() == "* BYE [NOPERM] closed for today"
+
+
+SMTP_SAYS = {"later": "421 4.7.1 not now, try again later", "strict": "554 5.7.1 nobody of that name"}
+IMAP_SAYS = {"later": "* BYE [UNAVAILABLE] not now, try again later", "strict": "* BYE [NOPERM] nobody of that name"}
+
+
+@scenario
+def a_filter_is_asked_when_tls_is_on_and_whom_it_refuses_hears_so_instead_of_the_greeting():
+    with FilteredServer() as s:
+        for kind, listener, says in ((Smtp, "submissions", SMTP_SAYS), (Imap, "imaps", IMAP_SAYS)):
+            for name, text in says.items():
+                with kind(s.ports[listener], greeted=False) as c:
+                    c.starttls(name)
+                    assert c.line() == text
+                    assert c.ended()
+        with Smtp(s.ports["submissions"], greeted=False) as c:
+            c.starttls("closed")
+            assert c.line() == "554 5.7.1 closed for today", "CONNECT comes first"
+            assert c.ended()
+        with Imap(s.ports["imaps"], greeted=False) as i:
+            i.starttls("closed")
+            assert i.line() == "* BYE [NOPERM] closed for today"
             assert i.ended()
+
+
+@scenario
+def after_starttls_whom_a_filter_refuses_hears_so_without_asking():
+    with FilteredServer() as s:
+        for name in ("later", "strict"):
+            for listener in ("mx", "submission"):
+                with s.smtp(listener) as c:
+                    c.ehlo()
+                    c.expect("STARTTLS", 220)
+                    c.starttls(name)
+                    assert c.line() == SMTP_SAYS[name]
+                    assert c.ended()
+            with s.imap() as i:
+                i.ok("STARTTLS")
+                i.starttls(name)
+                assert i.line() == IMAP_SAYS[name]
+                assert i.ended()
+
+
+@scenario
+def a_filter_is_asked_about_tls_once_a_connection_and_never_without():
+    def asked():
+        return int(re.search(r'esp_hook_calls_total\{module="guest",point="tls",verdict="continue"\} (\d+)',
+                             s.cli("metrics").out)[1])
+
+    with FilteredServer() as s:
+        with s.smtp() as c, s.imap("alice") as i:
+            c.ehlo()
+            i.ok("SELECT INBOX")
+            assert asked() == 0
+            c.expect("STARTTLS", 220)
+            c.starttls()
+            c.ehlo()
+            c.expect("MAIL FROM:<a@b.test>", 250)
+            assert asked() == 1
+        with s.imap("alice", "imaps") as i, s.imap() as j, s.smtp("submissions") as c:
+            i.ok("SELECT INBOX")
+            j.ok("STARTTLS")
+            j.starttls()
+            j.ok("LOGIN alice@example.test pass-alice")
+            c.ehlo()
+            c.login("alice")
+            assert asked() == 4
 
 
 run()

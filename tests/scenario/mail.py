@@ -240,9 +240,10 @@ class Wire:
     def ended(self):
         return not self.buf and not self.fill()
 
-    def starttls(self):
+    def starttls(self, name=None):
+        """name: whom it wants to talk to (SNI)."""
         assert not self.buf, f"{self.buf} came before TLS"
-        self.sock = client_tls().wrap_socket(self.sock)
+        self.sock = client_tls().wrap_socket(self.sock, server_hostname=name)
 
     def close(self):
         self.sock.close()

@@ -96,6 +96,8 @@ esp_status session_bye(struct session *s, const char *text);
 esp_status session_bad_line(struct session *s, esp_status st);
 /*! \brief May it stay?  Says BYE when not: its account is gone, its password was changed. */
 ESP_CHECKED esp_status session_recheck(struct session *s);
+/*! \brief Ask the hooks of CONNECT or TLS.  ESP_ECLOSED: they refused, and the client was told (BYE). */
+ESP_CHECKED esp_status session_admit(struct command *c, esp_point point);
 /*! \brief [worker] IDLE begins: look again after `recheck`, end after `idle`. */
 void session_idle(struct session *s);
 

@@ -146,5 +146,7 @@ esp_status command_starttls(struct command *c)
 	if (c->s->conn->api->peek(c->s->conn).len)   /* injected plaintext would look as if it had come encrypted */
 		return session_bye(c->s, "you sent something behind STARTTLS");
 	st = out_ok(c, NULL, "begin TLS");
-	return st == ESP_OK ? c->s->conn->api->starttls(c->s->conn) : st;
+	if (st == ESP_OK)
+		st = c->s->conn->api->starttls(c->s->conn);
+	return st == ESP_OK ? session_admit(c, ESP_AT_TLS) : st;
 }

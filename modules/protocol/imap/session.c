@@ -291,26 +291,37 @@ static esp_status run_lines(struct session *s)
 	return st;
 }
 
+esp_status session_admit(struct command *c, esp_point point)
+{
+	esp_connect_args args = { .size = sizeof args, .conn = c->s->conn };
+	esp_outcome o;
+	esp_status st;
+
+	c->s->imap->hook->run(point, &args, c->arena, &o);
+	if (o.verdict < ESP_VERDICT_DEFER)
+		return ESP_OK;
+	c->tag = (esp_str){ NULL, 0 };         /* STARTTLS has had its answer */
+	st = out_refusal(c, &o, "not from you");
+	return st == ESP_OK ? ESP_ECLOSED : st;
+}
+
 static esp_status greet(struct session *s)
 {
-	esp_connect_args args = { .size = sizeof args, .conn = s->conn };
-	esp_outcome o;
 	struct command c;
 	esp_status st;
 
 	s->conn->api->set_max_line(s->conn, LINE_BEFORE_LOGIN);
-	s->imap->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
 	command_begin(&c, s, s->conn->arena);
-	if (o.verdict >= ESP_VERDICT_DEFER) {
-		st = out_refusal(&c, &o, "not from you");
-		command_end(&c);
-		return st == ESP_OK ? ESP_ECLOSED : st;
+	st = session_admit(&c, ESP_AT_CONNECT);
+	if (st == ESP_OK && s->conn->api->info(s->conn)->encrypted)
+		st = session_admit(&c, ESP_AT_TLS);
+	if (st == ESP_OK) {
+		(void)esp_buf_add_z(&c.out, "* OK [CAPABILITY ");
+		command_capability(&c);
+		(void)esp_buf_add_z(&c.out, "] ESP ready\r\n");
 	}
-	(void)esp_buf_add_z(&c.out, "* OK [CAPABILITY ");
-	command_capability(&c);
-	(void)esp_buf_add_z(&c.out, "] ESP ready\r\n");
 	command_end(&c);
-	return c.io;
+	return st == ESP_OK ? c.io : st;
 }
 
 static esp_status converse(struct session *s, uint32_t why)

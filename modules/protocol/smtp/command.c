@@ -197,7 +197,9 @@ static esp_status command_starttls(struct session *s, esp_str args)
 	s->helo_len = s->login_len = 0;          /* nothing said in the clear counts (RFC 3207 4.2) */
 	s->extended = 0;
 	st = reply(s, 220, "2.0.0", "go ahead");
-	return st == ESP_OK ? s->conn->api->starttls(s->conn) : st;
+	if (st == ESP_OK)
+		st = s->conn->api->starttls(s->conn);
+	return st == ESP_OK ? session_admit(s, ESP_AT_TLS) : st;
 }
 
 static esp_status command_quit(struct session *s)

@@ -30,17 +30,27 @@ static struct session *session_new(esp_module *self, esp_conn *c)
 	return s;
 }
 
-static esp_status greet(struct session *s)
+esp_status session_admit(struct session *s, esp_point point)
 {
 	esp_connect_args args = { .size = sizeof args, .conn = s->conn };
 	esp_outcome o;
 	esp_status st;
 
-	s->smtp->hook->run(ESP_AT_CONNECT, &args, s->conn->arena, &o);
-	if (o.verdict >= ESP_VERDICT_DEFER) {
-		st = reply_verdict(s, &o, o.verdict == ESP_VERDICT_REJECT ? 554 : 421, "not from you");
-		return st == ESP_OK ? ESP_ECLOSED : st;
-	}
+	s->smtp->hook->run(point, &args, s->conn->arena, &o);
+	if (o.verdict < ESP_VERDICT_DEFER)
+		return ESP_OK;
+	st = reply_verdict(s, &o, o.verdict == ESP_VERDICT_REJECT ? 554 : 421, "not from you");
+	return st == ESP_OK ? ESP_ECLOSED : st;
+}
+
+static esp_status greet(struct session *s)
+{
+	esp_status st = session_admit(s, ESP_AT_CONNECT);
+
+	if (st == ESP_OK && s->conn->api->info(s->conn)->encrypted)
+		st = session_admit(s, ESP_AT_TLS);
+	if (st != ESP_OK)
+		return st;
 	if (s->role == SMTP_MX && s->conn->api->peek(s->conn).len) {
 		st = reply(s, 554, "5.5.0", "you spoke before the greeting (RFC 5321 3.1)");
 		return st == ESP_OK ? ESP_ECLOSED : st;

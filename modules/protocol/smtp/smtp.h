@@ -70,6 +70,8 @@ ESP_CHECKED esp_status session_recheck(struct session *s);
 ESP_CHECKED esp_status session_bad_line(struct session *s, esp_status st);
 /*! \brief From now on it is this identity's.  Refused, it is nobody's. */
 ESP_CHECKED esp_status session_begin(struct session *s, const esp_identity *who);
+/*! \brief Ask the hooks of CONNECT or TLS.  ESP_ECLOSED: they refused, and the client was told (554, 421). */
+ESP_CHECKED esp_status session_admit(struct session *s, esp_point point);
 /*! \brief Give the transaction up, whatever state it is in. */
 void session_reset(struct session *s);
 

@@ -22,7 +22,7 @@ extern "C" {
 typedef uint32_t esp_point;
 enum {
 	ESP_AT_CONNECT = 1,   /* [AFR]   esp_connect_args */
-	ESP_AT_TLS,           /* [FR]    esp_connect_args, after a handshake */
+	ESP_AT_TLS,           /* [FR]    esp_connect_args; see below */
 	ESP_AT_HELO,          /* [AFR]   esp_helo_args */
 	ESP_AT_AUTH,          /* [AFR]   esp_auth_args */
 	ESP_AT_MAIL,          /* [AQFR]  esp_mail_args */
@@ -35,6 +35,9 @@ enum {
 	ESP_AT_HTTP_REQUEST,  /* [FR]    esp_command_args */
 	ESP_AT_COUNT
 };
+/* TLS is asked once a connection, when the handshake is complete: with STARTTLS in the middle of the session, with
+ * implicit TLS before the greeting, right behind CONNECT.  (No session begins before its handshake: there CONNECT is
+ * asked on an encrypted connection too.)  Who is refused is told so and cut off. */
 
 /*! \brief The value is the strictness: in a group the largest wins. */
 typedef uint32_t esp_verdict;
@@ -122,8 +125,8 @@ typedef struct esp_hook_api {
 	/*! [control, init] Copied.  Several at one point are fine.  ESP_EINVAL: no such point, no function, or a policy
 	 *  (on_fail) that the point forbids. */
 	ESP_CHECKED esp_status (*add)(esp_module *self, const esp_hook *h);
-	/*! [worker] ESP_SUSPENDS.  Run the chain of a point of the current snapshot (protocol modules: CONNECT, HELO,
-	 *  AUTH, IMAP_COMMAND; the mail points are run by esp.mail/1).  Strings of the outcome live in `arena`. */
+	/*! [worker] ESP_SUSPENDS.  Run the chain of a point of the current snapshot (protocol modules: CONNECT, TLS,
+	 *  HELO, IMAP_COMMAND; who checks passwords: AUTH; the mail points are run by esp.mail/1).  Strings of the outcome live in `arena`. */
 	void (*run)(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret);
 } esp_hook_api;
 

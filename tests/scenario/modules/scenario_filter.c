@@ -2,8 +2,9 @@
  *
  * At MAIL it refuses SIZE=77, SIZE=76 without a word, and cannot decide on SIZE=79; it puts the parameters into
  * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, and adds
- * X-Length, the length of the header block.  At CONNECT it refuses the port of imaps; of the commands of IMAP it
- * refuses CHECK, with a text that is none of one line, and defers NAMESPACE without a word.
+ * X-Length, the length of the header block.  At CONNECT it refuses who named "closed" in the handshake, at TLS who
+ * named anything, and defers "later" without a word.  Of the commands of IMAP it refuses CHECK, with a text that is
+ * none of one line, and defers NAMESPACE without a word.
  */
 #include <esp/conn.h>
 #include <esp/hook.h>
@@ -61,9 +62,22 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 static esp_verdict on_connect(esp_module *self, const esp_connect_args *args, esp_answer *answer)
 {
 	(void)self;
-	if (!args->conn->api->info(args->conn)->encrypted)
+	if (!esp_str_eq(args->conn->api->info(args->conn)->tls_sni, ESP_STR("closed")))
 		return ESP_VERDICT_CONTINUE;
 	answer->text = ESP_STR("closed for today");
+	return ESP_VERDICT_REJECT;
+}
+
+static esp_verdict on_tls(esp_module *self, const esp_connect_args *args, esp_answer *answer)
+{
+	const esp_conn_info *info = args->conn->api->info(args->conn);
+
+	(void)self;
+	if (info->encrypted && !info->tls_sni.len)
+		return ESP_VERDICT_CONTINUE;
+	if (esp_str_eq(info->tls_sni, ESP_STR("later")))
+		return ESP_VERDICT_DEFER;
+	answer->text = ESP_STR("nobody of that name");
 	return ESP_VERDICT_REJECT;
 }
 
@@ -87,6 +101,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 			.point = ESP_AT_CONNECT,
 			.priority = ESP_PRIO_NORMAL,
 			.run = { .connect = on_connect } },
+		{ .size = sizeof all[0], .point = ESP_AT_TLS, .priority = ESP_PRIO_NORMAL, .run = { .connect = on_tls } },
 		{ .size = sizeof all[0],
 			.point = ESP_AT_IMAP_COMMAND,
 			.priority = ESP_PRIO_NORMAL,
