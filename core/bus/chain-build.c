@@ -6,6 +6,7 @@
 #include "core/base/status.h"
 #include "core/bus/chain-priv.h"
 #include "core/bus/line.h"
+#include "core/loop/owner.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +18,21 @@ struct added {
 };
 
 static struct added *hooks;   /* of every generation alive, in order of adding */
+static struct { const esp_module *module; const struct point *at; } refused;   /* the last of them */
 
 /* The failure policy of a hook: 0 means the default, and CONTINUE is the administrator's alone to choose. */
 static bool policy_ok(esp_point p, esp_verdict v)
 {
 	return v != ESP_VERDICT_FAIL && verdict_allowed(p, v);
+}
+
+static esp_status refuse(esp_module *self, const struct point *at)
+{
+	refused.module = self;
+	refused.at = at;
+	log_line(ESP_LOG_WARNING, owner_of(self)->name, "no hook is asked at this point yet", log_cstr("point", at->name),
+	         log_cstr("comes_with", at->with));
+	return ESP_EUNAVAIL;
 }
 
 esp_status hooks_add(esp_module *self, const esp_hook *h)
@@ -31,6 +42,8 @@ esp_status hooks_add(esp_module *self, const esp_hook *h)
 	if (!self || !h || h->size < offsetof(esp_hook, run) + sizeof h->run || !point_of(h->point) || !h->run.any ||
 	    h->timeout < 0 || !policy_ok(h->point, h->on_fail))
 		return ESP_EINVAL;
+	if (point_of(h->point)->with)
+		return refuse(self, point_of(h->point));
 	a = calloc(1, sizeof *a);
 	if (!a)
 		return ESP_ENOMEM;
@@ -46,8 +59,16 @@ esp_status hooks_add(esp_module *self, const esp_hook *h)
 	return ESP_OK;
 }
 
+void hooks_say_refused(const esp_module *self, esp_err *err)
+{
+	if (refused.module == self)
+		esp_err_set(err, "no hook is asked at %s yet: that comes with %s", refused.at->name, refused.at->with);
+}
+
 void hooks_forget(const esp_module *self)
 {
+	if (refused.module == self)
+		refused.module = NULL;
 	for (struct added **at = &hooks; *at; ) {
 		struct added *a = *at;
 
@@ -287,6 +308,8 @@ void hook_document(void (*sink)(void *arg, esp_str piece), void *arg)
 	line_puts(&l,
 		"# Hook points\n\nGenerated from the table the server checks verdicts against.  Every point also allows "
 		"`continue` and `fail`\n(fail = apply the failure policy).  A verdict that is not listed counts as fail.\n\n"
+		"At some points nobody asks yet; \"comes with\" says what will.  There `add()` answers `ESP_EUNAVAIL` and the\n"
+		"log names the module and the point.\n\n"
 		"| point | when | arguments | verdicts |\n|---|---|---|---|\n");
 	sink(arg, line_str(&l));
 	for (esp_point p = 1; p < ESP_AT_COUNT; p++) {
@@ -298,6 +321,10 @@ void hook_document(void (*sink)(void *arg, esp_str piece), void *arg)
 		line_puts(&l, at->name);
 		line_puts(&l, "` | ");
 		line_puts(&l, at->when);
+		if (at->with) {
+			line_puts(&l, "; comes with ");
+			line_puts(&l, at->with);
+		}
 		line_puts(&l, " | `");
 		line_puts(&l, at->args);
 		line_puts(&l, "` | ");

@@ -20,12 +20,14 @@ static const struct point points[ESP_AT_COUNT] = {
 	[ESP_AT_HEADERS] = { "headers", A | Q | D | F | R, "esp_headers_args", "the header block is complete" },
 	[ESP_AT_MESSAGE] = { "message", A | Q | D | F | R, "esp_message_args",
 	                     "the whole message is here; once per group of recipients" },
-	[ESP_AT_ROUTE] = { "route", A | F | R, "-", "a queued recipient needs a next hop" },
-	[ESP_AT_ATTEMPT] = { "attempt", F | R, "-", "a delivery attempt is about to start" },
-	[ESP_AT_DELIVER] = { "deliver", A | Q | D | F | R, "-", "a message is about to be filed into a mailbox" },
-	[ESP_AT_BOUNCE] = { "bounce", D | F | R, "-", "a bounce is about to be made" },
+	[ESP_AT_ROUTE] = { "route", A | F | R, "-", "a queued recipient needs a next hop", "the queue" },
+	[ESP_AT_ATTEMPT] = { "attempt", F | R, "-", "a delivery attempt is about to start", "the queue" },
+	[ESP_AT_DELIVER] = { "deliver", A | Q | D | F | R, "-", "a message is about to be filed into a mailbox",
+	                     "the queue" },
+	[ESP_AT_BOUNCE] = { "bounce", D | F | R, "-", "a bounce is about to be made", "the queue" },
 	[ESP_AT_IMAP_COMMAND] = { "imap-command", F | R, "esp_command_args", "an IMAP command is about to run" },
-	[ESP_AT_HTTP_REQUEST] = { "http-request", F | R, "esp_command_args", "an HTTP request is about to run" },
+	[ESP_AT_HTTP_REQUEST] = { "http-request", F | R, "esp_command_args", "an HTTP request is about to run",
+	                          "the HTTP API" },
 };
 
 #undef A

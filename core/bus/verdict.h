@@ -14,6 +14,7 @@ struct point {
 	uint32_t allowed;        /* verdict_bit() of each verdict besides CONTINUE and FAIL */
 	const char *args;        /* "esp_connect_args" */
 	const char *when;        /* for docs/hooks.md */
+	const char *with;        /* what will ask there one day; NULL: it is asked */
 };
 
 /*! \brief The table entry, or NULL for a point that does not exist. */

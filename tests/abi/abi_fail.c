@@ -1,8 +1,8 @@
-/* abi_fail - fails in the step that its configuration names. */
+/* abi_fail - fails in the step that its configuration names; "point": adds a hook where nobody asks. */
 #include "abi.h"
 
-static const char steps[] = "none|check|init|start|worker_start|reconfigure";
-enum { NONE, CHECK, INIT, START, WORKER_START, RECONFIGURE };
+static const char steps[] = "none|check|init|start|worker_start|reconfigure|point";
+enum { NONE, CHECK, INIT, START, WORKER_START, RECONFIGURE, POINT };
 
 static int32_t step_of(const esp_module *self, const esp_cfg *cfg)
 {
@@ -16,6 +16,14 @@ static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return step_of(self, cfg) == CHECK ? ABI_ERR(err, "check does not want to") : ESP_OK;
 }
 
+static esp_verdict on_deliver(esp_module *self, const void *args, esp_answer *answer)
+{
+	(void)self;
+	(void)args;
+	(void)answer;
+	return ESP_VERDICT_CONTINUE;
+}
+
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	struct abi *a = abi_new(self);
@@ -23,6 +31,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (!a)
 		return ESP_ENOMEM;
 	a->value = step_of(self, cfg);
+	if (a->value == POINT)
+		return abi_hook(self, ESP_AT_DELIVER, 0, on_deliver);
 	return a->value == INIT ? ABI_ERR(err, "init does not want to") : ESP_OK;
 }
 

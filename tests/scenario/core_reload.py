@@ -93,6 +93,19 @@ def a_module_that_fails_to_start_leaves_the_old_one_running():
 
 
 @scenario
+def a_module_that_wants_to_be_asked_where_nobody_asks_hears_so():
+    with Server([ECHO, {"name": "early", "file": "abi_fail"}], {"echo": {}}) as s:
+        s.start()
+        s.modules[1]["config"] = {"step": "point"}
+        s.write()
+        why = "no hook is asked at deliver yet: that comes with the queue"
+        for done in (s.cli("reload", check=1), s.cli("reload", "early", check=1), s.run("check", check=1)):
+            assert f"early: init: {why}" in done.err, done.err
+        with s.connect("echo") as c:
+            assert c.line() == "hello"
+
+
+@scenario
 def a_listener_is_added_and_removed():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()

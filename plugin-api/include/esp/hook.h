@@ -30,9 +30,9 @@ enum {
 	ESP_AT_DATA,          /* [AFR]   esp_data_args: DATA or the first BDAT was said */
 	ESP_AT_HEADERS,       /* [AQDFR] esp_headers_args: the header block is complete */
 	ESP_AT_MESSAGE,       /* [AQDFR] esp_message_args: the whole message; once per group of recipients */
-	ESP_AT_ROUTE, ESP_AT_ATTEMPT, ESP_AT_DELIVER, ESP_AT_BOUNCE,   /* with the queue */
+	ESP_AT_ROUTE, ESP_AT_ATTEMPT, ESP_AT_DELIVER, ESP_AT_BOUNCE,   /* with the queue: not asked yet */
 	ESP_AT_IMAP_COMMAND,  /* [FR]    esp_command_args */
-	ESP_AT_HTTP_REQUEST,  /* [FR]    esp_command_args */
+	ESP_AT_HTTP_REQUEST,  /* [FR]    esp_command_args; not asked yet */
 	ESP_AT_COUNT
 };
 /* TLS is asked once a connection, when the handshake is complete: with STARTTLS in the middle of the session, with
@@ -123,10 +123,12 @@ typedef struct esp_outcome {
 typedef struct esp_hook_api {
 	uint32_t size;
 	/*! [control, init] Copied.  Several at one point are fine.  ESP_EINVAL: no such point, no function, or a policy
-	 *  (on_fail) that the point forbids. */
+	 *  (on_fail) that the point forbids.  ESP_EUNAVAIL: this server asks nobody at that point; who can do without
+	 *  goes on. */
 	ESP_CHECKED esp_status (*add)(esp_module *self, const esp_hook *h);
 	/*! [worker] ESP_SUSPENDS.  Run the chain of a point of the current snapshot (protocol modules: CONNECT, TLS,
-	 *  HELO, IMAP_COMMAND; who checks passwords: AUTH; the mail points are run by esp.mail/1).  Strings of the outcome live in `arena`. */
+	 *  HELO, IMAP_COMMAND; who checks passwords: AUTH; the mail points are run by esp.mail/1).  Strings of the
+	 *  outcome live in `arena`. */
 	void (*run)(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret);
 } esp_hook_api;
 

@@ -17,6 +17,8 @@ static esp_status hook_add(esp_module *self, const esp_hook *h)
 	full(by->nhooks, "hooks");
 	if (!h->run.any || !h->point || h->point >= ESP_AT_COUNT)
 		return ESP_EINVAL;
+	if ((h->point >= ESP_AT_ROUTE && h->point <= ESP_AT_BOUNCE) || h->point == ESP_AT_HTTP_REQUEST)
+		return ESP_EUNAVAIL;             /* as the server: nobody asks there yet */
 	by->hooks[by->nhooks++] = *h;
 	return ESP_OK;
 }

@@ -233,6 +233,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		{ .size = sizeof hooks[0], .point = ESP_AT_RCPT, .priority = 500, .run = { .rcpt = on_rcpt } },
 		{ .size = sizeof hooks[0], .point = ESP_AT_MESSAGE, .priority = 500, .run = { .message = on_message } }
 	};
+	static const esp_hook early = { .size = sizeof early, .point = ESP_AT_DELIVER, .run = { .message = on_message } };
 	static const esp_command command = { .size = sizeof command, .words = "words show", .run = on_command };
 	const esp_hook_api *hook = self->host->core("esp.hook/1", 0);
 	const esp_config_api *c = self->host->core("esp.config/1", 0);
@@ -248,6 +249,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	st = register_more(self, cfg);
 	for (int i = 0; i < 3 && st == ESP_OK; i++)
 		st = hook->add(self, &hooks[i]);
+	assert(hook->add(self, &early) == ESP_EUNAVAIL);
 	if (st == ESP_OK)
 		st = s->slot->reserve(self, ESP_SLOT_TXN, sizeof(struct kept), on_end, &s->kept);
 	return st == ESP_OK ? self->host->contribute(self, "esp.command/1", &command) : st;
