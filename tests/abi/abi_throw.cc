@@ -1,7 +1,7 @@
 /* abi_throw - a module in C++: throws and catches inside, and suspends inside the catch block while others throw.
  *
  * Every hook call throws its own number, sleeps inside the handler and throws again; it rejects when it ever sees
- * somebody else's exception.
+ * somebody else's exception.  Built as abi_throw_out (THROW_OUT), every call lets its exception leave.
  */
 #include "abi.h"
 
@@ -9,6 +9,12 @@ namespace {
 
 struct wrong { uint64_t serial; };
 
+#ifdef THROW_OUT
+esp_verdict on_helo(esp_module *, const void *args, esp_answer *)
+{
+	throw wrong{static_cast<const esp_helo_args *>(args)->name.len};
+}
+#else
 esp_verdict on_helo(esp_module *self, const void *args, esp_answer *)
 {
 	const auto *a = static_cast<const abi *>(self->state);
@@ -29,6 +35,7 @@ esp_verdict on_helo(esp_module *self, const void *args, esp_answer *)
 	}
 	return ESP_VERDICT_CONTINUE;
 }
+#endif
 
 esp_status on_init(esp_module *self, const esp_cfg *, esp_err *)
 {
@@ -45,5 +52,5 @@ ESP_MODULE_EXTERN ESP_EXPORT const esp_module_desc esp_module_descriptor;
 const esp_module_desc esp_module_descriptor = {
 	ESP_MODULE_MAGIC, sizeof(esp_module_desc), ESP_ABI_MAJOR, ESP_ABI_MINOR,
 	sizeof(esp_need), sizeof(esp_offer), sizeof(esp_cfg_item), 0, 0,
-	"abi_throw", "1.0", "throws", "MIT", nullptr, nullptr, nullptr, &ops
+	THROW_NAME, "1.0", "throws", "MIT", nullptr, nullptr, nullptr, &ops
 };

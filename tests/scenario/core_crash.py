@@ -1,4 +1,4 @@
-"""A crash: who is blamed, how soon the server is back, and when a module is left out."""
+"""A crash or a stall: who is blamed, how soon the server is back, and when a module is left out."""
 import os
 import re
 import signal
@@ -7,6 +7,7 @@ import time
 from lib import ECHO, Server, run, scenario, wait_until
 
 CRASH = {"name": "bad", "file": "abi_crash", "optional": True}
+THROW = {"name": "bad", "file": "abi_throw_out", "optional": True}
 
 
 def crash(s):
@@ -86,6 +87,30 @@ def a_module_that_crashes_three_times_is_left_out():
         s.write()
         s.cli("reload")
         crash(s)        # it runs again: that is what the administrator asked for
+
+
+@scenario
+def an_exception_that_leaves_a_hook_is_a_crash_of_its_module():
+    with Server([ECHO, THROW], {"echo": {}}, faults=True) as s:
+        s.start()
+        for _ in range(3):
+            assert s.status()["left_out"] == []
+            crash(s)
+            s.logged(r'was killed by signal 6.* in module "bad" at helo')
+        s.logged(r"terminate called after throwing an instance of")
+        assert s.status()["left_out"] == ["bad"]
+        assert verdict(s) == "verdict 40", "its hooks answer by their failure policy: defer"
+
+
+@scenario
+def a_hook_that_blocks_the_loop_is_named_by_the_watchdog():
+    with Server([ECHO, {"name": "lazy", "file": "abi_sleep"}], {"echo": {}}) as s:
+        s.start()
+        assert verdict(s) == "verdict 0"
+        s.logged(r"a loop is stalled where=.\S+ busy \d+ ms in lazy at helo \(fiber echo\)")
+        s.logged(r"a loop moves again where=.\S+ was busy [2-9]\d\d ms in lazy at helo")
+        pid = s.pid()
+        assert verdict(s) == "verdict 0" and s.pid() == pid, "it is slow, and no crash"
 
 
 @scenario
