@@ -9,6 +9,7 @@
 
 #include <esp/command.h>
 #include <esp/sql.h>
+#include <stdlib.h>
 
 /*! \brief One connection as migrations use it, on one thread. */
 struct migrate_db {
@@ -48,6 +49,10 @@ enum migrate_kind migrate_at_start(int automatic, int *ret_automatic);
 esp_status migrate_collect(const esp_host *host, struct migrate_job *job);
 /*! \brief [lane] Do it; REHEARSE: everything up, all the way down, and up again, on `db`, which is a copy. */
 int migrate_run(const struct migrate_db *db, const struct migrate_job *job);
+
+/*! \brief Is this process `esp-server migrate`?  It changes tables and nothing else: modules begin no work of their
+ *  own. */
+static inline int migrate_only(void) { return getenv("ESP_MIGRATE") != NULL; }
 
 #define MIGRATE_USAGE "[--check | --down=MODULE:NUMBER]"
 #define MIGRATE_HELP  "Bring the tables up to date; --check rehearses every change down and up on a copy"

@@ -11,6 +11,7 @@
 #include <esp/crypto.h>
 #include <esp/event.h>
 #include "modules/common/json.h"
+#include "modules/common/migrate.h"
 #include "modules/common/trouble.h"
 
 #include <stdatomic.h>
@@ -466,7 +467,7 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 {
 	struct eventlog *log = self->state;
 
-	if (log->core.loop->index(w) != 0)
+	if (log->core.loop->index(w) != 0 || migrate_only())
 		return ESP_OK;
 	return log->core.fiber->spawn(self, 0, "event sequencer", sequencer, log, NULL);
 }

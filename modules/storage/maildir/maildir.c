@@ -1,5 +1,6 @@
 /* storage_maildir - "esp.blob/1": message files, durable in groups, with real Maildir++ folders beside them. */
 #include "maildir.h"
+#include "modules/common/migrate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,13 +135,14 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	int32_t result = ESP_OK;
 	esp_status st = sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
 
+	if (st != ESP_OK || migrate_only())
+		return st;
 	take_left(m);
 	m->sync_lane = m->core.pool->lane("sync");
 	m->folder_lane = m->core.pool->open(self, "maildir-folders", 1, 64);
-	if (st == ESP_OK && !m->folder_lane)
-		st = ESP_ENOMEM;
-	if (st == ESP_OK)
-		st = m->core.pool->run(self, m->folder_lane, on_open, &job, &result);
+	if (!m->folder_lane)
+		return ESP_ENOMEM;
+	st = m->core.pool->run(self, m->folder_lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
 	if (st == ESP_OK)
@@ -153,7 +155,7 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 	struct maildir *m = self->state;
 	esp_status st;
 
-	if (m->core.loop->index(w) != 0)
+	if (m->core.loop->index(w) != 0 || migrate_only())
 		return ESP_OK;
 	st = m->core.fiber->spawn(self, 0, "folder jobs", folder_fiber, m, NULL);
 	return st == ESP_OK ? m->core.fiber->spawn(self, 0, "orphan sweep", sweep_fiber, m, NULL) : st;

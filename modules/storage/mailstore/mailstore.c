@@ -9,6 +9,7 @@
  */
 #include "index.h"
 #include "nodes.h"
+#include "modules/common/migrate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,8 +142,11 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 {
 	struct mailstore *m = self->state;
 	uint32_t index = m->core.loop->index(w);
-	esp_status st = home_start(m, index);
+	esp_status st;
 
+	if (migrate_only())
+		return ESP_OK;
+	st = home_start(m, index);
 	if (st == ESP_OK)
 		st = index_start(m, index);
 	if (st == ESP_OK && index == 0)
@@ -180,7 +184,7 @@ static void on_worker_drain(esp_module *self, esp_worker *w)
 {
 	struct mailstore *m = self->state;
 
-	if (m->core.loop->index(w) != 0)
+	if (m->core.loop->index(w) != 0 || migrate_only())
 		return;
 	nodes_drain(m);
 	settle_drain(m);
