@@ -31,6 +31,7 @@ static const struct { const char *name, *text; } status_table[] = {
 	[-ESP_EUNAVAIL] = { "ESP_EUNAVAIL", "service unavailable" },
 	[-ESP_ETLS] = { "ESP_ETLS", "TLS failed" },
 	[-ESP_ECORRUPT] = { "ESP_ECORRUPT", "stored data is damaged" },
+	[-ESP_EUSAGE] = { "ESP_EUSAGE", "used wrongly" },
 };
 
 static int known(esp_status st)

@@ -92,14 +92,14 @@ int command_expect(struct command_call *call, uint32_t max_arguments, const char
 
 		if (!is_option(w)) {
 			if (++arguments > max_arguments)
-				return err_fail(call->pub.err, ESP_EINVAL, "unexpected argument \"%.*s\"", ESP_FMT(w));
+				return err_fail(call->pub.err, ESP_EUSAGE, "unexpected argument \"%.*s\"", ESP_FMT(w));
 			continue;
 		}
 		w = str_sub(w, 0, str_chr(w, '=') == STR_NONE ? w.len : str_chr(w, '='));
 		while (!known && str_split(&rest, ' ', &option))
 			known = str_eq(w, option);
 		if (!known)
-			return err_fail(call->pub.err, ESP_EINVAL, "unknown option \"%.*s\"", ESP_FMT(w));
+			return err_fail(call->pub.err, ESP_EUSAGE, "unknown option \"%.*s\"", ESP_FMT(w));
 	}
 	return ESP_OK;
 }
@@ -229,7 +229,7 @@ static int run_found(struct command_call *call, struct found *f)
 
 static int not_found(const esp_str *words, uint32_t n, esp_err *err)
 {
-	return err_fail(err, ESP_ENOENT, "there is no command \"%.*s%s%.*s\"; \"esp-cli help\" lists them",
+	return err_fail(err, ESP_EUSAGE, "there is no command \"%.*s%s%.*s\"; \"esp-cli help\" lists them",
 		ESP_FMT(words[0]), n > 1 ? " " : "", n > 1 ? (int)words[1].len : 0, n > 1 ? words[1].ptr : "");
 }
 

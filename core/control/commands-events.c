@@ -78,7 +78,8 @@ static void on_events(esp_module *self, const esp_event *const *events, uint32_t
 
 /* --- in the peer's fiber ------------------------------------------------------------------------------------- */
 
-static struct tail *tail_new(esp_str pattern, esp_err *err)
+/* ESP_EUSAGE: it is no pattern. */
+static int tail_new(esp_str pattern, struct tail **ret, esp_err *err)
 {
 	struct tail *t = calloc(1, sizeof(*t));
 	esp_subscription sub = { .size = sizeof(sub), .overflow = ESP_DROP_NEWEST, .on_events = on_events };
@@ -87,7 +88,7 @@ static struct tail *tail_new(esp_str pattern, esp_err *err)
 	int status;
 
 	if (!t)
-		return NULL;
+		return ESP_ENOMEM;
 	owner_init(&t->as_module.owner, "events tail");
 	t->as_module.pub.name = "events tail";
 	self = &t->as_module.pub;
@@ -99,14 +100,15 @@ static struct tail *tail_new(esp_str pattern, esp_err *err)
 		status = event_subscribe(self, &sub);
 	if (!status) {
 		event_switch(NULL, 0, &self, 1);
-		return t;
+		*ret = t;
+		return ESP_OK;
 	}
 	esp_err_set(err, status == ESP_EINVAL ? "\"%.*s\" is no pattern; \"message.received\", \"message.*\" and \"*\" are"
 	            : "cannot subscribe to \"%.*s\": too many subscribers", ESP_FMT(pattern));
 	owner_fini(&t->as_module.owner);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
-	return NULL;
+	return status == ESP_EINVAL ? ESP_EUSAGE : status;
 }
 
 static void tail_free(struct tail *t)
@@ -204,10 +206,10 @@ static int run_tail(struct command_call *call)
 		return status;
 	command_argument(call, 0, &pattern);
 	if (command_option(call, "--count", &text) && (str_u64(text, &count) || !count))
-		return err_fail(call->pub.err, ESP_EINVAL, "--count wants a number above 0");
-	t = tail_new(pattern, call->pub.err);
-	if (!t)
-		return ESP_EINVAL;
+		return err_fail(call->pub.err, ESP_EUSAGE, "--count wants a number above 0");
+	status = tail_new(pattern, &t, call->pub.err);
+	if (status)
+		return status;
 	call->streamed = true;
 	status = tail_run(t, call->peer, count);
 	tail_free(t);

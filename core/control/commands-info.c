@@ -218,7 +218,7 @@ static int run_hooks(struct command_call *call)
 	}
 	json_end_array(&call->json);
 	if (!known)
-		return err_fail(call->pub.err, ESP_ENOENT, "there is no hook point \"%.*s\"", ESP_FMT(only));
+		return err_fail(call->pub.err, ESP_EUSAGE, "there is no hook point \"%.*s\"", ESP_FMT(only));
 	return ESP_OK;
 }
 
@@ -285,7 +285,7 @@ static int run_log_level(struct command_call *call)
 		if (str_copy(text, sizeof(text), name) == ESP_OK)
 			level = log_level_of(text);
 		if (!level)
-			return err_fail(call->pub.err, ESP_EINVAL,
+			return err_fail(call->pub.err, ESP_EUSAGE,
 				"\"%.*s\" is no level; error, warning, notice, info and debug are", ESP_FMT(name));
 		status = server_log_open(server_config(call->server), level, call->pub.err);
 		if (status)

@@ -144,7 +144,7 @@ static int peer_answer(struct peer *p, const struct frame *f)
 	if (!status)
 		status = peer_send(p, FRAME_DONE, (esp_str){ NULL, 0 });
 	else if (status != ESP_ECLOSED)
-		status = peer_send(p, FRAME_ERROR, buffer_str(&reason));
+		status = peer_send(p, status == ESP_EUSAGE ? FRAME_USAGE : FRAME_ERROR, buffer_str(&reason));
 	p->busy = false;
 	buffer_free(&reason);
 	return status;

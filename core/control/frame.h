@@ -7,6 +7,7 @@
  *   server: 'J' the answer's JSON value, in pieces    'L' one JSON value of a stream    'T' a piece of plain text
  *           'P' how far it is: a JSON object, now and then before the end
  *           'D' done                                  'E' refused: the reason, text
+ *                                                     'U' used wrongly: the reason, text
  *
  * A connection carries one request.  Anything else closes it.
  */
@@ -25,7 +26,7 @@ enum {
 };
 enum {
 	FRAME_HELLO = 'H', FRAME_REQUEST = 'R', FRAME_JSON = 'J', FRAME_LINE = 'L', FRAME_TEXT = 'T', FRAME_DONE = 'D',
-	FRAME_ERROR = 'E', FRAME_PROGRESS = 'P'
+	FRAME_ERROR = 'E', FRAME_USAGE = 'U', FRAME_PROGRESS = 'P'
 };
 
 struct frame { char type; esp_str payload; };

@@ -271,10 +271,10 @@ static int receive(int fd, const struct request *r, struct buffer *in)
 	buffer_init(&json, ANSWER_MAX);
 	buffer_init(&text, ANSWER_MAX);      /* for --json: a text that comes in pieces is one string */
 	while ((code = next_frame(fd, in, -1, &f, &used)) == CLI_OK && f.type != FRAME_DONE) {
-		if (f.type == FRAME_ERROR) {
+		if (f.type == FRAME_ERROR || f.type == FRAME_USAGE) {
 			cli_progress_end();
 			print_reason(f.payload);
-			code = CLI_REFUSED;
+			code = f.type == FRAME_USAGE ? CLI_USAGE : CLI_REFUSED;
 			break;
 		}
 		if (f.type == FRAME_JSON && buffer_append_str(&json, f.payload) != ESP_OK) {

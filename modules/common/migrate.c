@@ -209,7 +209,7 @@ esp_status migrate_words(const esp_command_call *call, struct migrate_job *job)
 		} else {
 			snprintf(call->err->text, sizeof call->err->text,
 				"unknown word \"%.100s\"; try --check or --down=MODULE:NUMBER", word);
-			return ESP_EINVAL;
+			return ESP_EUSAGE;
 		}
 	}
 	return ESP_OK;

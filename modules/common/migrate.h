@@ -56,7 +56,7 @@ static inline int migrate_only(void) { return getenv("ESP_MIGRATE") != NULL; }
 
 #define MIGRATE_USAGE "[--check | --down=MODULE:NUMBER]"
 #define MIGRATE_HELP  "Bring the tables up to date; --check rehearses every change down and up on a copy"
-/*! \brief The words of the command; ESP_EINVAL, and why. */
+/*! \brief The words of the command; ESP_EUSAGE, and why. */
 esp_status migrate_words(const esp_command_call *call, struct migrate_job *job);
 /*! \brief What the database records, as the command's answer. */
 esp_status migrate_list(const esp_sql *sql, const struct migrate_job *job, esp_command_call *call);

@@ -26,11 +26,11 @@ static inline esp_str words_option(const esp_command_call *call, const char *nam
 	return value;
 }
 
-/*! \brief The command was used wrongly: says how it goes. */
+/*! \brief The command was used wrongly: says how it goes.  ESP_EUSAGE. */
 static inline esp_status words_usage(const esp_command_call *call, const char *text)
 {
 	snprintf(call->err->text, sizeof call->err->text, "usage: %s", text);
-	return ESP_EINVAL;
+	return ESP_EUSAGE;
 }
 
 #endif

@@ -379,7 +379,7 @@ def dovecot_reads_and_changes_the_same_maildir():
 @scenario
 def wrong_words_are_refused():
     with MailServer() as s:
-        s.cli("fsck", "--mend", check=1)
+        s.cli("fsck", "--mend", check=2)
         s.cli("fsck", "nobody@example.test", check=1)
 
 

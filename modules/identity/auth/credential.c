@@ -182,7 +182,7 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 	if (call->argc < 1) {
 		snprintf(call->err->text, sizeof call->err->text,
 			"usage: user add ADDRESS [--name=TEXT] [--quota=\"1 GiB\"] [--with-mail] [--password-stdin]");
-		return ESP_EINVAL;
+		return ESP_EUSAGE;
 	}
 	if (!dir)
 		return ESP_EUNAVAIL;
@@ -203,7 +203,7 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 	if (call->argc < 1 || call->argc > 2 ||
 		(call->argc == 2 && !esp_str_eq(call->argv[1], ESP_STR("--password-stdin")))) {
 		snprintf(call->err->text, sizeof call->err->text, "usage: password ADDRESS [--password-stdin]");
-		return ESP_EINVAL;
+		return ESP_EUSAGE;
 	}
 	st = dir ? dir->account(dir, call->arena, call->argv[0], &account) : ESP_EUNAVAIL;
 	if (st != ESP_OK) {

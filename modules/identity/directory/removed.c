@@ -48,7 +48,7 @@ esp_status removed_account(
 		snprintf(err->text, sizeof err->text,
 			"say what becomes of its mail: --keep-mail (the account can come back with it:"
 			" user add --with-mail) or --purge (it is removed for good)");
-		return ESP_EINVAL;
+		return ESP_EUSAGE;
 	}
 	st = change_place(d, arena, address, &key, &domain, err);
 	if (st == ESP_OK)

@@ -401,7 +401,7 @@ static esp_status on_events_list(esp_module *self, esp_command_call *call)
 		snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[i]));
 		if (sscanf(word, "--after=%llu", &after) != 1) {
 			snprintf(call->err->text, sizeof call->err->text, "unknown word \"%s\"; try --after=POSITION", word);
-			return ESP_EINVAL;
+			return ESP_EUSAGE;
 		}
 	}
 	st = entries ? read_entries(&log->table, call->arena, after, 200, entries, &n) : ESP_ENOMEM;

@@ -238,7 +238,7 @@ static esp_status check_words(struct fetch *f)
 
 	if (account.len == 0 || account.len >= sizeof f->account || memchr(account.ptr, '/', account.len) ||
 	    account.ptr[0] == '.')
-		return task_fail(f->t, ESP_EINVAL, "--account wants an address");
+		return task_fail(f->t, ESP_EUSAGE, "--account wants an address");
 	snprintf(f->account, sizeof f->account, "%.*s", ESP_FMT(account));
 	return ESP_OK;
 }

@@ -371,13 +371,13 @@ static esp_status take_place(struct import *i)
 	struct remote_place *p = &i->where;
 
 	if (host == 0 || host >= sizeof p->host || where.len - host > sizeof p->port)
-		return task_fail(i->t, ESP_EINVAL, "import imap wants HOST or HOST:PORT");
+		return task_fail(i->t, ESP_EUSAGE, "import imap wants HOST or HOST:PORT");
 	p->tls = esp_str_is(tls, "starttls") ? REMOTE_STARTTLS : esp_str_is(tls, "none") ? REMOTE_PLAIN : REMOTE_IMPLICIT;
 	if (timeout.len && (!esp_str_number(timeout, 3600, &seconds) || seconds == 0))
-		return task_fail(i->t, ESP_EINVAL, "--timeout is seconds, from 1 to 3600");
+		return task_fail(i->t, ESP_EUSAGE, "--timeout is seconds, from 1 to 3600");
 	p->silence = (esp_nsec)seconds * ESP_SEC;
 	if (tls.len && p->tls == REMOTE_IMPLICIT && !esp_str_is(tls, "implicit"))
-		return task_fail(i->t, ESP_EINVAL, "--tls is implicit (port 993), starttls (port 143) or none");
+		return task_fail(i->t, ESP_EUSAGE, "--tls is implicit (port 993), starttls (port 143) or none");
 	snprintf(p->host, sizeof p->host, "%.*s", (int)host, where.ptr);
 	snprintf(p->port, sizeof p->port, "%.*s", host < where.len ? (int)(where.len - host - 1) : 3,
 	         host < where.len ? where.ptr + host + 1 : p->tls == REMOTE_IMPLICIT ? "993" : "143");
@@ -446,7 +446,7 @@ esp_status import_imap_run(struct task *t)
 		st = take_place(i);
 	}
 	if (st == ESP_OK && t->call->input.len == 0)
-		st = task_fail(t, ESP_EINVAL, "import imap wants --password-stdin");
+		st = task_fail(t, ESP_EUSAGE, "import imap wants --password-stdin");
 	if (st == ESP_OK) {
 		snprintf(i->user, sizeof i->user, "%.*s", ESP_FMT(task_word(t, 1)));
 		st = task_holding(t, import_all, i);

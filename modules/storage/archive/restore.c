@@ -466,6 +466,6 @@ esp_status restore_run(struct task *t)
 	if (task_option(t, "--account=").len)
 		return fetch_run(t, &r->set);
 	if (task_option(t, "--folder=").len || task_option(t, "--message=").len || task_option(t, "--into=").len)
-		return task_fail(t, ESP_EINVAL, "--folder, --message and --into want --account=ADDRESS");
+		return task_fail(t, ESP_EUSAGE, "--folder, --message and --into want --account=ADDRESS");
 	return restore_all(r);
 }

@@ -215,9 +215,9 @@ esp_status task_expect(struct task *t, uint32_t words, const char *const *option
 	for (uint32_t i = 0; i < t->call->argc; i++) {
 		esp_str w = t->call->argv[i];
 		if (is_option(w) ? !is_known(w, options) : ++n > words)
-			return task_fail(t, ESP_EINVAL, "unexpected \"%.*s\"; `esp-cli help` shows how it is called", ESP_FMT(w));
+			return task_fail(t, ESP_EUSAGE, "unexpected \"%.*s\"; `esp-cli help` shows how it is called", ESP_FMT(w));
 	}
-	return n == words ? ESP_OK : task_fail(t, ESP_EINVAL, "a word is missing; `esp-cli help` shows how it is called");
+	return n == words ? ESP_OK : task_fail(t, ESP_EUSAGE, "a word is missing; `esp-cli help` shows how it is called");
 }
 
 esp_status task_path(struct task *t, uint32_t i, const char *what, char out[ARCHIVE_PATH])
@@ -227,7 +227,7 @@ esp_status task_path(struct task *t, uint32_t i, const char *what, char out[ARCH
 	while (w.len > 1 && w.ptr[w.len - 1] == '/')
 		w.len--;
 	if (w.len < 2 || w.ptr[0] != '/' || w.len >= ARCHIVE_PATH - 64)
-		return task_fail(t, ESP_EINVAL, "%s wants an absolute path: it is opened by the server", what);
+		return task_fail(t, ESP_EUSAGE, "%s wants an absolute path: it is opened by the server", what);
 	snprintf(out, ARCHIVE_PATH, "%.*s", ESP_FMT(w));
 	return ESP_OK;
 }

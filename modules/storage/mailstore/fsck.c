@@ -458,7 +458,7 @@ static esp_status read_words(struct fsck *f, esp_command_call *call)
 		else if (!f->only.len && call->argv[i].len && call->argv[i].ptr[0] != '-')
 			f->only = call->argv[i];
 		else
-			return reason(call->err, "usage: fsck [--repair] [ADDRESS]"), ESP_EINVAL;
+			return reason(call->err, "usage: fsck [--repair] [ADDRESS]"), ESP_EUSAGE;
 	}
 	return ESP_OK;
 }

@@ -102,7 +102,8 @@ enum {
 	ESP_ECONFIG = -19,   /* configuration is wrong */
 	ESP_EUNAVAIL = -20,  /* a service is missing, stopped or failing */
 	ESP_ETLS = -21,      /* TLS failed; the connection is unusable */
-	ESP_ECORRUPT = -22   /* stored data is damaged */
+	ESP_ECORRUPT = -22,  /* stored data is damaged */
+	ESP_EUSAGE = -23     /* a command was given words it does not take.  Since ABI 1.1 */
 };
 
 /*! \brief Where a failure leaves its reason.  The caller sets `size`; `text` tells a person what to do.

@@ -47,7 +47,8 @@ typedef struct esp_command {
 	const char *words;          /* "user add" */
 	const char *usage;          /* "ADDRESS [--quota=SIZE] [--password-stdin]" */
 	const char *help;           /* one sentence */
-	/*! [control] ESP_SUSPENDS.  Error: negative, reason in call->err. */
+	/*! [control] ESP_SUSPENDS.  Error: negative, reason in call->err; ESP_EUSAGE when the words are wrong, found before
+	 *  anything was changed: esp-cli ends with 2 instead of 1. */
 	esp_status (*run)(esp_module *self, esp_command_call *call);
 } esp_command;
 
