@@ -12,6 +12,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "core/base/str.h"
 #include "core/bus/bus.h"
 #include "core/config/config.h"
 #include "core/control/command.h"
@@ -37,9 +38,9 @@ struct offline {
 	struct config_errors errs;
 	bool check_only;
 	int (*run)(struct offline *o, esp_err *err);   /* in the fiber, modules are loaded; may suspend */
-	int argc;
-	char **argv;
-	const char *what, *dir;
+	bool rehearse;                  /* migrate */
+	const char *down;
+	const char *what, *dir;         /* docs */
 	char state[64];                 /* a directory of our own, removed at the end; "": server.path */
 	int code;
 };
@@ -71,7 +72,9 @@ static void offline_fiber(void *arg)
 		status = o->run(o, &err);
 	if (status) {
 		o->code = 1;
-		if (!o->errs.errors)
+		if (!o->errs.errors && o->check_only)
+			config_errors_add(&o->errs, o->server.config_path, 0, "%s", err.text[0] ? err.text : status_text(status));
+		else if (!o->errs.errors)
 			fprintf(stderr, "esp-server: %s\n", err.text[0] ? err.text : status_text(status));
 	}
 	fiber_shield(1);
@@ -200,7 +203,44 @@ static int check_user(struct offline *o)
 	return status;
 }
 
-int offline_check(const char *config_path)
+static void put_finding(struct json *j, const char *file, uint32_t line, const char *message, bool is_warning)
+{
+	json_begin_object(j);
+	json_put_text(j, "file", file);
+	if (line)
+		json_put_int(j, "line", line);
+	else
+		json_put_text(j, "line", NULL);
+	json_put_text(j, "message", message);
+	json_put_text(j, "level", is_warning ? "warning" : "error");
+	json_end_object(j);
+}
+
+/* What config_errors_print() says, for programs. */
+static void print_findings(struct config_errors *errs, FILE *out)
+{
+	struct buffer text;
+	struct json j;
+	uint32_t kept = 0;
+
+	buffer_init(&text, COMMAND_ANSWER_MAX);
+	j = json_on(&text);
+	config_errors_sort(errs);
+	json_begin_array(&j);
+	for (uint32_t i = 0; i < errs->count; i++) {
+		const struct config_error *e = &errs->items[i];
+
+		kept += !e->is_warning;
+		put_finding(&j, e->file, e->line, e->text, e->is_warning);
+	}
+	if (errs->errors > kept)
+		put_finding(&j, NULL, 0, "and more errors, which there was no room for", false);
+	json_end_array(&j);
+	fprintf(out, "%.*s\n", ESP_FMT(buffer_str(&text)));
+	buffer_free(&text);
+}
+
+int offline_check(const char *config_path, bool json)
 {
 	struct offline *o = offline_new(config_path);
 	struct log_config quiet = { .level = ESP_LOG_ERROR };
@@ -219,7 +259,10 @@ int offline_check(const char *config_path)
 			code = offline_loops(o);
 		}
 	}
-	config_errors_print(&o->errs, stderr);
+	if (json)
+		print_findings(&o->errs, stdout);
+	else
+		config_errors_print(&o->errs, stderr);
 	if (status || o->errs.errors)
 		code = 1;
 	return offline_end(o, code);
@@ -229,12 +272,14 @@ int offline_check(const char *config_path)
 
 static int run_migrate(struct offline *o, esp_err *err)
 {
-	esp_str words[16] = { ESP_STR("migrate") };
-	uint32_t n = 1;
+	char down[160];
+	esp_str words[2] = { ESP_STR("migrate"), ESP_STR("--check") };
 
-	for (int i = 0; i < o->argc && n < 16; i++)
-		words[n++] = (esp_str){ o->argv[i], strlen(o->argv[i]) };
-	return command_run_offline(&o->server, words, n, stdout, err);
+	if (o->down) {
+		snprintf(down, sizeof(down), "--down=%s", o->down);
+		words[1] = str_of(down);
+	}
+	return command_run_offline(&o->server, words, o->rehearse || o->down ? 2 : 1, stdout, err);
 }
 
 /* Load the configuration, become the server's user and take the lock; everything that is wrong is printed. */
@@ -267,16 +312,16 @@ static int offline_prepare(struct offline *o, int *ret_lock)
 	return status;
 }
 
-int offline_migrate(const char *config_path, int argc, char **argv)
+int offline_migrate(const char *config_path, bool rehearse, const char *down)
 {
 	struct offline *o = offline_new(config_path);
 	int lock = -1, code = 1;
 
-	o->argc = argc;
-	o->argv = argv;
+	o->rehearse = rehearse;
+	o->down = down;
 	o->run = run_migrate;
-	/* what the provider of the database does at its start: all, whatever the configuration says, or nothing yet */
-	(void)setenv("ESP_MIGRATE", argc > 0 && strcmp(argv[0], "--check") == 0 ? "check" : "apply", 1);
+	/* what the provider of the database does at its start: all, whatever the configuration says; or nothing */
+	(void)setenv("ESP_MIGRATE", rehearse || down ? "check" : "apply", 1);
 	if (offline_prepare(o, &lock) == ESP_OK)
 		code = offline_loops(o);
 	config_errors_print(&o->errs, stderr);

@@ -1,6 +1,7 @@
 /* migrate - see migrate.h. */
 #include "modules/common/migrate.h"
 #include "modules/common/json.h"
+#include "modules/common/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,21 +70,30 @@ static int step(const struct migrate_db *db, const esp_sql_migrations *m, const 
 	return st == ESP_EEXIST ? ESP_OK : st;
 }
 
-int migrate_up(const struct migrate_db *db, const esp_sql_migrations *m, esp_err *err)
+/* Where the database is; ESP_ECONFIG: beyond what this program knows. */
+static int known_state(const struct migrate_db *db, const esp_sql_migrations *m, uint32_t *ret, esp_err *err)
 {
-	uint32_t have, newest = 0;
-	int st = migrate_state(db, m->module, &have, err);
+	uint32_t newest = 0;
+	int st = migrate_state(db, m->module, ret, err);
 
 	for (uint32_t i = 0; i < m->n; i++)
 		if (item(m, i)->number > newest)
 			newest = item(m, i)->number;
-	if (st == ESP_OK && have > newest) {
+	if (st == ESP_OK && *ret > newest) {
 		snprintf(err->text, sizeof err->text,
 			"the database has migration %u of %s, this program knows %u: "
 			"install the newer version, or go back with that version's `esp-server migrate --down`",
-			have, m->module, newest);
+			*ret, m->module, newest);
 		return ESP_ECONFIG;
 	}
+	return st;
+}
+
+int migrate_up(const struct migrate_db *db, const esp_sql_migrations *m, esp_err *err)
+{
+	uint32_t have;
+	int st = known_state(db, m, &have, err);
+
 	for (uint32_t i = 0; st == ESP_OK && i < m->n; i++)
 		if (item(m, i)->number > have)
 			st = step(db, m, item(m, i), 1, err);
@@ -93,7 +103,7 @@ int migrate_up(const struct migrate_db *db, const esp_sql_migrations *m, esp_err
 int migrate_down(const struct migrate_db *db, const esp_sql_migrations *m, uint32_t number, esp_err *err)
 {
 	uint32_t have;
-	int st = migrate_state(db, m->module, &have, err);
+	int st = known_state(db, m, &have, err);
 
 	for (uint32_t i = m->n; st == ESP_OK && i-- > 0; )
 		if (item(m, i)->number > number && item(m, i)->number <= have)
@@ -174,6 +184,20 @@ static int check_whole(const struct migrate_db *db, const struct migrate_job *jo
 	return st;
 }
 
+static int one_down(const struct migrate_db *db, const struct migrate_job *job)
+{
+	for (uint32_t i = 0; i < job->n; i++)
+		if (strcmp(job->sets[i]->module, job->module) == 0)
+			return migrate_down(db, job->sets[i], job->number, job->err);
+	snprintf(job->err->text, sizeof job->err->text, "there is no module %s with tables; modules with tables:",
+		job->module);
+	for (uint32_t i = 0; i < job->n; i++) {
+		size_t len = strlen(job->err->text);
+		snprintf(job->err->text + len, sizeof job->err->text - len, " %s", job->sets[i]->module);
+	}
+	return ESP_ENOENT;
+}
+
 int migrate_run(const struct migrate_db *db, const struct migrate_job *job)
 {
 	int st = ESP_OK;
@@ -189,29 +213,28 @@ int migrate_run(const struct migrate_db *db, const struct migrate_job *job)
 		st = check_pending(db, job);
 	if (job->kind == MIGRATE_UP)
 		return st == ESP_OK ? all_up(db, job) : st;
-	for (uint32_t i = 0; st == ESP_OK && i < job->n; i++)
-		if (strcmp(job->sets[i]->module, job->module) == 0)
-			st = migrate_down(db, job->sets[i], job->number, job->err);
-	return st;
+	return one_down(db, job);
 }
 
 /* --- the command ----------------------------------------------------------------------------------------- */
 
 esp_status migrate_words(const esp_command_call *call, struct migrate_job *job)
 {
-	for (uint32_t i = 0; i < call->argc; i++) {
-		char word[160];
-		snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[i]));
-		if (strcmp(word, "--check") == 0) {
-			job->kind = MIGRATE_REHEARSE;
-		} else if (sscanf(word, "--down=%127[a-z0-9_]:%u", job->module, &job->number) == 2) {
-			job->kind = MIGRATE_DOWN;
-		} else {
-			snprintf(call->err->text, sizeof call->err->text,
-				"unknown word \"%.100s\"; try --check or --down=MODULE:NUMBER", word);
-			return ESP_EUSAGE;
-		}
-	}
+	char word[160];
+	int end = 0;
+
+	if (call->argc == 0)
+		return ESP_OK;
+	if (call->argc > 1)
+		return words_usage(call, "migrate " MIGRATE_USAGE);
+	snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[0]));
+	if (strcmp(word, "--check") == 0)
+		job->kind = MIGRATE_REHEARSE;
+	else if (sscanf(word, "--down=%127[a-z0-9_]:%9u%n", job->module, &job->number, &end) == 2 && !word[end])
+		job->kind = MIGRATE_DOWN;
+	else
+		return snprintf(call->err->text, sizeof call->err->text, "unknown word \"%.100s\"; try " MIGRATE_USAGE, word),
+		       ESP_EUSAGE;
 	return ESP_OK;
 }
 

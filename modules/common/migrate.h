@@ -24,7 +24,7 @@ struct migrate_db {
 
 /*! \brief Apply what `m` has and the database has not.  ESP_ECONFIG: the database is newer than the program. */
 int migrate_up(const struct migrate_db *db, const esp_sql_migrations *m, esp_err *err);
-/*! \brief Take back everything above `number` of that module. */
+/*! \brief Take back everything above `number` of that module; refused as by migrate_up(). */
 int migrate_down(const struct migrate_db *db, const esp_sql_migrations *m, uint32_t number, esp_err *err);
 /*! \brief Highest number applied for a module; 0: none. */
 int migrate_state(const struct migrate_db *db, const char *module, uint32_t *ret, esp_err *err);

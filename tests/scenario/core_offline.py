@@ -18,16 +18,54 @@ def it_says_its_version_and_how_it_is_used():
     assert version["version"] in call("esp-cli", "--version").stdout
     for command in ("serve", "check", "migrate", "docs", "version"):
         assert f"\n  {command}" in call("esp-server", "help").stdout
-    for words in ([], ["dance"], ["docs"], ["serve", "--config"]):
-        assert call("esp-server", *words).returncode == 2, words
+    for words in ([], ["dance"], ["docs"], ["serve", "--config"], ["serve", "--json"], ["serve", "now"], ["check", "--out=x"],
+                  ["check", "--foreground"], ["check", "--json=yes"], ["migrate", "--json"], ["version", "of"], ["help", "dance"],
+                  ["docs", "poems", "--out", "/tmp"], ["docs", "config", "events", "--out", "/tmp"]):
+        done = call("esp-server", *words)
+        assert done.returncode == 2 and "Usage: esp-server" in done.stderr and done.stdout == "", (words, done.stderr)
     assert call("esp-cli").returncode == 2 and "Usage" in call("esp-cli", "--help").stdout
     assert call("esp-server", "server-process").returncode == 2
+
+
+@scenario
+def each_command_describes_itself():
+    for command in ("serve", "check", "migrate", "docs", "version", "help"):
+        for words in ([command, "--help"], [command, "--config", "/nonexistent/esp.conf", "--help"], ["help", command]):
+            done = call("esp-server", *words)
+            assert done.returncode == 0 and done.stdout.startswith(f"Usage: esp-server {command} ["[:-1]) and done.stderr == "", \
+                (words, done.stdout, done.stderr)
+    assert "MODULE:NUMBER" in call("esp-server", "migrate", "--help").stdout
+
+
+@scenario
+def findings_of_the_check_are_json_for_programs():
+    with Server([ECHO], {"echo": {}}) as s:
+        done = s.run("check", "--json", check=0)
+        assert done.json == [] and done.err == ""
+        s.env["ESP_SERVER_HOSTNAM"] = "x"
+        warned = s.run("check", "--json", check=0).json
+        assert [(w["file"], w["line"], w["level"]) for w in warned] == [("ESP_SERVER_HOSTNAM", None, "warning")], warned
+        with open(s.conf_file) as f:
+            lines = f.read().splitlines()
+        s.write("\n".join(["nonsense = 1;", *lines, 'surprise = "two";']))
+        plain = s.run("check", check=1)
+        done = s.run("check", "--json", check=1)
+        found = [f for f in done.json if f["level"] == "error"]
+        assert [(f["file"], f["line"]) for f in found] == [(s.conf_file, 1), (s.conf_file, len(lines) + 2)], found
+        assert done.err == "" and plain.out == ""
+        for f in done.json:
+            assert f["message"] in plain.err
+        s.write("modules = (")
+        broken = s.run("check", "--json", check=1).json
+        assert [f["level"] for f in broken][-1] == "error" and broken[-1]["line"], broken
 
 
 @scenario
 def a_configuration_that_does_not_exist_is_named():
     done = call("esp-server", "check", "--config", "/nonexistent/esp.conf")
     assert done.returncode == 1 and "/nonexistent/esp.conf" in done.stderr
+    found = json.loads(call("esp-server", "check", "--json", "--config", "/nonexistent/esp.conf").stdout)
+    assert [f["file"] for f in found] == ["/nonexistent/esp.conf"]
 
 
 @scenario
@@ -73,6 +111,53 @@ def migrations_are_applied_when_asked_for_and_rehearsed_without_a_trace():
         s.run("migrate", check=0)
         assert "domain" in tables()
         s.start()
+
+
+@scenario
+def words_that_are_wrong_leave_the_tables_as_they_are():
+    with Server([{"name": "sql", "file": "storage_sqlite", "config": {"auto_migrate": False}},
+                 {"name": "directory", "file": "identity_directory"}, {"name": "log", "file": "observe_eventlog"}]) as s:
+        data = os.path.join(s.dir, "data")
+
+        def tables():
+            with sqlite3.connect(os.path.join(data, "esp.db")) as db:
+                return (db.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall(),
+                        db.execute("SELECT module, number, applied FROM esp_migration ORDER BY module, number").fetchall())
+
+        def refused(look):
+            before = look()
+            for words, code in (("--help", 0), ("--check --help", 0), ("--down identity_directory:1 --help", 0), ("up", 2), ("--chek", 2),
+                                ("--check=yes", 2), ("--down", 2), ("--down 3", 2), ("--down=3", 2), ("--down=identity_directory", 2),
+                                ("--down=identity_directory:", 2), ("--down=identity_directory:one", 2),
+                                ("--down=identity_directory:1x", 2), ("--down=identity_directory:-1", 2), ("--down=:1", 2),
+                                ("--check --down=identity_directory:0", 2), ("--check now", 2)):
+                done = s.run("migrate", *words.split(), check=code)
+                assert "Usage: esp-server migrate" in (done.err if code else done.out), (words, done.out, done.err)
+            assert look() == before
+
+        refused(lambda: os.path.exists(data))                   # not even a directory
+        s.run("migrate", check=0)
+        whole = tables()
+        refused(tables)
+        modules = {m for m, _, _ in whole[1]}
+        assert {"identity_directory", "observe_eventlog"} <= modules, modules
+        s.run("migrate", "--down", "observe_eventlog:0", check=0)
+        pending = tables()
+        assert {m for m, _, _ in pending[1]} == modules - {"observe_eventlog"}
+        refused(tables)
+        done = s.run("migrate", "--down=no_such_module:1", check=1)
+        assert "no module no_such_module with tables" in done.err and "identity_directory" in done.err, done.err
+        assert tables() == pending
+        s.run("migrate", "--down=identity_directory:1", check=0)     # what is pending elsewhere stays so
+        assert {(m, n) for m, n, _ in tables()[1]} == {(m, n) for m, n, _ in pending[1] if m != "identity_directory" or n == 1}
+        s.run("migrate", check=0)
+        assert tables()[0] == whole[0]
+        s.start()
+        before = tables()
+        for words in ("up", "--chek", "--down", "--down=3", "--down=observe_eventlog:0x", "--check --down=observe_eventlog:0"):
+            assert "--down=MODULE:NUMBER" in s.cli("migrate", *words.split(), check=2).err, words
+        s.cli("migrate", "--down=no_such_module:1", check=1)
+        assert tables() == before
 
 
 @scenario

@@ -211,6 +211,7 @@ Test(migrate, a_database_newer_than_the_program_is_refused, .init = set_up, .fin
 	esp_sql_migrations newer = set_of(2), older = set_of(1);
 
 	cr_assert_eq(migrate_up(&m, &newer, &err), ESP_OK);
+	cr_assert_eq(migrate_down(&m, &older, 0, &err), ESP_ECONFIG);
 	cr_assert_eq(migrate_up(&m, &older, &err), ESP_ECONFIG);
 	cr_assert_not_null(strstr(err.text, "has migration 2 of test_module, this program knows 1"));
 	db_close(db);
