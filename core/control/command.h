@@ -12,6 +12,7 @@
 
 #include <esp/command.h>
 
+#include "core/control/command-texts.h"
 #include "core/control/control.h"
 #include "core/control/json.h"
 
@@ -28,9 +29,9 @@ struct command_call {
 	struct command_pace { esp_nsec next; char step[64]; } pace;   /* command-progress.c: when to say more */
 };
 
-/*! \brief A command of ours.  Same meaning of the texts as in esp_command. */
+/*! \brief A command of ours. */
 struct command {
-	const char *words, *usage, *help;
+	enum command_id id;
 	int (*run)(struct command_call *call);   /* [control, fiber] ESP_SUSPENDS */
 };
 
@@ -39,8 +40,6 @@ struct command {
 ESP_CHECKED int command_run(struct peer *p, const esp_str *words, uint32_t n, esp_str input, struct buffer *ret_reason);
 /*! \brief [fiber] ESP_SUSPENDS.  Run a contributed command without a peer; its answer goes to `out`. */
 ESP_CHECKED int command_run_offline(struct server *s, const esp_str *words, uint32_t n, FILE *out, esp_err *err);
-/*! \brief How many of the leading words are `command`'s ("user add")?  0: it is another one. */
-uint32_t command_match(const char *command, const esp_str *words, uint32_t n);
 /*! \brief Argument "--name=value" or "--name": its value ("" without one).  False: not given. */
 bool command_option(const struct command_call *call, const char *name, esp_str *ret);
 /*! \brief The i-th argument that is no option; false beyond the last. */
@@ -54,7 +53,7 @@ ESP_CHECKED int command_progress(esp_command_call *pub, const esp_progress *p);
 /*! \brief docs/commands.md: ours and those of the fiber's snapshot. */
 void command_document(void (*sink)(void *arg, esp_str piece), void *arg);
 
-/* the tables of ours, each ended by .words == NULL */
+/* the tables of ours, each ended by .run == NULL */
 extern const struct command commands_info[];     /* commands-info.c */
 extern const struct command commands_life[];     /* commands-life.c */
 extern const struct command commands_events[];   /* commands-events.c */

@@ -216,8 +216,4 @@ static int run_tail(struct command_call *call)
 	return status == ESP_OK || status == ESP_ECANCELED ? ESP_OK : ESP_ECLOSED;
 }
 
-const struct command commands_events[] = {
-	{ "events tail", "[PATTERN] [--count=N]",
-		"Print events as they happen: \"message.*\", \"*\" (default); ends after N.", run_tail },
-	{ NULL, NULL, NULL, NULL }
-};
+const struct command commands_events[] = { { COMMAND_EVENTS_TAIL, run_tail }, { .run = NULL } };

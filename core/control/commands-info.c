@@ -297,13 +297,6 @@ static int run_log_level(struct command_call *call)
 	return ESP_OK;
 }
 
-const struct command commands_info[] = { { "status", "", "Is the server well, since when, and how busy.", run_status },
-	{ "modules", "", "Every generation of every module and what can still run its code.", run_modules },
-	{ "modules list", "", "The same.", run_modules },
-	{ "hooks", "[POINT]", "Who is asked at which point, in order.", run_hooks },
-	{ "metrics", "", "Every metric in the text format of Prometheus.", run_metrics },
-	{ "config show", "[--origin]",
-		"The settings of the core in force, secrets masked; --origin says where each comes from.", run_config_show },
-	{ "log level", "[LEVEL]", "Show or change, until the next reload, the least important level that is written.",
-		run_log_level },
-	{ NULL, NULL, NULL, NULL } };
+const struct command commands_info[] = { { COMMAND_STATUS, run_status }, { COMMAND_MODULES, run_modules },
+	{ COMMAND_MODULES_LIST, run_modules }, { COMMAND_HOOKS, run_hooks }, { COMMAND_METRICS, run_metrics },
+	{ COMMAND_CONFIG_SHOW, run_config_show }, { COMMAND_LOG_LEVEL, run_log_level }, { .run = NULL } };

@@ -135,13 +135,5 @@ static int run_upgrade(struct command_call *call)
 	return ESP_OK;
 }
 
-const struct command commands_life[] = {
-	{ "reload", "[--dry-run] [MODULE]",
-		"Read esp.conf again and replace what changed without dropping a connection; a MODULE is replaced in any case, "
-		"and tried again when it was left out after crashes.",
-		run_reload },
-	{ "stop", "", "Finish what has begun, then end the server.", run_stop },
-	{ "upgrade", "", "Start a new server process from the binary on disk on the same sockets, then drain this one.",
-		run_upgrade },
-	{ NULL, NULL, NULL, NULL }
-};
+const struct command commands_life[] = { { COMMAND_RELOAD, run_reload }, { COMMAND_STOP, run_stop },
+	{ COMMAND_UPGRADE, run_upgrade }, { .run = NULL } };

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@ enum { MAX_PATH = 1024, MAX_FILE = 1 << 20, MAX_DEPTH = 4 };
 struct making {
 	const char *kind, *name;
 	char full[128];
-	int files;
+	struct json_object *files;     /* their paths */
 };
 
 static bool is_name(const char *s)
@@ -78,8 +79,7 @@ static void put_replaced(const struct making *m, const char *text, FILE *out)
 
 static int fail(const char *what, const char *path)
 {
-	fprintf(stderr, "esp-cli: %s %s: %s\n", what, path, strerror(errno));
-	return CLI_REFUSED;
+	return cli_complain(CLI_REFUSED, "%s %s: %s", what, path, strerror(errno));
 }
 
 static char *read_file(const char *path)
@@ -112,7 +112,7 @@ static int copy_file(struct making *m, const char *from, const char *to, mode_t 
 	failed = ferror(f);
 	if (fclose(f) || failed)
 		return fail("cannot write", to);
-	m->files++;
+	json_object_array_add(m->files, json_object_new_string(to));
 	return CLI_OK;
 }
 
@@ -177,43 +177,74 @@ static void take_prefix(struct making *m, char buf[static 32])
 	m->name += len + 1;
 }
 
-int cli_module_new(int argc, char **argv)
+int cli_module_help(FILE *out)
+{
+	fputs(
+		"Usage: esp-cli module new NAME [--dir DIR] [--kind KIND]\n\n"
+		"Starts a module of your own from the template, in a new folder KIND_NAME of DIR (default: the current one).\n"
+		"NAME is lower case (letters, digits, _); KIND is one of protocol, filter (default), storage, delivery,\n"
+		"client, identity, observe, tls.  Needs no server.\n",
+		out);
+	return out == stderr ? CLI_USAGE : CLI_OK;
+}
+
+/* What the words say; m->name is "" when they are wrong. */
+static void take_words(struct making *m, const char **dir, const esp_str *words, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const char *w = words[i].ptr;
+
+		if (strncmp(w, "--dir=", 6) == 0)
+			*dir = w + 6;
+		else if (strncmp(w, "--kind=", 7) == 0)
+			m->kind = w + 7;
+		else if ((strcmp(w, "--dir") == 0 || strcmp(w, "--kind") == 0) && i + 1 < n)
+			*(w[2] == 'd' ? dir : &m->kind) = words[++i].ptr;
+		else
+			m->name = !m->name && w[0] != '-' ? w : "";
+	}
+}
+
+static void say_made(const struct making *m, const char *from, const char *to, bool json)
+{
+	struct json_object *o;
+
+	if (!json) {
+		printf("%s: %zu files from %s\nNext: cd %s && make && make check\n", to, json_object_array_length(m->files),
+			from, to);
+		return;
+	}
+	o = json_object_new_object();
+	json_object_object_add(o, "module", json_object_new_string(m->full));
+	json_object_object_add(o, "directory", json_object_new_string(to));
+	json_object_object_add(o, "template", json_object_new_string(from));
+	json_object_object_add(o, "files", json_object_get(m->files));
+	printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+}
+
+int cli_module_new(const esp_str *words, uint32_t n, bool json)
 {
 	struct making m = { .name = NULL };
 	char kind[32], from[MAX_PATH], to[MAX_PATH];
 	const char *dir = ".";
 	int code;
 
-	for (int i = 0; i < argc; i++) {
-		if (strncmp(argv[i], "--dir=", 6) == 0)
-			dir = argv[i] + 6;
-		else if (strncmp(argv[i], "--kind=", 7) == 0)
-			m.kind = argv[i] + 7;
-		else if ((strcmp(argv[i], "--dir") == 0 || strcmp(argv[i], "--kind") == 0) && i + 1 < argc)
-			*(argv[i][2] == 'd' ? &dir : &m.kind) = argv[i + 1], i++;
-		else if (!m.name && argv[i][0] != '-')
-			m.name = argv[i];
-		else
-			m.name = "";
-	}
+	take_words(&m, &dir, words, n);
 	take_prefix(&m, kind);
 	if (!m.kind)
 		m.kind = "filter";
-	if (!m.name || !is_name(m.name) || !is_kind(m.kind, strlen(m.kind))) {
-		fprintf(stderr,
-			"Usage: esp-cli module new NAME [--dir DIR] [--kind KIND]\n\nNAME is lower case (letters, digits, _); "
-			"KIND is one of protocol, filter, storage, delivery, client, identity, observe, tls.\n");
-		return CLI_USAGE;
-	}
+	if (!m.name || !is_name(m.name) || !is_kind(m.kind, strlen(m.kind)))
+		return cli_module_help(stderr);
 	snprintf(m.full, sizeof(m.full), "%s_%s", m.kind, m.name);
-	if (!find_template(from)) {
-		fprintf(stderr, "esp-cli: the module template is not installed (%s/template); set ESP_TEMPLATE to its folder\n",
-		        PKGDATADIR);
-		return CLI_REFUSED;
-	}
+	if (!find_template(from))
+		return cli_complain(CLI_REFUSED, "the module template is not installed (%s/template); set ESP_TEMPLATE to its"
+		                    " folder", PKGDATADIR);
 	snprintf(to, sizeof(to), "%.800s/%s", dir, m.full);
+	m.files = json_object_new_array();
 	code = copy_tree(&m, from, to, 0);
 	if (!code)
-		printf("%s: %d files from %s\nNext: cd %s && make && make check\n", to, m.files, from, to);
+		say_made(&m, from, to, json);
+	json_object_put(m.files);
 	return code;
 }

@@ -256,6 +256,28 @@ void cli_print_value(esp_str json, FILE *out)
 	json_object_put(v);
 }
 
+static const char *member(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+	const char *text = json_object_object_get_ex(o, key, &v) ? json_object_get_string(v) : NULL;
+
+	return text ? text : "";
+}
+
+void cli_print_commands(esp_str json, FILE *out)
+{
+	struct json_object *all = parse(json);
+
+	for (size_t i = 0; is_table(all) && i < json_object_array_length(all); i++) {
+		struct json_object *c = json_object_array_get_idx(all, i);
+		const char *usage = member(c, "usage");
+
+		fprintf(out, "%sUsage: esp-cli %s%s%s\n\n  %s\n", i ? "\n" : "", member(c, "command"), usage[0] ? " " : "",
+			usage, member(c, "help"));
+	}
+	json_object_put(all);
+}
+
 void cli_print_line(esp_str json, FILE *out)
 {
 	struct json_object *v = parse(json);

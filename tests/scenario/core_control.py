@@ -139,10 +139,36 @@ def wrong_words_are_refused_with_advice():
         for words, advice in (("frobnicate", "esp-cli help"), ("reload --dry", "unknown option"),
                               ("status now", "unexpected argument"), ("hooks lunch", "no hook point"),
                               ("log level loud", "no level"), ("events tail **", "pattern"), ("events tail --count=no", "--count"),
-                              ("", "Usage")):
+                              ("help frobnicate", "esp-cli help"), ("frobnicate --help", "esp-cli help"), ("", "Usage")):
             done = s.cli(*words.split(), check=2)
             assert advice in done.err and done.out == "", (words, done.err, done.out)
         s.cli("reload", "nobody", check=1)
+
+
+@scenario
+def help_describes_a_command_wherever_the_word_stands():
+    with Server([ECHO], {"echo": {}}) as s:
+        told = "Usage: esp-cli log level [LEVEL]\n\n  Show or change"
+        for words in ("log level --help", "log level debug --help", "--json log --help"):
+            done = s.cli(*words.split())                    # no server runs yet
+            assert "no server listens" in done.err and "those of its modules" in done.err, done.err
+            if "--json" in words:
+                assert [c["command"] for c in done.json] == ["log level"]
+            else:
+                assert done.out.startswith(told), done.out
+        without = {c["command"]: c for c in s.cli("help", "--json").json}
+        assert "no server listens" in s.cli("echo", "say", "--help", check=3).err
+        s.start()
+        for words in ("log level --help", "log level debug --help", "log --help"):
+            done = s.cli(*words.split())
+            assert done.out.startswith(told) and done.err == "", (words, done.out, done.err)
+        assert s.cli("log", "level").out == "level  info\n"
+        assert s.cli("echo", "say", "x", "--password-stdin", "--help").out.startswith("Usage: esp-cli echo say [WORD ...]\n")
+        both = s.cli("modules", "--help").out
+        assert "Usage: esp-cli modules\n" in both and "\nUsage: esp-cli modules list\n" in both, both
+        with_server = {c["command"]: c for c in s.cli("help", "--json").json}
+        assert without == {name: c for name, c in with_server.items() if c["module"] == "core"}
+        assert "echo say" in with_server and "echo say" not in without
 
 
 @scenario

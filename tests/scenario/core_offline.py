@@ -184,6 +184,15 @@ def a_new_module_is_made_from_the_template():
                 with open(path) as f:
                     text = f.read()
                 assert "filter_template" not in text and "@NAME@" not in text, name
+        for words in (["module", "new", "first", "--dir", s.dir, "--json"], ["--json", "module", "new", "--dir", s.dir, "second"]):
+            done = call("esp-cli", *words, env=env)
+            made = json.loads(done.stdout)
+            folder = os.path.join(s.dir, made["module"])
+            assert made["directory"] == folder and made["template"] == env["ESP_TEMPLATE"], made
+            assert sorted(made["files"]) == sorted(os.path.join(d, f) for d, _, files in os.walk(folder) for f in files), made
+        for words in (["module", "new", "--help"], ["module", "--help"], ["help", "module", "new"], ["--help", "module"]):
+            done = call("esp-cli", *words, env=env)
+            assert done.returncode == 0 and done.stdout.startswith("Usage: esp-cli module new"), (words, done.stdout)
         again = call("esp-cli", "module", "new", "greylist", "--dir", s.dir, env=env)
         assert again.returncode == 1, "nothing is overwritten"
         assert call("esp-cli", "module", "new", "../x", env=env).returncode == 2
