@@ -20,7 +20,7 @@ static esp_status done(esp_command_call *call, const char *what, esp_str name, e
 
 static esp_status on_domain_add(esp_module *self, esp_command_call *call)
 {
-	if (call->argc < 1)
+	if (call->argc < 1 || call->argc > 2 || (call->argc == 2 && !words_option(call, "--alias-of=").ptr))
 		return words_usage(call, "domain add DOMAIN [--alias-of=DOMAIN]");
 	return done(call, "domain", call->argv[0],
 		change_domain_add(self->state, call->arena, call->argv[0], words_option(call, "--alias-of="), call->err));
@@ -142,6 +142,8 @@ static esp_status on_domain_list(esp_module *self, esp_command_call *call)
 {
 	static const char *const columns[] = { "domain", "enabled", "alias_of", "catch_all", "users" };
 
+	if (call->argc)
+		return words_usage(call, "domain list");
 	return list(self, call, "SELECT d.name, d.enabled, COALESCE(r.name, ''), d.catch_all,"
 	            " (SELECT COUNT(*) FROM account WHERE account.domain_id = d.id) FROM domain AS d LEFT JOIN domain AS r"
 	            " ON r.id = d.alias_of ORDER BY d.name", columns);
@@ -167,6 +169,8 @@ static esp_status on_alias_list(esp_module *self, esp_command_call *call)
 {
 	static const char *const columns[] = { "alias", "target" };
 
+	if (call->argc)
+		return words_usage(call, "alias list");
 	return list(self, call, "SELECT alias.local || '@' || domain.name, alias.target FROM alias JOIN domain"
 	            " ON domain.id = alias.domain_id ORDER BY 1, 2", columns);
 }
