@@ -151,9 +151,9 @@ class Server:
         self.ports.setdefault(name, free_port())
         self.listeners[name] = {"address": f"127.0.0.1:{self.ports[name]}", "trust_loopback": True, **options}
 
-    def install(self, file):
+    def install(self, file, folders=MODULE_FOLDERS):
         """Put the freshly built module into this server's module directory (a private copy: it may be replaced)."""
-        for folder in MODULE_FOLDERS:
+        for folder in folders:
             built = os.path.join(BUILD, folder, ".libs", f"{file}.so")
             if os.path.exists(built):
                 os.makedirs(self.module_dir, 0o755, exist_ok=True)

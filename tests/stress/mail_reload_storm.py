@@ -7,10 +7,15 @@ SMTP sessions park, stop in the middle of a transaction and in the middle of DAT
 append with a pause inside the literal, and most sit in IDLE.  `esp-cli reload` replaces one module after the other:
 every second time its file has changed (the same code with another note in it), else its settings.  No connection may
 drop, no reply may be wrong, every IDLE session must hear of every delivery, and memory must not grow: keepers expunge
-what the mailboxes have too much of, so that what the server holds stays the same, and after every 54 reloads the load
+what the mailboxes have too much of, so that what the server holds stays the same, and after every 60 reloads the load
 rests, every session stays, and the memory is read.  Before it is, every module is replaced once more: page caches fill
 for minutes and go with their generation, so a reading would tell how long ago that was, and not what stays.  The growth
 is that of the line through the readings of the last half.
+
+One of the modules, replaced with every second reload, is a filter that refuses a name at EHLO and a recipient, in
+words that say which build with which settings it is.  Every refusal must be that of one that was in force between
+question and answer: the old one's before a reload, the new one's after it, nobody else's and no mixture; and a
+transaction hears the same one to its end.
 
 One line a figure; exit code 1 when one of the must-be-zero figures is not zero or memory grew by one per cent over the
 last half of 200 reloads or more.
@@ -33,7 +38,7 @@ from storm import DOMAIN, PASSWORD, check_disk, database, mail_server, message, 
 import lib                                                                                # noqa: E402
 
 ACCOUNTS = 8
-READ_EVERY = 54              # reloads: whole rounds, so that each reading comes after the same module
+READ_EVERY = 60              # reloads: whole rounds, so that each reading comes after the same module
 MAILBOX_FULL, MAILBOX_KEPT, MAILBOX_SMALL = 100, 50, 10
 IDLE_PATIENCE = 20 * lib.SLOW
 # instance, file, a setting that changes nothing anybody sees
@@ -41,12 +46,48 @@ TARGETS = (("smtp", "protocol_smtp", ("max_hops", (100, 101))), ("imap", "protoc
            ("auth", "identity_auth", ("cache", ("3600s", "3601s"))), ("mailstore", "storage_mailstore", None),
            ("sqlite", "storage_sqlite", ("readers", (4, 5))), ("accept", "delivery_accept", None),
            ("directory", "identity_directory", None), ("maildir", "storage_maildir", ("grace", ("86400s", "86401s"))),
-           ("eventlog", "observe_eventlog", ("retention", ("7776000s", "7776001s"))))
+           ("eventlog", "observe_eventlog", ("retention", ("7776000s", "7776001s"))), ("filter", "abi_filter", None))
+PROBE = f"probe@{DOMAIN}"    # what the filter refuses
+
+
+class Filter:
+    """The filter's states: each differs from the one before in its build or in its settings, and says so."""
+
+    def __init__(self, server):
+        self.server = server
+        self.asked = self.published = 0             # states: given to the server, in force everywhere
+        self.module = {"name": "filter", "file": "abi_filter"}
+        self.put(0)
+        server.modules.append(self.module)
+        server.write()
+        server.cli("reload")
+
+    @staticmethod
+    def state(k):
+        """(build, code, note)"""
+        return "ab"[k // 2 % 2], 550 + (k + 1) // 2 % 40, f"n{(k + 1) // 2}"
+
+    def put(self, k):
+        build, code, note = self.state(k)
+        if k % 2 == 0:
+            self.server.install("abi_filter", [f"tests/abi/{build}"])
+        self.module["config"] = {"probe": PROBE, "code": code, "note": note, "nap": "20ms"}
+
+    def next(self):
+        self.asked += 1
+        self.put(self.asked)
+        self.server.write()
+
+    def answers(self, since):
+        """What may be heard now to a question asked when `since` was in force."""
+        return [f"{code} 5.7.1 variant-{build} {note}".encode()
+                for build, code, note in map(self.state, range(since, self.asked + 1))]
 
 
 class Storm:
     def __init__(self, server, rng):
         self.server, self.rng = server, rng
+        self.filter = Filter(server)
         self.count = collections.Counter()
         self.wrong = []
         self.ending = False
@@ -116,6 +157,17 @@ class SmtpSession(Session):
         self.writer.write(command.encode() + b"\r\n")
         await self.reply(want)
 
+    async def refused(self, command, answers):
+        """The filter refuses it in one of these ways; which?  answers: called when the answer is there."""
+        self.where = command
+        self.writer.write(command.encode() + b"\r\n")
+        line = await self.line()
+        self.storm.count["verdicts"] += 1
+        if line not in answers():
+            self.storm.count["wrong verdicts"] += 1
+            self.storm.fault(f"SmtpSession {self.number} {command}: {line}, not one of {answers()}")
+        return [line]
+
     async def life(self):
         await self.open("mx")
         await self.reply(b"220")
@@ -123,7 +175,8 @@ class SmtpSession(Session):
         while not self.storm.ending:
             await self.rest()
             if self.rng.random() < 0.5:
-                await self.ask("NOOP", b"250")
+                since = self.storm.filter.published
+                await self.refused(f"EHLO {PROBE}", lambda: self.storm.filter.answers(since))
                 await self.think(4)
             else:
                 await self.deliver()
@@ -131,10 +184,14 @@ class SmtpSession(Session):
 
     async def deliver(self):
         n = self.rng.randrange(ACCOUNTS)
+        since = self.storm.filter.published
         await self.ask("MAIL FROM:<x@else.test>", b"250")
+        answers = self.storm.filter.answers(since)
         await self.think()
+        answers = await self.refused(f"RCPT TO:<{PROBE}>", lambda: answers)
         await self.ask(f"RCPT TO:<u{n}@{DOMAIN}>", b"250")
         await self.think()
+        await self.refused(f"RCPT TO:<{PROBE}>", lambda: answers)
         await self.ask("DATA", b"354")
         self.where = "in DATA"
         content = message(f"m-{self.number}-{self.storm.count['SMTP replies']}", 2000)
@@ -328,13 +385,16 @@ def new_setting(server, instance, setting, turn):
 
 async def reload(storm, turn):
     instance, file, setting = TARGETS[turn % len(TARGETS)]
+    if turn % 2:                    # along with the others: a session has both of before or both of after
+        await asyncio.to_thread(storm.filter.next)
     if setting and turn // len(TARGETS) % 2:
         new_setting(storm.server, instance, setting, turn // len(TARGETS) // 2 + 1)
-    else:
+    elif instance != "filter":
         await asyncio.to_thread(storm.server.build_anew, file)
     out = await ask_reload(storm, f"reload {turn} of {instance}")
     if f'"module":"{instance}","action":"keep"' in out:
         storm.fault(f"reload {turn} of {instance} changed nothing")
+    storm.filter.published = storm.filter.asked
     storm.done += 1
 
 
@@ -360,19 +420,21 @@ async def ask_reload(storm, what, *words):
 
 
 def memory(pid):
-    """(private bytes, bytes of module images mapped) of the server process."""
-    private, images, name = 0, 0, ""
+    """(private bytes, bytes of module images mapped, resident bytes) of the server process."""
+    private, images, resident, name = 0, 0, 0, ""
     with open(f"/proc/{pid}/smaps") as f:
         for line in f:
             if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
                 name = line.split(None, 5)[5].strip() if len(line.split(None, 5)) > 5 else ""
+            elif line.startswith("Rss:"):
+                resident += int(line.split()[1]) << 10
             elif line.startswith(("Private_Dirty:", "Private_Clean:")):
                 size = int(line.split()[1]) << 10
                 if ".so" in name:
                     images += size
                 elif not name.startswith("/") or "(deleted)" in name:
                     private += size
-    return private, images
+    return private, images, resident
 
 
 def growth(readings):
@@ -453,7 +515,7 @@ def main():
     print(f"{'seed':48s}{args.seed:10d}", flush=True)
     # caches that fill would hide what leaks
     small = {"sqlite": {"cache": "1 MiB", "mmap": "0 B"}, "auth": {"memory": "64 KiB", "passes": 1}}
-    with mail_server(users=[f"u{n}" for n in range(ACCOUNTS)], settings=small) as server:
+    with mail_server(users=[f"u{n}" for n in range(ACCOUNTS)] + ["probe"], settings=small) as server:
         storm = Storm(server, random.Random(args.seed))
         pid = server.pid()
         nsessions, alive, readings = asyncio.run(storm_on(storm, args, pid))
@@ -467,21 +529,27 @@ def main():
         assert ended == 0, f"the server ended with {ended}"
         if storm.wrong:
             print(server.log_text()[-4000:], file=sys.stderr)
-    half = [private for private, _ in readings[len(readings) // 2 - 1:]]
+    last = readings[len(readings) // 2 - 1:]
+    half, resident = [r[0] for r in last], [r[2] for r in last]
     grown = growth(half)
     figures = {"sessions": nsessions, "sessions alive at the end": alive, "reloads": storm.done,
                "reload, mean ms": storm.count["reload, all ms"] // max(1, storm.count["reloads, those at rest included"]),
                **{k: storm.count[k] for k in sorted(storm.count)},
                "private memory at half, KiB": half[0] >> 10 if half else 0,
                "private memory at the end, KiB": half[-1] >> 10 if half else 0,
+               "RSS at half, KiB": resident[0] >> 10 if resident else 0,
+               "RSS at the end, KiB": resident[-1] >> 10 if resident else 0,
                "images at the end, KiB": readings[-1][1] >> 10 if readings else 0,
                "connections dropped": storm.count["connections dropped"], "wrong replies": storm.count["wrong replies"],
+               "wrong verdicts": storm.count["wrong verdicts"],
                "wrong": len(storm.wrong)}
     for name, value in figures.items():
         print(f"{name:48s}{value:10d}")
-    print("private memory at each rest, KiB:", *(private >> 10 for private, _ in readings))
+    print("private memory at each rest, KiB:", *(private >> 10 for private, _, _ in readings))
+    print("RSS at each rest, KiB:", *(resident >> 10 for _, _, resident in readings))
     print("heap in use at each rest, KiB:", *(used >> 10 for used in storm.heap))
     print(f"{'growth over the last half, per cent':48s}{grown:10.2f}")
+    print(f"{'RSS growth over the last half, per cent':48s}{growth(resident):10.2f}")
     for line in metrics.splitlines():
         if re.match(r"esp_(modules?|image)\w*(mapped|kept|leak|linger)", line):
             print(line)
