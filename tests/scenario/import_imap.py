@@ -296,4 +296,29 @@ def nobody_waits_for_a_server_that_hangs():
             client.wait(20 * SLOW)
 
 
+@scenario
+def the_store_is_replaced_while_a_server_hangs_behind_messages_that_are_there_already():
+    with MailServer(users=["alice"]) as s, Evil(SEARCH="* SEARCH " + " ".join(map(str, range(1, 31))) + "\r\n%T OK\r\n") as evil:
+        hanging, go_on, groups = threading.Event(), threading.Event(), []
+
+        def answer(c, tag):
+            groups.append(tag)
+            if len(groups) == 2:           # nothing of the first group was new
+                hanging.set()
+                assert go_on.wait(60 * SLOW)
+            c.sendall(f"{tag} OK\r\n".encode())
+        evil.replies["FETCH"] = answer
+        done = []
+        thread = threading.Thread(target=lambda: done.append(fetch(s, evil.port, "joe", "alice", "--tls=none", host="127.0.0.1").json))
+        thread.start()
+        assert hanging.wait(20 * SLOW)
+        for module in ("store", "sql", "blob"):
+            began = time.monotonic()
+            s.cli("reload", module)
+            assert time.monotonic() - began < 10, module
+        go_on.set()
+        thread.join()
+        assert done[0]["vanished"] == 30, done
+
+
 run()

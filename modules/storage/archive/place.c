@@ -277,13 +277,14 @@ static void empty(struct place_batch *b)
 esp_status place_flush(struct place *p)
 {
 	struct place_batch *b = p->batch;
-	const esp_sql *sql = archive_sql(p->t->a);
+	const esp_sql *sql;
 	esp_id ids[BATCH];
 	uint32_t n = b->n;
 	esp_status st;
 
 	if (n == 0)
-		return ESP_OK;
+		return ESP_OK;             /* and no service is kept: the caller may wait for another server next */
+	sql = archive_sql(p->t->a);
 	b->blob = archive_blob(p->t->a);
 	st = sql && b->blob ? sql->transact(sql, NULL, 0, keep_tx, b) : ESP_EUNAVAIL;
 	if (st == ESP_OK)

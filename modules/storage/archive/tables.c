@@ -272,7 +272,7 @@ static esp_status insert_tx(esp_tx *tx, void *arg)
 
 static esp_status load_batch(struct task *t, struct load *l)
 {
-	const esp_sql *sql = archive_sql(t->a);
+	const esp_sql *sql;
 	esp_status st;
 
 	t->a->core.mem->arena_reset(l->arena);
@@ -281,6 +281,7 @@ static esp_status load_batch(struct task *t, struct load *l)
 		return task_fail(t, st, "line %llu of %s is no row of it", (unsigned long long)l->at, l->t->name);
 	if (st != ESP_OK || l->nrows == 0)
 		return st;
+	sql = archive_sql(t->a);
 	st = sql ? sql->transact(sql, NULL, 0, insert_tx, l) : ESP_EUNAVAIL;
 	if (st == ESP_EUNKNOWN)            /* again: it makes the same rows */
 		st = sql->transact(sql, NULL, 0, insert_tx, l);
