@@ -67,13 +67,14 @@ struct mbox {
 	char *line;                    /* the last one read */
 	size_t cap;
 	ssize_t n;                     /* its bytes; <= 0: the end */
+	int failed;                    /* it could not be read any further */
 	uint64_t bytes;                /* read so far */
 	esp_buf raw;                   /* the message at hand */
 };
-/*! \brief ESP_EPROTO: it does not begin with "From ". */
+/*! \brief ESP_EPROTO: it does not begin with "From "; ESP_EIO. */
 ESP_CHECKED esp_status mbox_open(struct mbox *m, const char *path);
 /*! \brief The next message.  ESP_ENOENT: the end.  ESP_E2BIG: one of more than FOREIGN_MAX bytes; the next call goes on
- *  behind it. */
+ *  behind it.  ESP_EIO: the file could not be read any further; the next call finds the end. */
 ESP_CHECKED esp_status mbox_next(struct mbox *m, struct incoming *ret);
 void mbox_close(struct mbox *m);
 /*! \brief Appends a message: From line, Status headers, content with LF and quoted, an empty line. */

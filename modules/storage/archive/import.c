@@ -182,7 +182,7 @@ static esp_status import_one(struct import *i, const struct foreign_folder *f)
 	if (st == ESP_OK) {
 		target_name(i, f->name, name);
 		st = import_folder(i, name);
-	} else if (st == ESP_EACCES || st == ESP_EPROTO) {
+	} else if (st == ESP_EACCES || st == ESP_EPROTO || st == ESP_EIO) {
 		note_failure(i, f->path);
 		st = ESP_OK;
 	}

@@ -96,9 +96,14 @@ esp_status mbox_date(esp_str line, esp_time *ret)
 /* --- reading
  * ---------------------------------------------------------------------------------------------------------- */
 
+/* What cannot be read is no end: the lines before it are no whole message. */
 static int next_line(struct mbox *m)
 {
 	m->n = getline(&m->line, &m->cap, m->f);
+	if (ferror(m->f) || (m->n < 0 && !feof(m->f))) {
+		m->failed = 1;
+		m->n = -1;
+	}
 	if (m->n > 0)
 		m->bytes += (uint64_t)m->n;
 	return m->n > 0;
@@ -123,6 +128,8 @@ esp_status mbox_open(struct mbox *m, const char *path)
 		return ESP_ENOENT;
 	while (next_line(m) && is_empty(m))
 		;
+	if (m->failed)
+		return ESP_EIO;
 	return m->n > 5 && memcmp(m->line, "From ", 5) == 0 ? ESP_OK : m->n > 0 ? ESP_EPROTO : ESP_OK;
 }
 
@@ -177,7 +184,7 @@ static esp_status take_bytes(struct mbox *m, size_t n)
 	n = fread(to, 1, n, m->f);
 	m->raw.len += n;
 	m->bytes += n;
-	return ESP_OK;
+	return ferror(m->f) ? ESP_EIO : ESP_OK;
 }
 
 /* The bytes of one message into m->raw, the separating empty line off; ends at the next From line, or the end. */
@@ -304,6 +311,8 @@ esp_status mbox_next(struct mbox *m, struct incoming *ret)
 	if (!is_from(m, &ret->date))
 		ret->date = 0;                     /* only the file's first line may be without */
 	gather(m);
+	if (m->failed)
+		return ESP_EIO;
 	if (ret->date == 0 && esp_header_find(esp_buf_str(&m->raw), "Date", 0, &f) == ESP_OK &&
 	    esp_date_parse(f.value, &ret->date, NULL) != ESP_OK)
 		ret->date = 0;

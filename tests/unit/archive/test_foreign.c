@@ -1,6 +1,8 @@
 /* Mail of other programs: names, flags, From lines, line endings, and tables as migrations declare them. */
 #include <criterion/criterion.h>
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -164,6 +166,70 @@ Test(mbox, a_file_cut_anywhere_is_read_to_its_end)
 	}
 	close(fd);
 	unlink(path);
+}
+
+/* A file that can be read up to `good` and no further. */
+struct bad_disk { const char *text; size_t n, good, at; };
+
+static ssize_t read_bad(void *arg, char *to, size_t n)
+{
+	struct bad_disk *d = arg;
+	size_t left = d->at < d->good ? d->good - d->at : 0;
+
+	if (left == 0 && d->at < d->n) {
+		errno = EIO;
+		return -1;
+	}
+	n = n < left ? n : left;
+	memcpy(to, d->text + d->at, n);
+	d->at += n;
+	return (ssize_t)n;
+}
+
+static int seek_bad(void *arg, off64_t *at, int whence)
+{
+	struct bad_disk *d = arg;
+
+	d->at = (size_t)(*at + (whence == SEEK_END ? (off64_t)d->n : whence == SEEK_CUR ? (off64_t)d->at : 0));
+	*at = (off64_t)d->at;
+	return 0;
+}
+
+Test(mbox, what_cannot_be_read_is_no_end)
+{
+	static const char text[] =
+		"From a@b.test Sat Nov 21 10:00:00 2026\nSubject: one\nContent-Length: 5\n\nText\n\n"
+		"From a@b.test Sat Nov 21 10:00:01 2026\nSubject: two\n\nText\n\n";
+	cookie_io_functions_t io = { .read = read_bad, .seek = seek_bad };
+	struct incoming *m = calloc(1, sizeof *m);
+
+	for (size_t good = strcspn(text, "\n") + 1; good < sizeof text; good++) {
+		struct bad_disk disk = { text, sizeof text - 1, good, 0 };
+		struct mbox box = { .f = fopencookie(&disk, "r", io) };
+		esp_status st;
+		int count = 0;
+		setvbuf(box.f, NULL, _IOFBF, 16);
+		esp_buf_init(&box.raw, FOREIGN_MAX);
+		box.n = getline(&box.line, &box.cap, box.f);
+		while ((st = mbox_next(&box, m)) == ESP_OK) {
+			cr_assert(memmem(m->content, m->len, "Text\r\n", 6), "%zu: %.*s", good, (int)m->len, m->content);
+			incoming_free(m);
+			count++;
+		}
+		cr_assert_eq(st, good < sizeof text - 1 ? ESP_EIO : ESP_ENOENT, "%zu: %d", good, st);
+		cr_assert_eq(mbox_next(&box, m), ESP_ENOENT);
+		cr_assert(count < 2 || good == sizeof text - 1);
+		mbox_close(&box);
+	}
+	free(m);
+}
+
+Test(mbox, a_file_that_cannot_be_read_at_all_is_not_empty)
+{
+	struct mbox box;
+
+	cr_assert_eq(mbox_open(&box, "/tmp"), ESP_EIO);
+	mbox_close(&box);
 }
 
 Test(lines, every_line_ends_in_crlf)
