@@ -321,4 +321,21 @@ def the_store_is_replaced_while_a_server_hangs_behind_messages_that_are_there_al
         assert done[0]["vanished"] == 30, done
 
 
+@scenario
+def half_a_line_in_the_memory_marks_no_other_message():
+    with MailServer(users=["alice"]) as s:
+        def uids(*numbers):
+            group = "".join(MESSAGE.format(n, len(t := f"a: {n}\r\n"), t) for n in numbers)
+            with Evil(SEARCH=f"* SEARCH {' '.join(map(str, numbers))}\r\n%T OK\r\n", FETCH=group + "%T OK\r\n") as evil:
+                return fetch(s, evil.port, "joe", "alice", "--tls=none", host="127.0.0.1").json["messages"]
+        assert uids(1, 2) == 2
+        memory, = glob.glob(os.path.join(s.dir, "data", "imports", "*"))
+        with open(memory, "a") as f:
+            f.write("12")                  # of 1234, say: the disk was full
+        assert uids(1, 2, 3) == 1
+        with open(memory) as f:
+            assert f.read() == "1\n2\n3\n"
+        assert uids(1, 2, 3, 123) == 1
+
+
 run()

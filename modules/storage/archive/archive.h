@@ -178,6 +178,9 @@ void sink_write(struct sink *s, const void *data, size_t n);
 ESP_CHECKED esp_status sink_close(struct sink *s, char ret_sha[SHA_HEX]);
 ESP_CHECKED esp_status disk_sha(const struct archive *a, const char *path, char ret_sha[SHA_HEX]);
 ESP_CHECKED esp_status disk_read(const char *path, size_t max, char **ret, size_t *ret_len);   /* malloc'ed */
+/*! \brief A file of short lines, for new ones at its end; half a line that a crash or a full disk left is taken away.
+ *  The caller closes *ret when it is not NULL, always. */
+ESP_CHECKED esp_status disk_append(const char *path, FILE **ret);
 void hex_of(const void *data, size_t n, char *out);
 /*! \brief ESP_EPROTO: not 2 * n hex digits. */
 ESP_CHECKED esp_status hex_parse(const char *text, size_t len, void *out, size_t n);
@@ -244,7 +247,7 @@ void index_free(struct index *x);
 /*! \brief The bytes of a message (the caller frees them).  ESP_ECORRUPT: they are not what was backed up. */
 ESP_CHECKED esp_status index_message(
 	const struct index *x, const struct archive *a, esp_id id, char **ret, size_t *ret_len);
-/*! \brief For new lines at its end; half a line that a crash left is taken away.  The caller closes it, always. */
+/*! \brief As disk_append(). */
 ESP_CHECKED esp_status index_open(const char *target, FILE **ret);
 
 /* --- blob.c ---------------------------------------------------------------------------------------------- */

@@ -153,6 +153,26 @@ esp_status disk_sha(const struct archive *a, const char *path, char ret_sha[SHA_
 	return sink_close(&s, ret_sha);
 }
 
+#define LINE_MOST 256
+
+esp_status disk_append(const char *path, FILE **ret)
+{
+	char end[LINE_MOST];
+	long size, from;
+	size_t n = 0, keep;
+	FILE *f;
+
+	*ret = f = fopen(path, "a+e");
+	if (!f || fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < 0)
+		return disk_status(errno);
+	from = size > LINE_MOST ? size - LINE_MOST : 0;
+	if (fseek(f, from, SEEK_SET) != 0 || (n = fread(end, 1, sizeof end, f)) != (size_t)(size - from))
+		return disk_status(errno);
+	for (keep = n; keep && end[keep - 1] != '\n'; keep--)
+		;
+	return keep == n || ftruncate(fileno(f), from + (long)keep) == 0 ? ESP_OK : disk_status(errno);
+}
+
 esp_status disk_read(const char *path, size_t max, char **ret, size_t *ret_len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);

@@ -102,12 +102,12 @@ static int32_t read_memory(void *arg)
 static int32_t write_memory(void *arg)
 {
 	struct import *i = arg;
-	FILE *f = fopen(i->memory, "ae");
-	esp_status st = f ? ESP_OK : disk_status(errno);
+	FILE *f;
+	esp_status st = disk_append(i->memory, &f);
 
-	for (size_t k = 0; f && k < i->pending.n; k++)
+	for (size_t k = 0; st == ESP_OK && k < i->pending.n; k++)
 		fprintf(f, "%u\n", i->pending.uid[k]);
-	if (f && fclose(f) != 0)
+	if (f && fclose(f) != 0 && st == ESP_OK)
 		st = disk_status(errno);
 	i->pending.n = 0;
 	return st;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define NAME_AT (SHA_HEX - 1 + 2 + 12)  /* "<sha256>  messages/ab/<id>.eml" */
 #define LONGEST 256
@@ -89,19 +88,8 @@ esp_status index_message(const struct index *x, const struct archive *a, esp_id 
 
 esp_status index_open(const char *target, FILE **ret)
 {
-	char path[ARCHIVE_FILE], end[LONGEST];
-	long size, from;
-	size_t n = 0, keep;
-	FILE *f;
+	char path[ARCHIVE_FILE];
 
 	path_make(path, "%s/messages.sha256", target);
-	*ret = f = fopen(path, "a+e");
-	if (!f || fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < 0)
-		return disk_status(errno);
-	from = size > LONGEST ? size - LONGEST : 0;
-	if (fseek(f, from, SEEK_SET) != 0 || (n = fread(end, 1, sizeof end, f)) != (size_t)(size - from))
-		return disk_status(errno);
-	for (keep = n; keep && end[keep - 1] != '\n'; keep--)
-		;
-	return keep == n || ftruncate(fileno(f), from + (long)keep) == 0 ? ESP_OK : disk_status(errno);
+	return disk_append(path, ret);
 }
