@@ -165,6 +165,12 @@ def damage_is_found_named_and_not_restored():
     with filled() as s:
         target = os.path.join(s.dir, "backup")
         name = backup(s, target).json["set"]
+        manifest = os.path.join(target, "sets", name, "manifest.sha256")
+        os.rename(manifest, manifest + ".away")
+        os.mkdir(manifest)                 # it can be opened and not be read
+        assert backup(s, target, "--verify", check=1).err
+        os.rmdir(manifest)
+        os.rename(manifest + ".away", manifest)
         victims = sorted(os.path.join(d, f) for d, _, files in os.walk(os.path.join(target, "messages")) for f in files)
         with open(victims[0], "r+b") as f:
             f.write(b"Q")

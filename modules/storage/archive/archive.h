@@ -178,6 +178,8 @@ void sink_write(struct sink *s, const void *data, size_t n);
 ESP_CHECKED esp_status sink_close(struct sink *s, char ret_sha[SHA_HEX]);
 ESP_CHECKED esp_status disk_sha(const struct archive *a, const char *path, char ret_sha[SHA_HEX]);
 ESP_CHECKED esp_status disk_read(const char *path, size_t max, char **ret, size_t *ret_len);   /* malloc'ed */
+/*! \brief `st`, and ESP_EIO for ESP_OK when the last read of `f` found no end but a failure. */
+static inline esp_status disk_ended(FILE *f, esp_status st) { return st == ESP_OK && ferror(f) ? ESP_EIO : st; }
 /*! \brief A file of short lines, for new ones at its end; half a line that a crash or a full disk left is taken away.
  *  The caller closes *ret when it is not NULL, always. */
 ESP_CHECKED esp_status disk_append(const char *path, FILE **ret);

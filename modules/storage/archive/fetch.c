@@ -80,7 +80,7 @@ static struct json_object *next_line(struct fetch *f)
 		json_object_put(o);
 		o = NULL;
 	}
-	f->at_end = n <= 0;
+	f->at_end = n <= 0 && !ferror(f->f);
 	return o;
 }
 

@@ -94,6 +94,8 @@ static int32_t read_memory(void *arg)
 		if (strchr(line, '\n'))
 			st = add_uid(&i->done, (uint32_t)strtoul(line, NULL, 10));
 	if (f)
+		st = disk_ended(f, st);
+	if (f)
 		(void)fclose(f);
 	sort(&i->done);
 	return st;

@@ -46,6 +46,7 @@ esp_status index_read(struct index *x, const char *target)
 		    hex_parse(line + NAME_AT, 32, k.id.b, sizeof k.id.b) == ESP_OK)
 			st = add(x, &k);
 	}
+	st = disk_ended(f, st);
 	(void)fclose(f);
 	if (x->n)
 		qsort(x->known, x->n, sizeof *x->known, compare);

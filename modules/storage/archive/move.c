@@ -189,6 +189,8 @@ static esp_status next_difference(struct move *m, int *ret)
 		next_line(&m->b);
 		task_did(m->t, 1);
 	}
+	if (ferror(m->a.f) || ferror(m->b.f))
+		return ESP_EIO;
 	if (m->a.n <= 0 && m->b.n <= 0) {
 		*ret = 2;
 		return ESP_OK;

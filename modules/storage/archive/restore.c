@@ -123,7 +123,7 @@ static int32_t next_ids(void *arg)
 	for (r->n = 0; r->n < IDS && fgets(line, sizeof line, r->list); r->n++)
 		if (hex_parse(line, strcspn(line, "\n"), r->id[r->n].b, 16) != ESP_OK)
 			return ESP_ECORRUPT;
-	return st;
+	return disk_ended(r->list, st);
 }
 
 struct content_job { struct restore *r; esp_id id; };

@@ -108,6 +108,7 @@ esp_status set_check(const struct archive *a, const struct set *s, char ret_bad[
 			st = ESP_ECORRUPT;
 		}
 	}
+	st = disk_ended(f, st);
 	(void)fclose(f);
 	return st;
 }
@@ -168,6 +169,7 @@ esp_status set_fits(const struct set *s, const struct schema *schema, char ret_b
 				st = module_fits(schema, line, ret_bad);
 			else if (split_line(line, &name))
 				st = table_fits(s, schema, name, ret_bad);
+		st = disk_ended(f, st);
 		(void)fclose(f);
 	}
 	return st;
@@ -188,6 +190,8 @@ esp_status set_sha(const struct set *s, const char *file, char ret_sha[SHA_HEX])
 			memcpy(ret_sha, line, SHA_HEX);
 			st = ESP_OK;
 		}
+	if (ferror(f))
+		st = ESP_EIO;
 	(void)fclose(f);
 	return st;
 }

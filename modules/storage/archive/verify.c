@@ -68,7 +68,7 @@ static int32_t check_some(void *arg)
 		check_one(v, id);
 		task_did(v->t, 1);
 	}
-	return n;
+	return disk_ended(v->list, ESP_OK) == ESP_OK ? n : ESP_EIO;
 }
 
 static int32_t end(void *arg)
