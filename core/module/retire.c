@@ -121,7 +121,7 @@ static void on_retire(void *arg)
 		force(g);
 	if (g->state > GEN_NEW || g->kept)
 		stop(g);
-	(void)generation_wait(unreferenced, g, NULL);
+	(void)generation_wait(unreferenced, g, NULL);   /* fiber-ok: without a deadline it is so */
 	if (m->current && g->state == GEN_STOPPED)
 		log_line(ESP_LOG_DEBUG, g->name, "generation ended", ESP_FINT("generation", (int64_t)g->number));
 	list_remove(&g->link);

@@ -370,7 +370,7 @@ static void undo_one(struct generation *g)
 	if (generation_is_exclusive(g) && g->state >= GEN_INITED)
 		exclusive_set(&g->modules->exclusive, g, false);
 	if (g->state > GEN_NEW)
-		(void)generation_stop(g, clock_monotonic() + UNDO_TIME);
+		(void)generation_stop(g, clock_monotonic() + UNDO_TIME); /* fiber-ok: what is left, generation_retire() ends */
 	generation_retire(g);
 }
 
