@@ -13,6 +13,9 @@ const struct command_text command_texts[COMMAND_IDS] = {
 		"The settings of the core in force, secrets masked; --origin says where each comes from." },
 	[COMMAND_LOG_LEVEL] = { "log level", "[LEVEL]",
 		"Show or change, until the next reload, the least important level that is written." },
+	[COMMAND_STACKS] = { "stacks", "[on|off]",
+		"How many bytes of their stacks the fibers used that began and ended since measuring was switched on, by name; "
+		"while it is on, each fiber costs some 10 us more." },
 	[COMMAND_RELOAD] = { "reload", "[--dry-run] [MODULE]",
 		"Read esp.conf again and replace what changed without dropping a connection; a MODULE is replaced in any case, "
 		"and tried again when it was left out after crashes." },

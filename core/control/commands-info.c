@@ -1,4 +1,5 @@
-/* core/control/commands-info.c - commands that only look: status, modules, hooks, metrics, config show, log level.
+/* core/control/commands-info.c - commands that only look: status, modules, hooks, metrics, config show, log level,
+ * stacks.
  *
  * All run in the peer's fiber on the control thread; nothing here suspends but the sending of long texts.
  */
@@ -20,6 +21,7 @@
 #include "core/control/command.h"
 #include "core/control/frame.h"
 #include "core/control/server-priv.h"
+#include "core/loop/fiber-depth.h"
 #include "core/module/modules.h"
 #include "core/module/snapshot.h"
 
@@ -297,6 +299,54 @@ static int run_log_level(struct command_call *call)
 	return ESP_OK;
 }
 
+/* --- stacks -------------------------------------------------------------------------------------------------- */
+
+static int by_depth(const void *a, const void *b)
+{
+	const struct fiber_depth *x = a, *y = b;
+
+	return x->deepest != y->deepest ? x->deepest < y->deepest ? 1 : -1 : strcmp(x->name, y->name);
+}
+
+static void put_depths(struct json *j)
+{
+	struct fiber_depth *d = calloc(FIBER_DEPTHS, sizeof(*d));
+	uint32_t n = d ? fiber_depths(d) : 0;
+
+	if (n)
+		qsort(d, n, sizeof(*d), by_depth);
+	json_begin_array(j);
+	for (uint32_t i = 0; i < n; i++) {
+		json_begin_object(j);
+		json_put_text(j, "fiber", d[i].name);
+		json_put_int(j, "deepest", (int64_t)d[i].deepest);
+		json_put_int(j, "stack", (int64_t)d[i].size);
+		json_put_int(j, "lives", (int64_t)d[i].lives);
+		json_end_object(j);
+	}
+	json_end_array(j);
+	free(d);
+}
+
+static int run_stacks(struct command_call *call)
+{
+	esp_str word = { NULL, 0 };
+	int status = command_expect(call, 1, "");
+
+	if (status)
+		return status;
+	if (command_argument(call, 0, &word)) {
+		bool on = str_eqz(word, "on");
+
+		if (!on && !str_eqz(word, "off"))
+			return err_fail(call->pub.err, ESP_EINVAL, "\"%.*s\" is neither on nor off", ESP_FMT(word));
+		fiber_depth_measure(on);
+	}
+	put_depths(&call->json);
+	return ESP_OK;
+}
+
 const struct command commands_info[] = { { COMMAND_STATUS, run_status }, { COMMAND_MODULES, run_modules },
 	{ COMMAND_MODULES_LIST, run_modules }, { COMMAND_HOOKS, run_hooks }, { COMMAND_METRICS, run_metrics },
-	{ COMMAND_CONFIG_SHOW, run_config_show }, { COMMAND_LOG_LEVEL, run_log_level }, { .run = NULL } };
+	{ COMMAND_CONFIG_SHOW, run_config_show }, { COMMAND_LOG_LEVEL, run_log_level },
+	{ COMMAND_STACKS, run_stacks }, { .run = NULL } };

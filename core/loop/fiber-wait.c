@@ -1,11 +1,8 @@
 /* core/loop/fiber-wait.c - what fibers wait for: fds, tickets, locks, conditions (see fiber.h). */
 #include "core/base/assert.h"
-#include "core/base/sanitize.h"
 #include "core/loop/loop.h"
 #include "core/loop/stack.h"
 #include "core/loop/worker-ev.h"
-
-#include <string.h>
 
 struct fmutex { struct fiber *owner; struct fiber_queue waiters; };
 
@@ -194,35 +191,4 @@ void fiber_broadcast(esp_fcond *c)
 
 	while (q->first)
 		fiber_ready(q->first, ESP_OK);
-}
-
-/* --- stack depth, for tests ---------------------------------------------------------------------------------- */
-
-#define PAINT 0xa5
-#define PAINT_KEEP ((size_t)4096) /* below the frames of the entry loop */
-
-#if defined(__clang__)
-__attribute__((no_sanitize("address", "thread")))
-#else
-__attribute__((no_sanitize_address, no_sanitize_thread))
-#endif
-static size_t unpainted(const unsigned char *lo, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n && lo[i] == PAINT; i++)
-		;
-	return i;
-}
-
-void fiber_stack_paint(struct fiber *f)
-{
-	ESP_ASSERT(f->state == FIBER_READY); /* spawned and not yet run: nothing below the entry loop is live */
-	sanitize_unpoison(f->ctx.lo, f->ctx.size - PAINT_KEEP);
-	memset(f->ctx.lo, PAINT, f->ctx.size - PAINT_KEEP);
-}
-
-size_t fiber_stack_depth(const struct fiber *f)
-{
-	return f->ctx.size - unpainted((const unsigned char *)f->ctx.lo, f->ctx.size - PAINT_KEEP);
 }

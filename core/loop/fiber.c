@@ -4,6 +4,7 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/str.h"
+#include "core/loop/fiber-depth.h"
 #include "core/loop/fiber-switch.h"
 #include "core/loop/stack.h"
 #include "core/loop/worker-ev.h"
@@ -115,6 +116,7 @@ static void begin_life(struct worker *w, struct fiber *f)
 	if (w->stopping && !w->current)
 		f->canceled = 1; /* nobody is left to cancel it later */
 	f->state = FIBER_READY;
+	fiber_depth_begin(f);
 	list_append(&w->run_queue, &f->link);
 }
 
@@ -164,6 +166,8 @@ static void end_life(struct worker *w, struct fiber *f)
 {
 	struct owner *owner = f->owner;
 
+	if (f->painted)
+		fiber_depth_end(f);
 	if (f->nlocks)
 		ESP_PANIC("fiber '%s' ended while it holds %u lock(s)", f->name, f->nlocks);
 	heap_remove(&w->deadlines, &f->timer);

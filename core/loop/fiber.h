@@ -93,6 +93,7 @@ struct fiber {
 	uint32_t io_events;
 	uint32_t big;               /* from the scarce pool of large stacks */
 	uint32_t booted;            /* its first context exists */
+	uint32_t painted;           /* this life is measured: fiber-depth.h */
 	esp_nsec free_since;
 	void *cxx[FIBER_CXX_MAX][2];
 	struct mail_node remote;    /* wake() from another thread */
@@ -152,9 +153,6 @@ uint32_t fiber_live(void);
 void fiber_cxx_refresh(void *dl_handle);
 /*! \brief Usable bytes of an ordinary fiber's stack. */
 size_t fiber_stack_size(void);
-/*! \brief Deepest use in bytes since the stack was painted by fiber_stack_paint() (tests). */
-void fiber_stack_paint(struct fiber *f);
-size_t fiber_stack_depth(const struct fiber *f);
 
 /*! \brief For core/loop's own files: park the running fiber.  call: name for reports; when 0: the deadline only. */
 ESP_SUSPENDS ESP_CHECKED esp_status fiber_park(const char *call, esp_nsec when);

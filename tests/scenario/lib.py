@@ -341,14 +341,17 @@ def scenario(f):
 
 
 def run():
-    """Run every scenario of this file (or those named on the command line); exit code 1 when one fails, 77 for none."""
+    """Run every scenario of this file (or those named on the command line); exit code 1 when one fails, 77 for none.
+    A file that another one imports runs nothing."""
+    if sys._getframe(1).f_globals["__name__"] != "__main__":
+        return
     failed = []
     wanted = sys.argv[1:]
     if not os.path.exists(os.path.join(BUILD, "esp-server")):
         print(f"no esp-server in {BUILD}: set ESP_BUILD", file=sys.stderr)
         sys.exit(77)
     for f in _scenarios:
-        if wanted and f.__name__ not in wanted:
+        if f.__module__ != "__main__" or (wanted and f.__name__ not in wanted):
             continue
         began = time.monotonic()
         try:

@@ -3,6 +3,7 @@
  * does). */
 #include "tests/unit/loop/loop_test.h"
 
+#include "core/loop/fiber-depth.h"
 #include "core/loop/watchdog.h"
 
 #include <errno.h>
@@ -425,4 +426,42 @@ Test(fiber_stack, depth_is_measured_and_ordinary_code_stays_below_64_KiB)
 #endif
 	cr_assert_lt(depth_of(shallow, x), (size_t)64 << 10);
 	cr_assert_lt(d, (size_t)64 << 10);
+}
+
+static void live(const char *name, void (*fn)(void *), void *arg)
+{
+	cr_assert_eq(fiber_spawn(NULL, 0, name, fn, arg, NULL), ESP_OK);
+	worker_turn(loop_control(), 0);
+}
+
+Test(fiber_stack, while_measured_the_deepest_life_of_each_name_is_kept)
+{
+	static struct fiber_depth d[FIBER_DEPTHS];
+	static char x[] = "x";
+	int one = 1, eight = 8;
+
+	loop_test_init(0);
+	live("deep", deep, &eight);
+	cr_assert_eq(fiber_depths(d), 0u, "it is off");
+	fiber_depth_measure(true);
+	live("deep", deep, &eight);
+	live("deep", deep, &one);
+	live("flat", shallow, x);
+	cr_assert_eq(fiber_depths(d), 2u);
+	cr_assert_str_eq(d[0].name, "deep");
+	cr_assert_eq(d[0].lives, 2u);
+	cr_assert_eq(d[0].size, fiber_stack_size());
+#if !SANITIZE_ADDRESS
+	cr_assert_geq(d[0].deepest, (size_t)9 * 3900);
+#endif
+	cr_assert_str_eq(d[1].name, "flat");
+	cr_assert_eq(d[1].lives, 1u);
+	cr_assert_lt(d[1].deepest, (size_t)64 << 10);
+	fiber_depth_measure(false);
+	live("flat", shallow, x);
+	cr_assert_eq(fiber_depths(d), 2u);
+	cr_assert_eq(d[1].lives, 1u);
+	fiber_depth_measure(true);
+	cr_assert_eq(fiber_depths(d), 0u, "a new measurement forgets the one before");
+	loop_free();
 }
