@@ -82,9 +82,10 @@ int link_recv(int fd, struct link_msg *ret)
 	                      .msg_controllen = sizeof(control.bytes) };
 	ssize_t n;
 
+	/* ECONNRESET, once: the other side closed without having read all; what it sent before is still to be had */
 	do
 		n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0)
 		return link_status(errno);
 	if (n == 0)

@@ -58,6 +58,20 @@ Test(link, says_when_there_is_nothing_and_when_nobody_is_there, .init = setup)
 	close(ends[1]);
 }
 
+Test(link, delivers_what_was_sent_by_somebody_who_left_without_reading, .init = setup)
+{
+	cr_assert_eq(link_send(ends[1], LINK_RELOAD, 0, "", 0, NULL, 0), ESP_OK);
+	cr_assert_eq(link_send(ends[0], LINK_READY, 1, "", 0, NULL, 0), ESP_OK);
+	cr_assert_eq(link_send(ends[0], LINK_COMMIT, 2, "", 0, NULL, 0), ESP_OK);
+	close(ends[0]);
+	cr_assert_eq(link_recv(ends[1], &msg), ESP_OK);
+	cr_assert_eq(msg.type, LINK_READY);
+	cr_assert_eq(link_recv(ends[1], &msg), ESP_OK);
+	cr_assert_eq(msg.type, LINK_COMMIT);
+	cr_assert_eq(link_recv(ends[1], &msg), ESP_ECLOSED);
+	close(ends[1]);
+}
+
 Test(link, refuses_garbage_and_closes_its_descriptors, .init = setup, .fini = teardown)
 {
 	int before = open_descriptors(), fd = dup(0);
