@@ -5,8 +5,7 @@
  *
  *   STARTING --READY--> SERVING --asked to stop--> STOPPING --> gone (killed at its deadline)
  *
- * A crash of the active one starts another after 0.1 s, doubling up to 30 s; the wait starts over once a server process
- * has served for a minute.  Modules that crash.log blames three times within five minutes are left out.
+ * A crash of the active one starts another after a while, perhaps without the modules that are to blame: restart.h.
  */
 #include "core/control/supervisor.h"
 
@@ -25,14 +24,12 @@
 #include "core/config/config.h"
 #include "core/control/link.h"
 #include "core/control/notify.h"
+#include "core/control/restart.h"
 #include "core/control/spawn.h"
-#include "core/module/crash.h"
 
 enum {
-	BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 30000, STABLE_MS = 60000,
 	START_LIMIT_MS = 300000,           /* recovery of a large database is part of a start */
 	STOP_GRACE_MS = 2000,              /* beyond server.shutdown_timeout */
-	BLAME_TIMES = 3, BLAME_WINDOW_S = 300,
 	MAX_CHILDREN = 8
 };
 
@@ -57,8 +54,7 @@ struct supervisor {
 	struct child *active, *coming, *opener;
 	int signals;
 	int ready_fd;                   /* the detached caller waits here; -1 */
-	int64_t restart_at;             /* 0: no start is due */
-	int64_t backoff;
+	struct restart restart;
 	bool served, stopping;          /* served: a server process was ready at least once */
 	int exit_code;
 	struct link_msg msg;            /* large: not on the stack */
@@ -105,14 +101,13 @@ static int send_sockets(struct supervisor *s, struct child *c, uint32_t serial)
 
 static void leave_out_the_blamed(struct supervisor *s)
 {
-	s->spawn.nleft_out = crash_left_out(s->settings.path, time(NULL), BLAME_TIMES, BLAME_WINDOW_S, s->spawn.left_out,
-	                                    SPAWN_LEFT_OUT);
+	restart_leave_out(&s->spawn, s->settings.path, time(NULL));
 	for (size_t i = 0; i < s->spawn.nleft_out; i++) {
 		const char *name = s->spawn.left_out[i] + (s->spawn.left_out[i][0] == '-');
 
 		say("module \"%s\" crashed the server %d times in %d minutes: starting without it if esp.conf calls it "
 			"optional; \"esp-cli reload %s\" tries it again",
-			name, BLAME_TIMES, BLAME_WINDOW_S / 60, name);
+			name, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S / 60, name);
 	}
 }
 
@@ -155,11 +150,7 @@ static struct child *start_child(struct supervisor *s)
 
 static void schedule_restart(struct supervisor *s, int64_t served_ms)
 {
-	if (served_ms >= STABLE_MS || !s->backoff)
-		s->backoff = BACKOFF_FIRST_MS;
-	s->restart_at = now_ms() + s->backoff;
-	say("starting another one in %.1f s", (double)s->backoff / 1000);
-	s->backoff = s->backoff * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->backoff * 2;
+	say("starting another one in %.1f s", (double)restart_later(&s->restart, now_ms(), served_ms) / 1000);
 }
 
 static void stop_all(struct supervisor *s)
@@ -167,7 +158,7 @@ static void stop_all(struct supervisor *s)
 	if (s->stopping)
 		return;
 	s->stopping = true;
-	s->restart_at = 0;
+	s->restart.at = 0;
 	notify_send("STOPPING=1");
 	for (int i = 0; i < MAX_CHILDREN; i++)
 		if (s->children[i].state != CHILD_NONE)
@@ -186,7 +177,7 @@ static void upgrade(struct supervisor *s)
 	if (s->stopping || s->coming)
 		return;
 	if (!s->active) {
-		s->restart_at = now_ms();     /* the next start takes the new binary anyway */
+		s->restart.at = now_ms();     /* the next start takes the new binary anyway */
 		return;
 	}
 	refresh_settings(s);
@@ -346,7 +337,7 @@ static void on_end(struct supervisor *s, struct child *c, int status)
 		s->exit_code = 1;             /* it refused to start and said why: trying again changes nothing */
 		s->stopping = true;
 	} else if (asked) {
-		s->restart_at = now_ms();
+		s->restart.at = now_ms();
 	} else {
 		schedule_restart(s, served_ms);
 	}
@@ -378,8 +369,8 @@ static void on_signal(struct supervisor *s, uint32_t sig)
 		if (s->active && s->active->state == CHILD_SERVING) {
 			notify_send("STATUS=reloading");
 			tell(s->active, LINK_RELOAD, 0, "");
-		} else if (s->restart_at) {
-			s->restart_at = now_ms();     /* perhaps that is what was repaired */
+		} else if (s->restart.at) {
+			s->restart.at = now_ms();     /* perhaps that is what was repaired */
 		}
 		break;
 	case SIGUSR2:
@@ -407,9 +398,9 @@ static void on_time(struct supervisor *s)
 		kill(c->pid, SIGKILL);
 		c->kill_at = 0;
 	}
-	if (!s->restart_at || now < s->restart_at || s->stopping)
+	if (!restart_is_due(&s->restart, now) || s->stopping)
 		return;
-	s->restart_at = 0;
+	s->restart.at = 0;
 	refresh_settings(s);
 	s->active = start_child(s);
 	if (!s->active)
@@ -418,7 +409,7 @@ static void on_time(struct supervisor *s)
 
 static int next_timeout(const struct supervisor *s)
 {
-	int64_t first = s->restart_at, left;
+	int64_t first = s->restart.at, left;
 
 	for (int i = 0; i < MAX_CHILDREN; i++) {
 		int64_t at = s->children[i].state != CHILD_NONE ? s->children[i].kill_at : 0;
@@ -492,7 +483,7 @@ int supervisor_run(const struct supervisor_opts *opts, struct supervisor_start *
 	s->active = start_child(s);
 	if (!s->active)
 		s->exit_code = 1;
-	while (s->active || any_child(s) || (s->served && !s->stopping) || s->restart_at)
+	while (s->active || any_child(s) || (s->served && !s->stopping) || s->restart.at)
 		wait_for_something(s);
 	sockets_close(&s->sockets);
 	close(s->signals);

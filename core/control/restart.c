@@ -1,0 +1,26 @@
+/* core/control/restart.c - see restart.h. */
+#include "core/control/restart.h"
+
+#include "core/control/spawn.h"
+#include "core/module/crash.h"
+
+enum { FIRST_MS = 100, MAX_MS = 30000, STABLE_MS = 60000 };
+
+int64_t restart_later(struct restart *r, int64_t now, int64_t served)
+{
+	int64_t wait = served >= STABLE_MS || !r->wait ? FIRST_MS : r->wait;
+
+	r->at = now + wait;
+	r->wait = wait * 2 > MAX_MS ? MAX_MS : wait * 2;
+	return wait;
+}
+
+bool restart_is_due(const struct restart *r, int64_t now)
+{
+	return r->at && now >= r->at;
+}
+
+void restart_leave_out(struct spawn *s, const char *dir, esp_time now)
+{
+	s->nleft_out = crash_left_out(dir, now, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S, s->left_out, SPAWN_LEFT_OUT);
+}
