@@ -5,6 +5,7 @@
  */
 #include "core/base/assert.h"
 #include "core/config/tree.h"
+#include "core/config/value.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -118,12 +119,17 @@ void cfg_error(const esp_cfg *c, const char *key, esp_err *err, const char *fmt,
 	va_end(ap);
 }
 
+static esp_status parse_size(esp_str text, int64_t *ret)
+{
+	return value_size(text, ret) == 0 ? ESP_OK : ESP_EINVAL;
+}
+
 const esp_config_api *config_api(void)
 {
 	static const esp_config_api api = {
 		.size = sizeof api, .boolean = cfg_boolean, .integer = cfg_integer, .string = cfg_string,
 		.choice = cfg_choice, .is_set = cfg_is_set, .count = cfg_count, .string_at = cfg_string_at,
-		.group = cfg_group, .at = cfg_at, .error = cfg_error,
+		.group = cfg_group, .at = cfg_at, .error = cfg_error, .parse_size = parse_size,
 	};
 
 	return &api;

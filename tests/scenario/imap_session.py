@@ -476,7 +476,7 @@ def append_stores_flags_date_and_says_the_uid():
 @scenario
 def append_respects_quota_and_size():
     with MailServer(users=[], config={"imap": {"max_size": "64 KiB"}}) as s:
-        s.add_user("small", "--quota=4K")
+        s.add_user("small", "--quota=4KiB")
         s.add_user("large")
         with s.imap("small") as c:
             assert c.append("INBOX", message(body="x" * 500)).startswith("OK")

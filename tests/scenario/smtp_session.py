@@ -365,7 +365,7 @@ def subaddresses_find_their_folder_when_the_administrator_wants_it():
 @scenario
 def a_full_mailbox_answers_452_and_others_still_get_theirs():
     with MailServer(users=["bob"]) as s:
-        s.add_user("small", "--quota=4K")
+        s.add_user("small", "--quota=4KiB")
         with s.smtp() as c:
             c.ehlo()
             c.expect("MAIL FROM:<a@b.test> SIZE=10000", 250)

@@ -2,6 +2,7 @@
 #include "auth.h"
 
 #include "modules/common/json.h"
+#include "modules/common/words.h"
 
 #include <stdio.h>
 
@@ -139,55 +140,44 @@ static esp_status answer(esp_command_call *call, esp_str address)
 	return json_end(&j);
 }
 
-static int parse_quota(esp_str text, uint64_t *ret)
-{
-	unsigned long long n = 0;
-	char unit[4] = "", word[40];
-	uint64_t factor;
-	int end = 0;
+#define USER_ADD_USAGE "ADDRESS [--name=TEXT] [--quota=SIZE|none] [--with-mail] [--password-stdin]"
 
-	snprintf(word, sizeof word, "%.*s", ESP_FMT(text));
-	if (sscanf(word, "%llu %3[KMGTiB]%n", &n, unit, &end) < 1)
-		return 0;
-	factor = unit[0] == 'K' ? 1 : unit[0] == 'M' ? 2 : unit[0] == 'G' ? 3 : unit[0] == 'T' ? 4 : 0;
-	return !__builtin_mul_overflow((uint64_t)n, UINT64_C(1) << (10 * factor), ret) && *ret <= INT64_MAX;
+struct new_user { esp_str name; uint64_t quota; int with_mail; };
+
+static esp_status parse_user(const struct auth *a, const esp_command_call *call, struct new_user *ret)
+{
+	*ret = (struct new_user){ .name = { "", 0 }, .quota = UINT64_C(1) << 30 };
+	for (uint32_t i = 1; i < call->argc; i++) {
+		esp_str w = call->argv[i], quota = words_value(w, "--quota="), name = words_value(w, "--name=");
+
+		if (quota.ptr) {
+			esp_status st = words_quota(call, a->core.cfg, quota, &ret->quota);
+			if (st != ESP_OK)
+				return st;
+		} else if (name.ptr) {
+			ret->name = name;
+		} else if (esp_str_eq(w, ESP_STR("--with-mail"))) {
+			ret->with_mail = 1;
+		} else {
+			return words_usage(call, "user add " USER_ADD_USAGE);
+		}
+	}
+	return call->argc ? ESP_OK : words_usage(call, "user add " USER_ADD_USAGE);
 }
 
 static esp_status on_user_add(esp_module *self, esp_command_call *call)
 {
 	struct auth *a = self->state;
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(self, a->directory);
-	esp_str name = { "", 0 };
-	uint64_t quota = UINT64_C(1) << 30;
-	int with_mail = 0;
+	struct new_user u;
 	esp_account account;
-	esp_status st;
+	esp_status st = parse_user(a, call, &u);
 
-	for (uint32_t i = 1; i < call->argc; i++) {
-		esp_str w = call->argv[i];
-		if (esp_str_eq(w, ESP_STR("--password-stdin")))
-			continue;              /* esp-cli's word: the password is in call->input */
-		if (esp_str_eq(w, ESP_STR("--with-mail"))) {
-			with_mail = 1;
-			continue;
-		}
-		if (w.len > 8 && memcmp(w.ptr, "--quota=", 8) == 0 && parse_quota((esp_str){ w.ptr + 8, w.len - 8 }, &quota))
-			continue;
-		if (w.len > 7 && memcmp(w.ptr, "--name=", 7) == 0) {
-			name = (esp_str){ w.ptr + 7, w.len - 7 };
-			continue;
-		}
-		call->argc = 0;        /* an unknown word: say how it goes */
-	}
-	if (call->argc < 1) {
-		snprintf(call->err->text, sizeof call->err->text,
-			"usage: user add ADDRESS [--name=TEXT] [--quota=\"1 GiB\"] [--with-mail] [--password-stdin]");
-		return ESP_EUSAGE;
-	}
-	if (!dir)
-		return ESP_EUNAVAIL;
-	st = (with_mail ? dir->revive_account : dir->create_account)(
-		dir, call->arena, call->argv[0], name, quota, &account, call->err);
+	if (st == ESP_OK && !dir)
+		st = ESP_EUNAVAIL;
+	if (st == ESP_OK)
+		st = (u.with_mail ? dir->revive_account : dir->create_account)(
+			dir, call->arena, call->argv[0], u.name, u.quota, &account, call->err);
 	if (st == ESP_OK && password_of(call).len)
 		st = credential_set(a, account.id, account.address, password_of(call), call->err);
 	return st == ESP_OK ? answer(call, account.address) : st;
@@ -200,11 +190,8 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 	esp_account account;
 	esp_status st;
 
-	if (call->argc < 1 || call->argc > 2 ||
-		(call->argc == 2 && !esp_str_eq(call->argv[1], ESP_STR("--password-stdin")))) {
-		snprintf(call->err->text, sizeof call->err->text, "usage: password ADDRESS [--password-stdin]");
-		return ESP_EUSAGE;
-	}
+	if (call->argc != 1)
+		return words_usage(call, "password ADDRESS [--password-stdin]");
 	st = dir ? dir->account(dir, call->arena, call->argv[0], &account) : ESP_EUNAVAIL;
 	if (st != ESP_OK) {
 		snprintf(call->err->text, sizeof call->err->text, "there is no user %.*s", ESP_FMT(call->argv[0]));
@@ -216,7 +203,7 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 
 static const esp_command user_add = { .size = sizeof user_add,
 	.words = "user add",
-	.usage = "ADDRESS [--name=TEXT] [--quota=SIZE] [--with-mail] [--password-stdin]",
+	.usage = USER_ADD_USAGE,
 	.help = "Make an account (quota 1 GiB unless said); --with-mail: one that was removed, with the mail it had",
 	.run = on_user_add };
 static const esp_command password = { .size = sizeof password,

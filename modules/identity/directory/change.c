@@ -206,6 +206,14 @@ esp_status change_account_enable(struct directory *d, esp_arena *arena, esp_str 
 	return change_account(d, arena, address, &c, err);
 }
 
+esp_status change_account_quota(struct directory *d, esp_arena *arena, esp_str address, uint64_t quota, esp_err *err)
+{
+	struct change c = { .event = EVENT_USER_UPDATED, .what = ESP_STR("quota"), .nargs = 2,
+		.stmt = "UPDATE account SET quota = $2 WHERE id = $1", .args = { [1] = ESP_SQL_I(quota) } };
+
+	return change_account(d, arena, address, &c, err);
+}
+
 esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, esp_str address, int add, esp_err *err)
 {
 	struct change c = { .event = EVENT_USER_UPDATED,

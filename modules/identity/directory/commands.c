@@ -82,6 +82,29 @@ static esp_status enable(esp_module *self, esp_command_call *call, int on)
 static esp_status on_user_enable(esp_module *self, esp_command_call *call) { return enable(self, call, 1); }
 static esp_status on_user_disable(esp_module *self, esp_command_call *call) { return enable(self, call, 0); }
 
+static esp_status on_user_quota(esp_module *self, esp_command_call *call)
+{
+	struct directory *d = self->state;
+	struct json j;
+	uint64_t quota = 0;
+	esp_status st;
+
+	if (call->argc != 2)
+		return words_usage(call, "user quota ADDRESS SIZE|none");
+	st = words_quota(call, d->core.cfg, call->argv[1], &quota);
+	if (st == ESP_OK)
+		st = change_account_quota(d, call->arena, call->argv[0], quota, call->err);
+	if (st != ESP_OK)
+		return st;
+	json_begin(&j, call);
+	json_open(&j, NULL, '{');
+	json_str(&j, "user", call->argv[0]);
+	json_int(&j, "quota", (int64_t)quota);
+	json_bool(&j, "done", 1);
+	json_close(&j, '}');
+	return json_end(&j);
+}
+
 static esp_status on_alias_add(esp_module *self, esp_command_call *call)
 {
 	if (call->argc != 2)
@@ -193,6 +216,9 @@ COMMAND(user_remove, "user remove", "ADDRESS --keep-mail|--purge",
 COMMAND(user_purge, "user purge", "ADDRESS", "Remove the kept mail of a removed account for good", on_user_purge);
 COMMAND(user_enable, "user enable", "ADDRESS", "Switch an account on", on_user_enable);
 COMMAND(user_disable, "user disable", "ADDRESS", "Switch an account off: no login, no delivery", on_user_disable);
+COMMAND(user_quota, "user quota", "ADDRESS SIZE|none",
+	"Change how much mail an account may keep (500 MiB, 2GiB); the store notices within its account_ttl, a minute",
+	on_user_quota);
 COMMAND(alias_add, "alias add", "ALIAS TARGET", "Deliver mail for ALIAS to TARGET (several targets: several times)",
 	on_alias_add);
 COMMAND(alias_list, "alias list", "", "All aliases", on_alias_list);
@@ -202,6 +228,6 @@ COMMAND(grant_remove, "grant remove", "USER ADDRESS", "No longer let USER send a
 
 const esp_command *const directory_commands[] = {
 	&domain_add, &domain_list, &domain_remove, &domain_catch_all, &user_list, &user_remove, &user_purge, &user_enable,
-	&user_disable,
+	&user_disable, &user_quota,
 	&alias_add, &alias_list, &alias_remove, &grant_add, &grant_remove, NULL
 };

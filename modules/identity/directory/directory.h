@@ -81,6 +81,8 @@ ESP_CHECKED esp_status change_account_add(const esp_directory *d, esp_arena *are
 	esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
 ESP_CHECKED esp_status change_account_enable(
 	struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err);
+ESP_CHECKED esp_status change_account_quota(
+	struct directory *d, esp_arena *arena, esp_str address, uint64_t quota, esp_err *err);
 ESP_CHECKED esp_status change_alias(
 	struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err);
 ESP_CHECKED esp_status change_grant(

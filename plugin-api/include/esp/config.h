@@ -29,6 +29,9 @@ typedef struct esp_config_api {
 	/*! Where a key stands, for messages of check(): fills err->file and err->line and the text; return ESP_ECONFIG
 	 *  then. */
 	void (*error)(const esp_cfg *c, const char *key, esp_err *err, const char *fmt, ...) ESP_PRINTF(4, 5);
+	/*! Bytes of a size in the words of esp.conf ("35 MiB", "4096"), for those who write one elsewhere.  ESP_EINVAL: it
+	 *  is none, or beyond 2^63-1.  Since ABI 1.1. */
+	ESP_CHECKED esp_status (*parse_size)(esp_str text, int64_t *ret);
 } esp_config_api;
 
 #ifdef __cplusplus

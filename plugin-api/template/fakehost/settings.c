@@ -43,22 +43,41 @@ static void bounds(const esp_cfg_item *i, int64_t v, const char *text)
 		broken("%s=%s is out of bounds", i->name, text);
 }
 
-static int64_t number(const esp_cfg_item *i, const char *text)
+struct unit { const char *name; int64_t factor; };
+#define SIZES { "", 1 }, { "KiB", 1 << 10 }, { "MiB", 1 << 20 }, { "GiB", 1 << 30 }
+static const struct unit sizes[] = { SIZES, { NULL, 0 } };
+static const struct unit units[] = { SIZES, { "ms", ESP_MSEC }, { "s", ESP_SEC }, { "m", 60 * ESP_SEC },
+	{ "h", 3600 * ESP_SEC }, { "d", 86400 * ESP_SEC }, { NULL, 0 } };
+
+static int measure(const struct unit *u, const char *text, int64_t *ret)
 {
-	static const struct { const char *unit; int64_t factor; } units[] = {
-		{ "", 1 }, { "KiB", 1 << 10 }, { "MiB", 1 << 20 }, { "GiB", 1 << 30 }, { "ms", ESP_MSEC }, { "s", ESP_SEC },
-		{ "m", 60 * ESP_SEC }, { "h", 3600 * ESP_SEC }, { "d", 86400 * ESP_SEC }
-	};
 	char *end;
 	int64_t v = strtoll(text, &end, 10);
 
+	if (end == text)
+		return 0;
 	end += strspn(end, " ");
-	for (size_t u = 0; u < sizeof units / sizeof units[0]; u++)
-		if (end != text && strcmp(end, units[u].unit) == 0) {
-			bounds(i, v * units[u].factor, text);
-			return v * units[u].factor;
-		}
-	broken("%s=%s is no number", i->name, text);
+	while (u->name && strcmp(end, u->name) != 0)
+		u++;
+	return u->name && !__builtin_mul_overflow(v, u->factor, ret);
+}
+
+static int64_t number(const esp_cfg_item *i, const char *text)
+{
+	int64_t v;
+
+	if (!measure(units, text, &v))
+		broken("%s=%s is no number", i->name, text);
+	bounds(i, v, text);
+	return v;
+}
+
+static esp_status parse_size(esp_str text, int64_t *ret)
+{
+	char word[40];
+
+	snprintf(word, sizeof word, "%.*s", ESP_FMT(text));
+	return text.len < sizeof word && measure(sizes, word, ret) && *ret >= 0 ? ESP_OK : ESP_EINVAL;
 }
 
 static int32_t choice(const esp_cfg_item *i, esp_str v)
@@ -216,7 +235,7 @@ static void cfg_error(const esp_cfg *c, const char *key, esp_err *err, const cha
 
 const esp_config_api fake_config = { .size = sizeof fake_config, .boolean = cfg_boolean, .integer = cfg_integer,
 	.string = cfg_string, .choice = cfg_choice, .is_set = cfg_is_set, .count = cfg_count, .string_at = cfg_string_at,
-	.group = cfg_group, .at = cfg_at, .error = cfg_error };
+	.group = cfg_group, .at = cfg_at, .error = cfg_error, .parse_size = parse_size };
 
 /* --- at the start: what the server would refuse ----------------------------------------------------------------- */
 

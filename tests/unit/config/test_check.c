@@ -84,10 +84,14 @@ Test(config, reads_every_type)
 	                         "names = ( \"one\", \"two\" ); password = \"s3\"; server = { host = \"h\"; };"
 	                         "peers = ( { host = \"a\"; }, { host = \"b\"; port = 1; } );"
 	                         "domains = { z = { host = \"zz\"; }; y = { host = \"yy\"; }; };");
+	int64_t size;
 	esp_str name;
 
 	cr_assert_eq(api->integer(c, "reject_score"), 100);
 	cr_assert_eq(api->integer(c, "max_size"), 4096);
+	cr_assert(api->parse_size(ESP_STR("4 KiB"), &size) == ESP_OK && size == 4096);
+	cr_assert_eq(api->parse_size(ESP_STR("4kb"), &size), ESP_EINVAL);
+	cr_assert_eq(api->parse_size(ESP_STR(""), &size), ESP_EINVAL);
 	cr_assert_eq(api->integer(c, "timeout"), 250 * ESP_SEC);
 	cr_assert_eq(api->boolean(c, "enabled"), 0);
 	cr_assert_eq(api->choice(c, "mode"), 2);

@@ -214,11 +214,14 @@ static esp_status register_more(esp_module *self, const esp_cfg *cfg)
 	const esp_event_api *events = self->host->core("esp.event/1", 0);
 	struct state *s = self->state;
 	const esp_cfg *entry;
+	int64_t size;
 
 	for (uint32_t i = 0; i < s->core.cfg->count(cfg, "map"); i++) {
 		entry = s->core.cfg->at(cfg, "map", i, &s->names);
 		assert(s->core.cfg->integer(entry, "number") == (int64_t)i + 7);
 	}
+	assert(s->core.cfg->parse_size(ESP_STR("2 KiB"), &size) == ESP_OK && size == 2048);
+	assert(s->core.cfg->parse_size(ESP_STR("2kb"), &size) == ESP_EINVAL);
 	s->drains = s->core.cfg->boolean(cfg, "drains");
 	s->table = (esp_service){ .size = sizeof s->table, .provider = self };
 	if (events->subscribe(self, &others) != ESP_OK || listen->serve(self, "fake", &protocol) != ESP_OK)

@@ -1,0 +1,50 @@
+"""tests/scenario/accounts.py - what esp-cli says about accounts, aliases and grants, and what it refuses."""
+from lib import run, scenario, wait_until
+from mail import MailServer, address, message, password
+
+KIB = 1 << 10
+
+
+def refused(s, *words):
+    """The reason why esp-cli would not."""
+    said = s.cli(*words, check=None)
+    assert said.code, words
+    return said.err
+
+
+def users(s):
+    return {r["user"]: r for r in s.cli("user", "list", "--json").json}
+
+
+@scenario
+def a_quota_is_a_size_as_esp_conf_has_them_and_nothing_else():
+    with MailServer(users=["alice"]) as s:
+        for text in ("1.5GiB", "5gb", "10XB", "4K", "-1", " ", "1 GiB ", "GiB", "9999999999 TiB", "None"):
+            for words in (("user", "add", address("bob"), f"--quota={text}"), ("user", "quota", address("alice"), text)):
+                assert f'"{text}" is no quota: write "500 MiB"' in refused(s, *words), words
+        assert "usage: user quota" in refused(s, "user", "quota", address("alice"))
+        assert "bob@example.test does not exist" in refused(s, "user", "quota", address("bob"), "1GiB")
+        assert sorted(users(s)) == [address("alice")] and users(s)[address("alice")]["quota"] == 1 << 30
+        for n, (text, size) in enumerate((("4096", 4096), ("4KiB", 4 * KIB), ("4 KiB", 4 * KIB), ("3MiB", 3 << 20), ("2 GiB", 2 << 30),
+                                          ("1TiB", 1 << 40), ("none", 0))):
+            s.cli("user", "add", address(f"u{n}"), f"--quota={text}")
+            assert s.cli("user", "quota", address("alice"), text, "--json").json["quota"] == size, text
+            assert users(s)[address(f"u{n}")]["quota"] == users(s)[address("alice")]["quota"] == size, text
+
+
+@scenario
+def a_quota_changes_while_the_account_is_in_use():
+    with MailServer(users=[], config={"store": {"account_ttl": "1s"}}) as s:
+        s.add_user("alice", "--quota=4KiB")
+        text = message(body=("x" * 70 + "\r\n") * 110)                 # about 8 KiB
+        with s.imap("alice") as c:
+            assert c.append("INBOX", text).startswith("NO [OVERQUOTA]")
+            s.cli("user", "quota", address("alice"), "1MiB")
+            wait_until(lambda: c.append("INBOX", text).startswith("OK"))
+            s.cli("user", "quota", address("alice"), "4 KiB")
+            wait_until(lambda: c.append("INBOX", text).startswith("NO [OVERQUOTA]"))
+        s.logged(r"user\.updated .*name=alice@example\.test change=quota")
+        assert [e["body"] for e in s.cli("events", "list", "--json").json if '"quota"' in e["body"]][1:]
+
+
+run()
