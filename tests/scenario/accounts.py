@@ -5,11 +5,9 @@ from mail import MailServer, address, message, password
 KIB = 1 << 10
 
 
-def refused(s, *words):
-    """The reason why esp-cli would not."""
-    said = s.cli(*words, check=None)
-    assert said.code, words
-    return said.err
+def refused(s, *words, code=1):
+    """The reason why the server would not; code 2: the words are wrong."""
+    return s.cli(*words, check=code).err
 
 
 def users(s):
@@ -21,8 +19,8 @@ def a_quota_is_a_size_as_esp_conf_has_them_and_nothing_else():
     with MailServer(users=["alice"]) as s:
         for text in ("1.5GiB", "5gb", "10XB", "4K", "-1", " ", "1 GiB ", "GiB", "9999999999 TiB", "None"):
             for words in (("user", "add", address("bob"), f"--quota={text}"), ("user", "quota", address("alice"), text)):
-                assert f'"{text}" is no quota: write "500 MiB"' in refused(s, *words), words
-        assert "usage: user quota" in refused(s, "user", "quota", address("alice"))
+                assert f'"{text}" is no quota: write "500 MiB"' in refused(s, *words, code=2), words
+        assert "usage: user quota" in refused(s, "user", "quota", address("alice"), code=2)
         assert "bob@example.test does not exist" in refused(s, "user", "quota", address("bob"), "1GiB")
         assert sorted(users(s)) == [address("alice")] and users(s)[address("alice")]["quota"] == 1 << 30
         for n, (text, size) in enumerate((("4096", 4096), ("4KiB", 4 * KIB), ("4 KiB", 4 * KIB), ("3MiB", 3 << 20), ("2 GiB", 2 << 30),
@@ -45,6 +43,22 @@ def a_quota_changes_while_the_account_is_in_use():
             wait_until(lambda: c.append("INBOX", text).startswith("NO [OVERQUOTA]"))
         s.logged(r"user\.updated .*name=alice@example\.test change=quota")
         assert [e["body"] for e in s.cli("events", "list", "--json").json if '"quota"' in e["body"]][1:]
+
+
+@scenario
+def who_has_no_password_is_said_and_how_to_give_one():
+    way = f"no password was given: esp-cli password {address('carol')} --password-stdin"
+    with MailServer(users=[]) as s:
+        assert s.cli("user", "add", address("carol"), "--json").json["warning"] == way
+        assert way in s.cli("user", "add", address("dave")).out.replace("dave", "carol")
+        assert way in refused(s, "password", address("carol"), code=2)
+        assert "usage" in refused(s, "password", code=2)
+        answer = s.cli("password", address("carol"), "--password-stdin", "--json", input=password("carol")).json
+        assert answer == {"user": address("carol"), "done": True}
+        with s.imap("carol"):
+            pass
+        s.cli("user", "remove", address("carol"), "--keep-mail")
+        assert s.cli("user", "add", address("carol"), "--with-mail", "--json").json["warning"] == way
 
 
 run()

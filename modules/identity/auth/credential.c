@@ -128,7 +128,10 @@ static esp_str password_of(const esp_command_call *call)
 	return p;
 }
 
-static esp_status answer(esp_command_call *call, esp_str address)
+#define NO_PASSWORD "no password was given: esp-cli password %.*s --password-stdin"
+
+/* warning: NULL when there is none. */
+static esp_status answer(esp_command_call *call, esp_str address, const char *warning)
 {
 	struct json j;
 
@@ -136,6 +139,8 @@ static esp_status answer(esp_command_call *call, esp_str address)
 	json_open(&j, NULL, '{');
 	json_str(&j, "user", address);
 	json_bool(&j, "done", 1);
+	if (warning)
+		json_cstr(&j, "warning", warning);
 	json_close(&j, '}');
 	return json_end(&j);
 }
@@ -169,6 +174,7 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 {
 	struct auth *a = self->state;
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(self, a->directory);
+	char warning[512] = "";
 	struct new_user u;
 	esp_account account;
 	esp_status st = parse_user(a, call, &u);
@@ -178,9 +184,11 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 	if (st == ESP_OK)
 		st = (u.with_mail ? dir->revive_account : dir->create_account)(
 			dir, call->arena, call->argv[0], u.name, u.quota, &account, call->err);
-	if (st == ESP_OK && password_of(call).len)
+	if (st == ESP_OK && password_of(call).len == 0)
+		snprintf(warning, sizeof warning, NO_PASSWORD, ESP_FMT(account.address));
+	else if (st == ESP_OK)
 		st = credential_set(a, account.id, account.address, password_of(call), call->err);
-	return st == ESP_OK ? answer(call, account.address) : st;
+	return st == ESP_OK ? answer(call, account.address, warning[0] ? warning : NULL) : st;
 }
 
 static esp_status on_password(esp_module *self, esp_command_call *call)
@@ -191,14 +199,19 @@ static esp_status on_password(esp_module *self, esp_command_call *call)
 	esp_status st;
 
 	if (call->argc != 1)
-		return words_usage(call, "password ADDRESS [--password-stdin]");
+		return words_usage(call, "password ADDRESS --password-stdin");
 	st = dir ? dir->account(dir, call->arena, call->argv[0], &account) : ESP_EUNAVAIL;
 	if (st != ESP_OK) {
 		snprintf(call->err->text, sizeof call->err->text, "there is no user %.*s", ESP_FMT(call->argv[0]));
 		return st;
 	}
+	if (password_of(call).len == 0) {
+		snprintf(call->err->text, sizeof call->err->text, NO_PASSWORD " (a terminal is asked)",
+			ESP_FMT(account.address));
+		return ESP_EUSAGE;
+	}
 	st = credential_set(a, account.id, account.address, password_of(call), call->err);
-	return st == ESP_OK ? answer(call, account.address) : st;
+	return st == ESP_OK ? answer(call, account.address, NULL) : st;
 }
 
 static const esp_command user_add = { .size = sizeof user_add,
@@ -208,7 +221,7 @@ static const esp_command user_add = { .size = sizeof user_add,
 	.run = on_user_add };
 static const esp_command password = { .size = sizeof password,
 	.words = "password",
-	.usage = "ADDRESS [--password-stdin]",
+	.usage = "ADDRESS --password-stdin",
 	.help = "Set the password of an account",
 	.run = on_password };
 const esp_command *const auth_commands[] = {
