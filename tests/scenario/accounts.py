@@ -61,4 +61,23 @@ def who_has_no_password_is_said_and_how_to_give_one():
         assert s.cli("user", "add", address("carol"), "--with-mail", "--json").json["warning"] == way
 
 
+@scenario
+def grants_are_listed_and_a_missing_one_is_not_a_missing_user():
+    alice, bob = address("alice"), address("bob")
+    with MailServer() as s:
+        for words in ((alice, "info@Partner.test"), (alice, "a@b.test"), (bob, "a@b.test")):
+            s.cli("grant", "add", *words)
+        rows = [{"user": alice, "may_send_as": "a@b.test"}, {"user": alice, "may_send_as": "info@partner.test"},
+                {"user": bob, "may_send_as": "a@b.test"}]
+        assert s.cli("grant", "list", "--json").json == rows
+        assert s.cli("grant", "list", alice, "--json").json == rows[:2]
+        assert "MAY SEND AS" in s.cli("grant", "list").out
+        assert f"{alice} has no grant to send as nope@b.test" in refused(s, "grant", "remove", alice, "nope@b.test")
+        assert f"{alice} has already a grant to send as a@b.test" in refused(s, "grant", "add", alice, "a@b.test")
+        for words in (("remove", address("carol"), "a@b.test"), ("add", address("carol"), "a@b.test"), ("list", address("carol"))):
+            assert "user carol@example.test does not exist" in refused(s, "grant", *words)
+        s.cli("grant", "remove", alice, "a@b.test")
+        assert s.cli("grant", "list", alice, "--json").json == rows[1:2]
+
+
 run()

@@ -68,6 +68,9 @@ esp_status change_run(struct directory *d, struct change *c)
 	return st;
 }
 
+/* An address in a message, for "%.*s": never so long that the rest has no room. */
+#define SHORT(s) (int)((s).len > 120 ? 120 : (s).len), (s).ptr ? (s).ptr : ""
+
 esp_status change_fail(esp_err *err, esp_status st, const char *what, esp_str name)
 {
 	const char *why = st == ESP_EEXIST ? "exists already" : st == ESP_ENOENT ? "does not exist" :
@@ -179,7 +182,7 @@ esp_status change_account_add(const esp_directory *service, esp_arena *arena, es
 	return st == ESP_OK ? store_account_by_id(d, arena, id, ret) : st;
 }
 
-esp_status change_account(struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err)
+static esp_status change_find(struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err)
 {
 	esp_account account;
 	struct domain domain;
@@ -195,7 +198,14 @@ esp_status change_account(struct directory *d, esp_arena *arena, esp_str address
 	c->args[0] = ESP_SQL_ID(c->account);
 	if (c->nargs == 0)
 		c->nargs = 1;
-	return change_fail(err, change_run(d, c), "user", address);
+	return ESP_OK;
+}
+
+esp_status change_account(struct directory *d, esp_arena *arena, esp_str address, struct change *c, esp_err *err)
+{
+	esp_status st = change_find(d, arena, address, c, err);
+
+	return st == ESP_OK ? change_fail(err, change_run(d, c), "user", address) : st;
 }
 
 esp_status change_account_enable(struct directory *d, esp_arena *arena, esp_str address, int on, esp_err *err)
@@ -229,7 +239,15 @@ esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, 
 		return change_fail(err, st, "address", address);
 	canonical = (esp_str){ key.local.ptr, key.local.len + 1 + key.domain.len };   /* they stand side by side */
 	c.args[1] = ESP_SQL_T(canonical);
-	return change_account(d, arena, account, &c, err);
+	st = change_find(d, arena, account, &c, err);
+	if (st != ESP_OK)
+		return st;
+	st = change_run(d, &c);
+	if (st != ESP_EEXIST && st != ESP_ENOENT)
+		return change_fail(err, st, "user", account);
+	snprintf(err->text, sizeof err->text, "%.*s has %s grant to send as %.*s (esp-cli grant list)", SHORT(account),
+		st == ESP_EEXIST ? "already a" : "no", SHORT(address));
+	return st;
 }
 
 esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err)

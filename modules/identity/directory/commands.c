@@ -132,13 +132,14 @@ static esp_status on_grant_add(esp_module *self, esp_command_call *call) { retur
 static esp_status on_grant_remove(esp_module *self, esp_command_call *call) { return grant(self, call, 0); }
 
 /* A query as an array of objects named by `columns`; text and numbers as they come. */
-static esp_status list(esp_module *self, esp_command_call *call, const char *stmt, const char *const *columns)
+static esp_status list_of(esp_module *self, esp_command_call *call, const char *stmt, const esp_sql_value *args,
+                          uint32_t nargs, const char *const *columns)
 {
 	struct directory *d = self->state;
 	const esp_sql *sql = directory_sql(d);
 	esp_sql_rows rows;
 	struct json j;
-	esp_status st = sql ? sql->query(sql, 0, call->arena, stmt, NULL, 0, &rows) : ESP_EUNAVAIL;
+	esp_status st = sql ? sql->query(sql, 0, call->arena, stmt, args, nargs, &rows) : ESP_EUNAVAIL;
 
 	if (st != ESP_OK) {
 		snprintf(call->err->text, sizeof call->err->text, "the database does not answer");
@@ -159,6 +160,11 @@ static esp_status list(esp_module *self, esp_command_call *call, const char *stm
 	}
 	json_close(&j, ']');
 	return json_end(&j);
+}
+
+static esp_status list(esp_module *self, esp_command_call *call, const char *stmt, const char *const *columns)
+{
+	return list_of(self, call, stmt, NULL, 0, columns);
 }
 
 static esp_status on_domain_list(esp_module *self, esp_command_call *call)
@@ -198,6 +204,26 @@ static esp_status on_alias_list(esp_module *self, esp_command_call *call)
 	            " ON domain.id = alias.domain_id ORDER BY 1, 2", columns);
 }
 
+#define GRANTS \
+	"SELECT account.local || '@' || domain.name, send_grant.address FROM send_grant JOIN account" \
+	" ON account.id = send_grant.account_id JOIN domain ON domain.id = account.domain_id "
+static esp_status on_grant_list(esp_module *self, esp_command_call *call)
+{
+	static const char *const columns[] = { "user", "may_send_as" };
+	struct directory *d = self->state;
+	esp_account account;
+	esp_status st;
+
+	if (call->argc > 1)
+		return words_usage(call, "grant list [USER]");
+	if (call->argc == 0)
+		return list(self, call, GRANTS "ORDER BY 1, 2", columns);
+	st = d->table.account(&d->table, call->arena, call->argv[0], &account);
+	if (st != ESP_OK)
+		return change_fail(call->err, st, "user", call->argv[0]);
+	return list_of(self, call, GRANTS "WHERE account.id = $1 ORDER BY 2", &ESP_SQL_ID(account.id), 1, columns);
+}
+
 #define COMMAND(ident, words_, usage_, help_, run_) \
 	static const esp_command ident = { \
 		.size = sizeof(esp_command), .words = words_, .usage = usage_, .help = help_, .run = run_ \
@@ -224,10 +250,11 @@ COMMAND(alias_add, "alias add", "ALIAS TARGET", "Deliver mail for ALIAS to TARGE
 COMMAND(alias_list, "alias list", "", "All aliases", on_alias_list);
 COMMAND(alias_remove, "alias remove", "ALIAS [TARGET]", "Remove an alias, or one target of it", on_alias_remove);
 COMMAND(grant_add, "grant add", "USER ADDRESS", "Let USER send as ADDRESS", on_grant_add);
+COMMAND(grant_list, "grant list", "[USER]", "Who may send as which addresses beside their own", on_grant_list);
 COMMAND(grant_remove, "grant remove", "USER ADDRESS", "No longer let USER send as ADDRESS", on_grant_remove);
 
 const esp_command *const directory_commands[] = {
 	&domain_add, &domain_list, &domain_remove, &domain_catch_all, &user_list, &user_remove, &user_purge, &user_enable,
 	&user_disable, &user_quota,
-	&alias_add, &alias_list, &alias_remove, &grant_add, &grant_remove, NULL
+	&alias_add, &alias_list, &alias_remove, &grant_add, &grant_list, &grant_remove, NULL
 };
