@@ -80,4 +80,44 @@ def grants_are_listed_and_a_missing_one_is_not_a_missing_user():
         assert s.cli("grant", "list", alice, "--json").json == rows[1:2]
 
 
+@scenario
+def an_alias_that_cannot_work_is_refused_and_one_to_nobody_warns():
+    with MailServer() as s:
+        s.cli("domain", "add", "alias.test", "--alias-of=example.test")
+        s.cli("user", "disable", address("bob"))
+        for alias, target, reason in (("loop@example.test", "loop@example.test", "would lead to itself"),
+                                      ("loop@example.test", "LOOP@alias.test", "would lead to itself"),
+                                      ("loop@alias.test", "loop@example.test", "would lead to itself"),
+                                      ("alice@example.test", "carol@example.test", "alice@example.test is a user"),
+                                      ("Alice@alias.test", "x@elsewhere.test", "alice@example.test is a user"),
+                                      ("a@example.test", "no address", "not valid"),
+                                      ("a@elsewhere.test", "alice@example.test", "does not exist")):
+            assert reason in refused(s, "alias", "add", alias, target), (alias, target)
+        assert s.cli("alias", "list", "--json").json == []
+        for alias, target, warning in (("info@example.test", "alice@example.test", ""), ("out@example.test", "x@elsewhere.test", ""),
+                                       ("dead@example.test", "nobody@example.test", "nobody has the target"),
+                                       ("off@example.test", "bob@alias.test", "switched off"),
+                                       ("round@example.test", "trip@example.test", "nobody has the target"),
+                                       ("trip@example.test", "round@example.test", "nobody has the target")):
+            assert warning in (said := s.cli("alias", "add", alias, target, "--json").json.get("warning", "")), alias
+            assert bool(said) == bool(warning), said
+        for target, warning in (("nobody@example.test", True), ("x@elsewhere.test", False), ("info@example.test", False)):
+            assert ("warning" in s.cli("domain", "catch-all", "example.test", target, "--json").json) == warning, target
+        assert "warning" not in s.cli("domain", "catch-all", "example.test", "--json").json
+
+
+@scenario
+def a_domain_in_use_says_by_what():
+    with MailServer(users=["alice"]) as s:
+        s.cli("alias", "add", "info@example.test", "alice@example.test")
+        s.cli("alias", "add", "team@example.test", "alice@example.test")
+        assert "domain example.test is still in use by 1 user and 2 aliases" in refused(s, "domain", "remove", "Example.test")
+        s.cli("user", "remove", address("alice"), "--purge")
+        s.cli("alias", "remove", "info@example.test")
+        assert "still in use by 0 users and 1 alias" in refused(s, "domain", "remove", "example.test")
+        assert "does not exist" in refused(s, "domain", "remove", "elsewhere.test")
+        s.cli("alias", "remove", "team@example.test")
+        s.cli("domain", "remove", "example.test")
+
+
 run()

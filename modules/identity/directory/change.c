@@ -250,6 +250,32 @@ esp_status change_grant(struct directory *d, esp_arena *arena, esp_str account, 
 	return st;
 }
 
+/* An alias is asked behind accounts, and one that leads to itself reaches nobody. */
+static esp_status alias_check(struct directory *d, esp_arena *arena, const struct domain *domain, const struct key *key,
+                              esp_str target, esp_err *err)
+{
+	esp_account account;
+	struct domain where;
+	struct key to;
+	esp_status st = store_key(d, arena, target, &to);
+
+	if (st != ESP_OK)
+		return change_fail(err, st, "address", target);
+	st = store_domain(d, arena, to.domain, &where);
+	if (st == ESP_OK && esp_str_eq(to.local, key->local) && memcmp(&where.id, &domain->id, sizeof where.id) == 0) {
+		snprintf(err->text, sizeof err->text, "%.*s would lead to itself", SHORT(target));
+		return ESP_EINVAL;
+	}
+	if (st == ESP_OK || st == ESP_ENOENT)
+		st = store_account(d, arena, domain, key->local, &account);
+	if (st == ESP_OK) {
+		snprintf(err->text, sizeof err->text, "%.*s is a user, who gets this mail; no alias of that name is ever asked",
+			SHORT(account.address));
+		return ESP_EEXIST;
+	}
+	return st == ESP_ENOENT ? ESP_OK : change_fail(err, st, "address", target);
+}
+
 esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, esp_str target, int add, esp_err *err)
 {
 	struct change c = { .event = EVENT_DOMAIN_UPDATED,
@@ -265,8 +291,12 @@ esp_status change_alias(struct directory *d, esp_arena *arena, esp_str alias, es
 
 	if (st != ESP_OK)
 		return st;
-	if ((add || target.len) && esp_address_parse(target, ESP_ADDRESS_SMTPUTF8, &parsed) != ESP_OK)
-		return change_fail(err, ESP_EPROTO, "address", target);
+	if (add)
+		st = alias_check(d, arena, &domain, &key, target, err);
+	else if (target.len && esp_address_parse(target, ESP_ADDRESS_SMTPUTF8, &parsed) != ESP_OK)
+		st = change_fail(err, ESP_EPROTO, "address", target);
+	if (st != ESP_OK)
+		return st;
 	c.args[0] = ESP_SQL_ID(domain.id);
 	c.args[1] = ESP_SQL_T(key.local);
 	c.args[2] = ESP_SQL_T(target);

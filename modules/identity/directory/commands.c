@@ -4,7 +4,9 @@
 #include "modules/common/json.h"
 #include "modules/common/words.h"
 
-static esp_status done(esp_command_call *call, const char *what, esp_str name, esp_status st)
+/* It was done; `warning`: but see this.  NULL: nothing to say. */
+static esp_status done_but(
+	esp_command_call *call, const char *what, esp_str name, esp_status st, const char *warning)
 {
 	struct json j;
 
@@ -14,8 +16,27 @@ static esp_status done(esp_command_call *call, const char *what, esp_str name, e
 	json_open(&j, NULL, '{');
 	json_str(&j, what, name);
 	json_bool(&j, "done", 1);
+	if (warning)
+		json_cstr(&j, "warning", warning);
 	json_close(&j, '}');
 	return json_end(&j);
+}
+
+static esp_status done(esp_command_call *call, const char *what, esp_str name, esp_status st)
+{
+	return done_but(call, what, name, st, NULL);
+}
+
+/* Mail goes to `target` from now on: does anybody get it? */
+static const char *nobody(struct directory *d, esp_arena *arena, esp_str target)
+{
+	esp_directory_target found = { .size = sizeof found };
+
+	if (target.len == 0 || resolve(&d->table, arena, target, &found) != ESP_OK)
+		return NULL;
+	if (found.kind == ESP_DIR_DISABLED)
+		return "the target is switched off: its mail is refused until it is on again";
+	return found.kind == ESP_DIR_UNKNOWN ? "nobody has the target yet: its mail is refused until somebody does" : NULL;
 }
 
 static esp_status on_domain_add(esp_module *self, esp_command_call *call)
@@ -48,11 +69,13 @@ static esp_status on_domain_remove(esp_module *self, esp_command_call *call)
 
 static esp_status on_catch_all(esp_module *self, esp_command_call *call)
 {
+	esp_str target = call->argc > 1 ? call->argv[1] : (esp_str){ NULL, 0 };
+	esp_status st;
+
 	if (call->argc < 1 || call->argc > 2)
 		return words_usage(call, "domain catch-all DOMAIN [ADDRESS]");
-	return done(call, "domain", call->argv[0],
-		change_domain_catch_all(
-			self->state, call->arena, call->argv[0], call->argc > 1 ? call->argv[1] : (esp_str){ NULL, 0 }, call->err));
+	st = change_domain_catch_all(self->state, call->arena, call->argv[0], target, call->err);
+	return done_but(call, "domain", call->argv[0], st, nobody(self->state, call->arena, target));
 }
 
 static esp_status on_user_remove(esp_module *self, esp_command_call *call)
@@ -107,10 +130,12 @@ static esp_status on_user_quota(esp_module *self, esp_command_call *call)
 
 static esp_status on_alias_add(esp_module *self, esp_command_call *call)
 {
+	esp_status st;
+
 	if (call->argc != 2)
 		return words_usage(call, "alias add ALIAS TARGET");
-	return done(call, "alias", call->argv[0],
-		change_alias(self->state, call->arena, call->argv[0], call->argv[1], 1, call->err));
+	st = change_alias(self->state, call->arena, call->argv[0], call->argv[1], 1, call->err);
+	return done_but(call, "alias", call->argv[0], st, nobody(self->state, call->arena, call->argv[1]));
 }
 
 static esp_status on_alias_remove(esp_module *self, esp_command_call *call)

@@ -115,6 +115,28 @@ static esp_status purge_domain(esp_tx *tx, const struct change *c)
 	return tx->exec(tx, "UPDATE removed_account SET purge = 1 WHERE domain = $1", c->args, 1, NULL);
 }
 
+/* The database refused: who or what is still there? */
+static esp_status in_use(struct directory *d, esp_arena *arena, esp_str name, esp_err *err)
+{
+	const esp_sql *sql = directory_sql(d);
+	esp_sql_rows rows;
+	long long users, aliases;
+	esp_status st = sql ? sql->query(sql, 0, arena,
+		"SELECT (SELECT COUNT(*) FROM account WHERE account.domain_id = domain.id),"
+		" (SELECT COUNT(*) FROM alias WHERE alias.domain_id = domain.id) FROM domain WHERE name = $1",
+		(esp_sql_value[]){ ESP_SQL_T(name) }, 1, &rows) : ESP_EUNAVAIL;
+
+	if (st != ESP_OK || rows.nrows == 0)
+		return change_fail(err, ESP_EINVAL, "domain", name);
+	users = esp_sql_at(&rows, 0, 0)->i;
+	aliases = esp_sql_at(&rows, 0, 1)->i;
+	if (users + aliases == 0)
+		return change_fail(err, ESP_EINVAL, "domain", name);
+	snprintf(err->text, sizeof err->text, "domain %.*s is still in use by %lld user%s and %lld alias%s", ESP_FMT(name),
+		users, users == 1 ? "" : "s", aliases, aliases == 1 ? "" : "es");
+	return ESP_EINVAL;
+}
+
 esp_status removed_domain(struct directory *d, esp_arena *arena, esp_str name, enum removed_mail mail, esp_err *err)
 {
 	struct change c = { .event = EVENT_DOMAIN_DELETED, .what = ESP_STR("deleted"), .nargs = 1,
@@ -122,8 +144,12 @@ esp_status removed_domain(struct directory *d, esp_arena *arena, esp_str name, e
 		.then = mail == REMOVED_PURGE ? purge_domain : mail == REMOVED_UNSAID ? no_kept_mail : NULL };
 	esp_status st = change_domain_name(arena, name, &c.name);
 
+	if (st != ESP_OK)
+		return change_fail(err, st, "domain", name);
 	c.args[0] = ESP_SQL_T(c.name);
-	st = st == ESP_OK ? change_run(d, &c) : st;
+	st = change_run(d, &c);
+	if (st == ESP_EINVAL)
+		return in_use(d, arena, c.name, err);
 	if (st != ESP_EBUSY)
 		return change_fail(err, st, "domain", name);
 	snprintf(err->text, sizeof err->text,
