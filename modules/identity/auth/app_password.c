@@ -227,6 +227,47 @@ static int parse_scope(esp_arena *arena, esp_str text, esp_str *ret)
 	return 1;
 }
 
+struct protocols { char names[256]; size_t len; };   /* with blanks between */
+
+static int32_t add_protocol(void *arg, esp_module *by, const void *item)
+{
+	struct protocols *p = arg;
+	esp_str name = { item, strlen(item) };
+
+	(void)by;
+	if (p->len + 1 + name.len >= sizeof p->names || has_word((esp_str){ p->names, p->len }, name))
+		return 0;
+	snprintf(p->names + p->len, sizeof p->names - p->len, "%s%s", p->len ? " " : "", name.ptr);
+	p->len = strlen(p->names);
+	return 0;
+}
+
+/* The first word of a scope that is not among the names; {NULL,0}: all are. */
+static esp_str unknown_word(esp_str scope, esp_str names)
+{
+	for (size_t at = 0; at < scope.len; ) {
+		const char *end = memchr(scope.ptr + at, ' ', scope.len - at);
+		esp_str word = { scope.ptr + at, end ? (size_t)(end - scope.ptr) - at : scope.len - at };
+		if (!has_word(names, word))
+			return word;
+		at += word.len + 1;
+	}
+	return (esp_str){ NULL, 0 };
+}
+
+static esp_status check_scope(const struct change *c, esp_err *err)
+{
+	struct protocols p = { .len = 0 };
+	esp_str word;
+
+	(void)c->a->core.host->contributions(ESP_AUTH_PROTOCOL, add_protocol, &p);
+	word = unknown_word(c->scope, (esp_str){ p.names, p.len });
+	if (!word.ptr)
+		return ESP_OK;
+	snprintf(err->text, sizeof err->text, "nobody logs in by \"%.*s\" here; --only= knows: %s", ESP_FMT(word), p.names);
+	return ESP_EUSAGE;
+}
+
 static int parse_days(esp_str text, esp_time now, esp_time *ret)
 {
 	int64_t days = 0;
@@ -262,6 +303,9 @@ static esp_status on_add(esp_module *self, esp_command_call *call)
 		return st;
 	if (call->argc < 2 || !parse_add(call, &c))
 		return words_usage(call, "app-password add ADDRESS LABEL [--only=imap,smtp] [--days=N]");
+	st = check_scope(&c, call->err);
+	if (st != ESP_OK)
+		return st;
 	secret_make(c.a, &c.secret);
 	c.id = c.a->crypto->new_id();
 	c.event = ESP_STR("app password added");

@@ -24,6 +24,8 @@ static esp_status bind_all(struct imap *m)
 		st = m->metric->declare(
 			m->self, ESP_COUNTER, "esp_imap_appended_total", "", "Messages stored by APPEND", NULL, 0, &m->appended);
 	if (st == ESP_OK)
+		st = host->contribute(m->self, ESP_AUTH_PROTOCOL, m->asker.protocol);
+	if (st == ESP_OK)
 		st = m->listen->serve(m->self, "imap", &imap_protocol);
 	return st == ESP_OK ? m->listen->serve(m->self, "imaps", &imap_protocol) : st;
 }

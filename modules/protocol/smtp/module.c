@@ -56,6 +56,8 @@ static esp_status bind_all(struct smtp *m)
 		.every = RECHECK, .protocol = "smtp", .event = m->event };
 	if (st == ESP_OK)
 		st = standing_declare(&m->asker);
+	if (st == ESP_OK)
+		st = host->contribute(m->self, ESP_AUTH_PROTOCOL, m->asker.protocol);
 	for (size_t i = 0; st == ESP_OK && i < sizeof roles / sizeof roles[0]; i++)
 		st = m->listen->serve(m->self, roles[i], &smtp_protocol);
 	return st;

@@ -24,6 +24,10 @@ typedef struct esp_identity {
 	int64_t version;            /* of the account's own password.  Since ABI 1.1 */
 } esp_identity;
 
+/*! \brief A module that calls login() or sasl_begin() contributes the name it calls its protocol by there, a string:
+ *  contribute(self, ESP_AUTH_PROTOCOL, "imap").  App passwords may be limited to these.  Since ABI 1.1. */
+#define ESP_AUTH_PROTOCOL "esp.auth.protocol/1"
+
 typedef struct esp_sasl esp_sasl;   /* one exchange; lives in the arena it was begun with */
 
 typedef struct esp_auth esp_auth;

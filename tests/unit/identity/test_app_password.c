@@ -42,6 +42,24 @@ Test(app_password, a_scope_names_whole_words)
 	cr_assert(!has_word(scope, ESP_STR("p")) && !has_word(scope, ESP_STR("")));
 }
 
+Test(app_password, knows_the_protocols_that_modules_name)
+{
+	static char long_name[300];
+	struct protocols p = { .len = 0 };
+	esp_str names;
+
+	memset(long_name, 'x', sizeof long_name - 1);
+	add_protocol(&p, NULL, "imap");
+	add_protocol(&p, NULL, "smtp");
+	add_protocol(&p, NULL, "imap");
+	add_protocol(&p, NULL, long_name);
+	cr_assert_str_eq(p.names, "imap smtp");
+	names = (esp_str){ p.names, p.len };
+	cr_assert(!unknown_word(ESP_STR("smtp imap"), names).ptr && !unknown_word(ESP_STR(""), names).ptr);
+	cr_assert(esp_str_eq(unknown_word(ESP_STR("imap smpt"), names), ESP_STR("smpt")));
+	cr_assert(esp_str_eq(unknown_word(ESP_STR("ima imap"), names), ESP_STR("ima")));
+}
+
 Test(app_password, takes_scopes_and_days_in_one_form_only)
 {
 	static const char *const wrong[] = { ",", "imap,", ",imap", "imap,,smtp", "IMAP", "imap smtp", "imap;" };
