@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static void put(struct json *j, const char *p, size_t n)
 {
@@ -121,6 +122,20 @@ void json_int(struct json *j, const char *key, int64_t value)
 	lead_in(j, key);
 	snprintf(text, sizeof text, "%" PRId64, value);
 	put_text(j, text);
+}
+
+void json_time(struct json *j, const char *key, esp_time when)
+{
+	time_t t = (time_t)when;
+	struct tm tm;
+	char text[40];
+
+	if (when && gmtime_r(&t, &tm) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm)) {
+		json_cstr(j, key, text);
+	} else {
+		lead_in(j, key);
+		put_text(j, "null");
+	}
 }
 
 void json_field(struct json *j, const esp_field *f)

@@ -26,6 +26,8 @@ void json_close(struct json *j, char bracket);
 void json_str(struct json *j, const char *key, esp_str value);
 void json_cstr(struct json *j, const char *key, const char *value);
 void json_int(struct json *j, const char *key, int64_t value);
+/*! \brief RFC 3339 in UTC, "2026-11-22T08:15:26Z"; 0, which is no time, is null. */
+void json_time(struct json *j, const char *key, esp_time when);
 /*! \brief One field of an event or log line, by its type. */
 void json_field(struct json *j, const esp_field *f);
 void json_bool(struct json *j, const char *key, int value);

@@ -248,7 +248,7 @@ static void list_row(struct json *j, const struct migrate_job *job, const esp_sq
 	json_str(j, "module", esp_sql_at(rows, i, 0)->s);
 	json_int(j, "number", esp_sql_at(rows, i, 1)->i);
 	json_str(j, "title", esp_sql_at(rows, i, 2)->s);
-	json_int(j, "applied", esp_sql_at(rows, i, 3)->i);
+	json_time(j, "applied", esp_sql_at(rows, i, 3)->i);
 	json_bool(j, "module_loaded", loaded);
 	json_close(j, '}');
 }

@@ -371,9 +371,9 @@ static esp_status on_list(esp_module *self, esp_command_call *call)
 		json_open(&j, NULL, '{');
 		json_str(&j, "label", esp_sql_at(&rows, i, 0)->s);
 		json_str(&j, "only", esp_sql_at(&rows, i, 1)->s);
-		json_int(&j, "created", esp_sql_at(&rows, i, 2)->i);
-		json_int(&j, "expires", esp_sql_at(&rows, i, 3)->i);
-		json_int(&j, "used", esp_sql_at(&rows, i, 4)->i);
+		json_time(&j, "created", esp_sql_at(&rows, i, 2)->i);
+		json_time(&j, "expires", esp_sql_at(&rows, i, 3)->i);
+		json_time(&j, "used", esp_sql_at(&rows, i, 4)->i);
 		json_close(&j, '}');
 	}
 	json_close(&j, ']');

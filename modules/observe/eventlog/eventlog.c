@@ -412,7 +412,7 @@ static esp_status on_events_list(esp_module *self, esp_command_call *call)
 	for (uint32_t i = 0; i < n; i++) {
 		json_open(&j, NULL, '{');
 		json_int(&j, "position", (int64_t)entries[i].position);
-		json_int(&j, "at", entries[i].at);
+		json_time(&j, "at", entries[i].at);
 		json_str(&j, "name", entries[i].name);
 		json_str(&j, "body", entries[i].body);
 		json_close(&j, '}');

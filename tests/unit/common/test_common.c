@@ -73,6 +73,8 @@ Test(json, commas_stand_between_and_nowhere_else)
 	json_open(&j, NULL, '{');
 	json_int(&j, "least", INT64_MIN);
 	json_bool(&j, "yes", 1);
+	json_time(&j, "when", 1763799326);
+	json_time(&j, "never", 0);
 	json_open(&j, "list", '[');
 	json_open(&j, NULL, '{');
 	json_close(&j, '}');
@@ -80,7 +82,8 @@ Test(json, commas_stand_between_and_nowhere_else)
 	json_close(&j, ']');
 	json_close(&j, '}');
 	cr_assert_eq(json_end(&j), ESP_OK);
-	cr_assert_str_eq(s.text, "{\"least\":-9223372036854775808,\"yes\":true,\"list\":[{},\"x\"]}");
+	cr_assert_str_eq(s.text, "{\"least\":-9223372036854775808,\"yes\":true,"
+	                         "\"when\":\"2025-11-22T08:15:26Z\",\"never\":null,\"list\":[{},\"x\"]}");
 }
 
 Test(json, errors_stick_and_depth_is_bounded)
