@@ -1,7 +1,8 @@
-"""When storage fails: full disk, no descriptors, a read-only folder, a damaged journal, a second server.
+"""When storage fails: full disk, a thin one, no descriptors, a read-only folder, a damaged journal, a second server.
 
 Mail gets 4xx and nothing half-done stays; when the trouble is over everything goes on by itself.
 """
+import contextlib
 import os
 import signal
 import subprocess
@@ -66,6 +67,75 @@ def a_full_disk_refuses_mail_for_now_and_recovers():
     finally:
         subprocess.run(["umount", "-l", disk])
         os.rmdir(disk)
+
+
+def stored(mail):
+    """The marker of each message file; None for a damaged one."""
+    markers = []
+    for directory, _, names in os.walk(f"{mail}/.blobs"):
+        for name in names:
+            with open(os.path.join(directory, name), "rb") as f:
+                markers.append(check_message(f.read()))
+    return sorted(markers, key=str)
+
+
+@contextlib.contextmanager
+def thin_volume():
+    """(mount point, take the room of its free blocks: what is written does not reach the disk, give it back, mount
+    anew), or None."""
+    top = subprocess.run(["mktemp", "-d", "/tmp/esp-thin-XXXXXX"], capture_output=True, text=True).stdout.strip()
+    image, filler, volume = f"{top}/behind/image", f"{top}/behind/filler", f"{top}/volume"
+    steps = (["mkdir", f"{top}/behind", volume], ["mount", "-t", "tmpfs", "-o", "size=72m", "none", f"{top}/behind"],
+             ["dd", "if=/dev/zero", f"of={image}", "bs=1M", "count=64"],
+             ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", image],
+             ["mount", "-o", "loop,noinit_itable", image, volume])
+
+    def fill():
+        os.sync()
+        subprocess.run(["fstrim", volume], check=True)
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], capture_output=True)
+
+    def again():
+        """Nothing comes from memory any more."""
+        subprocess.run(["umount", volume], check=True)
+        subprocess.run(["mount", "-o", "loop", image, volume], check=True)
+
+    try:
+        can = all(subprocess.run(step, capture_output=True).returncode == 0 for step in steps)
+        yield (volume, fill, lambda: os.unlink(filler), again) if can else None
+    finally:
+        subprocess.run(["umount", volume], capture_output=True)
+        subprocess.run(["umount", f"{top}/behind"], capture_output=True)
+        subprocess.run(["rm", "-rf", "--one-file-system", top], check=True)
+
+
+@scenario
+def what_a_thin_volume_could_not_write_comes_from_the_journal():
+    """The kernel tells once that files did not reach the disk, and believes then that they did."""
+    with thin_volume() as thin:
+        if not thin:
+            print("skipped: no right to mount")
+            return
+        volume, fill, make_room, mount_again = thin
+        with mail_server(users=["ann"], settings={"maildir": {"path": f"{volume}/mail"}}) as s:
+            sent = ["first"]
+            assert deliver(s, "first")
+            wait_until(lambda: settled(s), 20)
+            fill()
+            while deliver(s, f"m-{len(sent)}", 230000):
+                sent.append(f"m-{len(sent)}")
+                assert len(sent) < 100, "two segments hold about 34 of them"
+            assert len(sent) > 20, sent
+            assert s.logged("the volume does not sync")
+            make_room()
+            for _ in range(40):
+                assert deliver(s, f"m-{len(sent)}", 230000)
+                sent.append(f"m-{len(sent)}")
+            wait_until(lambda: settled(s), 20)
+            assert s.stop() == 0
+            mount_again()
+            assert stored(f"{volume}/mail") == sorted(sent)
+            assert s.logged("written anew from the journal")
 
 
 def lowest_free_descriptor(pid):

@@ -143,6 +143,15 @@ esp_status file_write_durable(struct maildir *m, esp_id id, const struct iovec *
 	return st;
 }
 
+/* Pages whose writeback failed count as clean, and ext4 believes of them that their blocks were written: to write into
+ * them again would be no help.  They are dropped first; the fsync before makes all of them clean and takes the error
+ * that the last fsync would be told otherwise.  Who reads the file at this moment may see what the disk has. */
+static void forget_pages(int fd)
+{
+	(void)fsync(fd);
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 esp_status file_restore(struct maildir *m, esp_id id, const struct iovec *content)
 {
 	char name[40];
@@ -153,6 +162,7 @@ esp_status file_restore(struct maildir *m, esp_id id, const struct iovec *conten
 	fd = openat(m->blobs, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return file_status(errno);
+	forget_pages(fd);
 	st = file_write_all(fd, content, 1);
 	if (st == ESP_OK && (ftruncate(fd, (off_t)content->iov_len) != 0 || fsync(fd) != 0))
 		st = file_status(errno);

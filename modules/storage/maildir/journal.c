@@ -10,7 +10,9 @@
  * page is written in part; behind an entry that is not valid reading goes on at the next page, to the end. A failed
  * write or fdatasync fails its whole batch (their files are removed) and seals the segment; it is never synced again.
  * A file that cannot be made fails its message alone; the entry stays, and a replay may make a file nobody names.
- * A failed checkpoint leaves the segment as it is: it will be replayed.
+ * Linux tells once that files could not be written back, and their pages count as written then: after a failed syncfs
+ * no other one vouches for the files asked for until then.  Their segments become clean by a replay only, at once in
+ * the checkpoint or, when that fails, before the segment is needed again (until then it takes no mail) or at the start.
  *
  * A process locks one slot (.journal, .journal-1 ...): a server that drains after a core upgrade keeps its own, the new
  * one takes the next.  Slots that nobody holds are replayed by whoever starts.
@@ -45,6 +47,7 @@ struct journal_job {
 	struct batch_job batch;    /* first: the batch links jobs by it */
 	esp_id id;
 	esp_str prefix, content;
+	uint64_t number;           /* of those asked for */
 };
 
 enum { SEGMENT_CLEAN = 0, SEGMENT_USED, SEGMENT_CHECKPOINT, SEGMENT_FAILED };
@@ -55,6 +58,7 @@ struct segment {
 	uint64_t size;             /* of the file as it was found: it may have been written under other settings */
 	int settled;               /* found clean: its header and its name are on the disk already */
 	int sealed;                /* an error: write nothing more into it */
+	uint64_t oldest;           /* lowest number of its messages */
 	atomic_int state;          /* CLEAN: free to be begun; CHECKPOINT: on the sync lane */
 };
 
@@ -64,6 +68,7 @@ struct journal {
 	struct segment segment[2];
 	uint32_t now;              /* the one being written */
 	uint64_t generation;       /* highest in use */
+	uint64_t lost;             /* messages of a lower number may have lost their files; of the checkpoint */
 	struct batch batch;
 	struct entry_header header[BATCH_MAX];   /* of the batch being written */
 	struct iovec iov[3 * BATCH_MAX + 1];
@@ -100,26 +105,6 @@ static esp_status preallocate(struct journal *j, int fd)
 	return st;
 }
 
-/* Everything the segment holds is in files that are synced now: it may be begun anew. */
-static esp_status checkpoint(struct segment *s)
-{
-	esp_status st;
-
-	place_settle(s->j->m);
-	st = syncfs(s->j->m->root) == 0 ? write_header(s, 1) : file_status(errno);
-	atomic_store(&s->state, st == ESP_OK ? SEGMENT_CLEAN : SEGMENT_FAILED);
-	return st;
-}
-
-static void on_checkpoint(void *arg)   /* sync lane */
-{
-	struct segment *s = arg;
-
-	if (checkpoint(s) != ESP_OK)
-		esp_log_text(s->j->m->core.log, s->j->m->self, ESP_LOG_ERROR,
-			"the journal cannot be checkpointed: the volume does not sync");
-}
-
 /* A count above 32 random bits: behind a damaged entry replay looks for the next at each page, and what a stranger
  * wrote into a message must never look like one. */
 static uint64_t next_generation(uint64_t last)
@@ -135,6 +120,7 @@ static esp_status begin_segment(struct journal *j, struct segment *s)
 {
 	s->at = HEADER;
 	s->sealed = 0;
+	s->oldest = UINT64_MAX;
 	s->generation = j->generation = next_generation(j->generation);
 	atomic_store(&s->state, SEGMENT_USED);
 	return write_header(s, 0);
@@ -162,30 +148,36 @@ static esp_status replay_entry(struct journal *j, const struct entry_header *h, 
 	return file_restore(j->m, id, &iov);
 }
 
-/* The entry at `at`, whole and unharmed, or 0. */
+/* 1: the entry at `at`, whole and unharmed; 0: there is none; -1: the disk does not give it. */
 static int read_entry(const struct segment *s, uint64_t at, struct entry_header *h, char *data)
 {
 	struct iovec iov = { .iov_base = data };
+	ssize_t n = at + sizeof *h > s->size ? 0 : pread(s->fd, h, sizeof *h, (off_t)at);
 
-	if (at + sizeof *h > s->size || pread(s->fd, h, sizeof *h, (off_t)at) != (ssize_t)sizeof *h ||
-	    h->magic != ENTRY_MAGIC || h->generation != s->generation || h->len > JOURNAL_ENTRY_MAX ||
-	    at + sizeof *h + h->len > s->size)
-		return 0;
+	if (n != (ssize_t)sizeof *h || h->magic != ENTRY_MAGIC || h->generation != s->generation ||
+	    h->len > JOURNAL_ENTRY_MAX || at + sizeof *h + h->len > s->size)
+		return n < 0 ? -1 : 0;
 	iov.iov_len = (size_t)h->len;
-	return pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof *h)) == (ssize_t)h->len &&
-		   entry_crc(h, &iov, 1) == h->crc;
+	n = pread(s->fd, data, iov.iov_len, (off_t)(at + sizeof *h));
+	if (n != (ssize_t)h->len)
+		return n < 0 ? -1 : 0;
+	return entry_crc(h, &iov, 1) == h->crc;
 }
 
+/* ESP_ECORRUPT: all is restored but what the disk does not give. */
 static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
 {
 	char *data = malloc(JOURNAL_ENTRY_MAX);
 	esp_status st = data ? ESP_OK : ESP_ENOMEM;
 	struct entry_header h;
 	uint64_t at = HEADER;
+	int found, unread = 0;
 
 	while (st == ESP_OK) {
-		if (!read_entry(s, at, &h, data)) {
+		found = read_entry(s, at, &h, data);
+		if (found <= 0) {
 			/* the end of a batch, of all, or a damaged entry: what follows begins a page */
+			unread |= found < 0;
 			at = page_up(at + 1);
 			if (at + sizeof h > s->size)
 				break;
@@ -196,7 +188,7 @@ static esp_status replay(struct journal *j, struct segment *s, uint32_t *ret_n)
 		++*ret_n;
 	}
 	free(data);
-	return st;
+	return st == ESP_OK && unread ? ESP_ECORRUPT : st;
 }
 
 static esp_status open_segment(struct journal *j, int dir, uint32_t i)
@@ -218,12 +210,17 @@ static esp_status open_segment(struct journal *j, int dir, uint32_t i)
 			j->generation = h.generation;
 		if (!h.clean)
 			st = replay(j, s, &replayed);
+		if (st == ESP_ECORRUPT) {
+			esp_log_text(j->m->core.log, j->m->self, ESP_LOG_ERROR, "parts of the journal cannot be read");
+			st = ESP_OK;
+		}
 	}
 	s->settled = h.magic == SEGMENT_MAGIC && h.clean && s->size == j->m->journal_bytes;
 	if (st == ESP_OK && s->size != j->m->journal_bytes) {
 		if (ftruncate(s->fd, 0) != 0 || lseek(s->fd, 0, SEEK_SET) != 0)
 			return file_status(errno);
 		st = preallocate(j, s->fd);
+		s->size = j->m->journal_bytes;
 	}
 	if (replayed)
 		esp_log(j->m->core.log, j->m->self, ESP_LOG_NOTICE, "replayed messages from the journal",
@@ -311,6 +308,38 @@ esp_status journal_open(struct maildir *m, esp_err *err)
 		snprintf(err->text, sizeof err->text, st == ESP_EBUSY ? "every journal in %s is in use (status %d)" :
 		         "cannot prepare the journal in %s (status %d)", m->path, st);
 	return st;
+}
+
+/* --- checkpoint ------------------------------------------------------------------------------------------------ */
+
+/* Afterwards everything the segment holds is in files that are synced: it may be begun anew. */
+static esp_status checkpoint(struct segment *s)
+{
+	struct journal *j = s->j;
+	uint32_t replayed = 0;
+	esp_status st = ESP_OK;
+
+	place_settle(j->m);
+	if (s->oldest >= j->lost && syncfs(j->m->root) != 0)
+		j->lost = atomic_load(&j->m->asked);
+	if (s->oldest < j->lost)
+		st = replay(j, s, &replayed);
+	if (st == ESP_OK && replayed)
+		esp_log(j->m->core.log, j->m->self, ESP_LOG_WARNING,
+			"the volume failed to sync: messages were written anew from the journal", ESP_FINT("messages", replayed));
+	if (st == ESP_OK)
+		st = write_header(s, 1);
+	atomic_store(&s->state, st == ESP_OK ? SEGMENT_CLEAN : SEGMENT_FAILED);
+	return st;
+}
+
+static void on_checkpoint(void *arg)   /* sync lane */
+{
+	struct segment *s = arg;
+
+	if (checkpoint(s) != ESP_OK)
+		esp_log_text(s->j->m->core.log, s->j->m->self, ESP_LOG_ERROR,
+			"the journal cannot be checkpointed: the volume does not sync");
 }
 
 void journal_close(struct maildir *m)
@@ -402,6 +431,7 @@ static esp_status append_batch(struct journal *j, struct journal_job **jobs, uin
 	for (uint32_t i = 0; i < n; i++) {
 		fill(s, jobs[i], &j->header[i], &j->iov[3 * i]);
 		bytes += entry_size(jobs[i]);
+		s->oldest = jobs[i]->number < s->oldest ? jobs[i]->number : s->oldest;
 	}
 	j->iov[3 * n] = (struct iovec){ (void *)(uintptr_t)zeros, (size_t)(page_up(bytes) - bytes) };
 	s->at += page_up(bytes);
@@ -495,7 +525,7 @@ esp_status journal_commit(struct maildir *m, esp_id id, esp_str prefix, esp_str 
 	struct place_job file = { .id = id, .iov = { { (void *)(uintptr_t)prefix.ptr, prefix.len },
 	                                             { (void *)(uintptr_t)content.ptr, content.len } } };
 
-	atomic_fetch_add(&m->asked, 1);
+	entry.number = atomic_fetch_add(&m->asked, 1);
 	batch_do_both(&m->place, &file.batch, &m->journal->batch, &entry.batch);
 	return outcome(m, &entry, &file);
 }

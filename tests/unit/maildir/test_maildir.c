@@ -7,13 +7,20 @@
 #include "core/module/host.h"
 
 /* Failures on demand, for journal.c below. */
-static int fail_sync;
+static int fail_sync, fail_syncfs, fail_fsync, fail_read;
 static int test_fdatasync(int fd);
+static int test_syncfs(int fd);
+static ssize_t test_pread(int fd, void *buf, size_t n, off_t at);
 #define fdatasync test_fdatasync
+#define syncfs test_syncfs
+#define pread test_pread
 #include "modules/storage/maildir/journal.c"
 #undef fdatasync
+#undef syncfs
+#undef pread
 
 #include <dirent.h>
+#include <sys/syscall.h>
 
 static int test_fdatasync(int fd)
 {
@@ -22,6 +29,36 @@ static int test_fdatasync(int fd)
 		return -1;
 	}
 	return fdatasync(fd);
+}
+
+static void lose_blobs(const char *sub);
+/* Once, as Linux tells it: the files of "m" could not be written back; the next one finds nothing to write. */
+static int test_syncfs(int fd)
+{
+	(void)fd;
+	if (fail_syncfs == 0 || --fail_syncfs > 0)
+		return 0;
+	lose_blobs("m");
+	errno = EIO;
+	return -1;
+}
+
+static ssize_t test_pread(int fd, void *buf, size_t n, off_t at)
+{
+	if (fail_read > 0 && --fail_read == 0) {
+		errno = EIO;
+		return -1;
+	}
+	return pread(fd, buf, n, at);
+}
+
+/* file.c's, of files and directories.  -1: each fails. */
+int fsync(int fd)
+{
+	if (fail_fsync == 0 || (fail_fsync > 0 && --fail_fsync > 0))
+		return (int)syscall(SYS_fsync, fd);
+	errno = EIO;
+	return -1;
 }
 
 static void no_wake(esp_ticket t) { (void)t; }
@@ -133,10 +170,10 @@ static void run(struct maildir *m, int n)
 		iov[0] = (struct iovec){ (void *)(uintptr_t)jobs[i].prefix.ptr, jobs[i].prefix.len };
 		iov[1] = (struct iovec){ (void *)(uintptr_t)jobs[i].content.ptr, jobs[i].content.len };
 		atomic_init(&waits[i].left, 2);
+		jobs[i].number = atomic_fetch_add(&m->asked, 1);
 		jobs[i].batch = (struct batch_job){ .next = i + 1 < n ? &jobs[i + 1].batch : NULL, .wait = &waits[i] };
 		files[i].batch = (struct batch_job){ .next = i + 1 < n ? &files[i + 1].batch : NULL, .wait = &waits[i] };
 	}
-	atomic_fetch_add(&m->asked, (unsigned)n);
 	m->place.run(m->place.arg, &files[0].batch);
 	m->journal->batch.run(m->journal->batch.arg, &jobs[0].batch);
 	for (int i = 0; i < n; i++) {
@@ -246,6 +283,138 @@ Test(journal, segments_take_turns_and_are_replayed_both, .init = set_up, .fini =
 	m = journal_at("m");
 	for (int i = 0; i < n; i++)                /* texts are the same for the same place in a batch */
 		cr_assert(is_whole(m, &all[i]), "message %d", i);
+	gone(m);
+}
+
+/* Commit messages of 8000 bytes until so many segments were handed to the checkpoint. */
+static struct journal_job sent[1000];
+static int n_sent;
+static void commit_until(struct maildir *m, int checkpoints)
+{
+	while (submitted < checkpoints) {
+		commit(m, 10, 8000);
+		for (int i = 0; i < 10; i++) {
+			cr_assert_eq(told[i], ESP_OK);
+			sent[n_sent++] = jobs[i];
+		}
+	}
+}
+static void all_whole(struct maildir *m)
+{
+	for (int i = 0; i < n_sent; i++)
+		cr_assert(is_whole(m, &sent[i]), "message %d", i);
+}
+
+Test(journal, what_a_failed_checkpoint_lost_is_written_anew, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	fail_syncfs = 1;
+	commit_until(m, 1);
+	cr_assert_eq(fail_syncfs, 0);
+	cr_assert_eq(m->journal->segment[0].state, SEGMENT_CLEAN, "its files are synced one by one");
+	commit_until(m, 3);                        /* the segment in use had lost files too; both are overwritten */
+	all_whole(m);
+	gone(m);
+}
+
+Test(journal, a_stop_after_a_failed_checkpoint_trusts_no_other, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	fail_syncfs = 1;
+	commit_until(m, 1);
+	commit(m, 10, 8000);
+	gone(m);
+	m = journal_at("m");
+	all_whole(m);
+	commit(m, 10, 8000);
+	fail_syncfs = 1;                           /* the checkpoint of the stop itself */
+	gone(m);
+	m = journal_at("m");
+	for (int i = 0; i < 10; i++)
+		cr_assert(is_whole(m, &jobs[i]), "message %d", i);
+	gone(m);
+}
+
+/* Its file was made before the failed sync, its entry comes into a segment that is begun after it. */
+Test(journal, a_message_on_its_way_during_a_failed_checkpoint_is_not_lost, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+	struct batch_wait wait;
+	struct place_job file = { .id = id_new(), .batch.wait = &wait,
+		.iov = { { (void *)(uintptr_t)"late", 4 }, { (void *)(uintptr_t)" message", 8 } } };
+	struct journal_job late = { .id = file.id, .prefix = z("late"), .content = z(" message"), .batch.wait = &wait };
+
+	atomic_init(&wait.left, 2);
+	commit(m, 1, 500);
+	late.number = atomic_fetch_add(&m->asked, 1);
+	m->place.run(m->place.arg, &file.batch);
+	fail_syncfs = 1;
+	commit_until(m, 2);
+	m->journal->batch.run(m->journal->batch.arg, &late.batch);
+	cr_assert_eq(outcome(m, &late, &file), ESP_OK);
+	commit_until(m, 4);
+	gone(m);
+	cr_assert_eq(fail_syncfs, 0);
+	m = journal_at("m");
+	cr_assert(is_whole(m, &late));
+	all_whole(m);
+	gone(m);
+}
+
+Test(journal, a_volume_that_syncs_no_more_refuses_mail_and_loses_none, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+	int had;
+
+	fail_syncfs = 1;
+	fail_fsync = -1;
+	commit_until(m, 1);
+	cr_assert_eq(m->journal->segment[0].state, SEGMENT_FAILED);
+	do {
+		had = blobs_in(m);
+		commit(m, 10, 8000);
+		for (int i = 0; told[0] == ESP_OK && i < 10; i++)
+			sent[n_sent++] = jobs[i];
+	} while (told[0] == ESP_OK);
+	cr_assert_eq(told[9], ESP_EIO);
+	cr_assert_eq(blobs_in(m), had);
+	journal_close(m);                          /* stopped like that: nothing is called clean */
+	lose_blobs("m");
+	gone(m);
+	m = maildir_at("m");
+	cr_assert_neq(journal_open(m, &err), ESP_OK, "nor at the next start");
+	fail_fsync = 0;
+	gone(m);
+	m = journal_at("m");
+	all_whole(m);
+	gone(m);
+}
+
+Test(journal, mail_goes_on_when_the_volume_syncs_again, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	fail_syncfs = 1;
+	fail_fsync = -1;
+	commit_until(m, 1);
+	fail_fsync = 1;                            /* each file may tell of its lost writeback once */
+	commit_until(m, 3);
+	all_whole(m);
+	gone(m);
+}
+
+Test(journal, a_journal_that_cannot_be_read_is_not_called_clean, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = journal_at("m");
+
+	fail_syncfs = 1;
+	fail_read = 2;
+	commit_until(m, 1);
+	cr_assert_eq(m->journal->segment[0].state, SEGMENT_FAILED);
+	commit_until(m, 3);
+	all_whole(m);
 	gone(m);
 }
 
