@@ -19,22 +19,23 @@ static inline esp_status breathe(const esp_core *core)
 	return core->fiber->yield();
 }
 
-/*! \brief [fiber] ESP_SUSPENDS.  Wait for a signal of `c`, at most `span`, and see the newest configuration every
- *  second: a fiber that sleeps under an old one keeps what was replaced since.  ESP_OK: signalled; ESP_ETIMEDOUT;
+/*! \brief [fiber] ESP_SUSPENDS.  Wait until `*stop`, at most `span`, and see the newest configuration every second: a
+ *  fiber that sleeps under an old one keeps what was replaced since.  Who sets `*stop` signals `c`; a signal that comes
+ *  when a second has just ended finds nobody, so it is the flag that counts.  ESP_OK: stopped; ESP_ETIMEDOUT;
  *  ESP_ECANCELED. */
-static inline esp_status breathe_wait(const esp_core *core, esp_fcond *c, esp_nsec span)
+static inline esp_status breathe_wait(const esp_core *core, esp_fcond *c, esp_nsec span, const int *stop)
 {
 	esp_nsec now = core->loop->now(), until = now + span;
-	esp_status st = ESP_ETIMEDOUT;
+	esp_status st = ESP_OK;
 
-	for (; st == ESP_ETIMEDOUT && now < until; now = core->loop->now()) {
+	for (; st != ESP_ECANCELED && !*stop && now < until; now = core->loop->now()) {
 		core->host->quiesce();
 		(void)core->fiber->set_deadline(until - now < ESP_SEC ? until : now + ESP_SEC);
 		st = core->fiber->wait(c);
 		(void)core->fiber->set_deadline(0);
 	}
 	core->host->quiesce();
-	return st;
+	return st == ESP_ECANCELED ? st : *stop ? ESP_OK : ESP_ETIMEDOUT;
 }
 
 #endif

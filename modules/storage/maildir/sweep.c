@@ -270,11 +270,7 @@ esp_status sweep(const esp_blob *b, uint32_t part, int32_t act, esp_blob_swept *
 
 static int rest(struct maildir *m, esp_nsec time)
 {
-	esp_status st = ESP_OK;
-
-	while (st == ESP_OK && !m->draining)
-		st = breathe_wait(&m->core, &m->sweep_ends, time);
-	return st == ESP_ETIMEDOUT && !m->draining;
+	return breathe_wait(&m->core, &m->sweep_ends, time, &m->draining) == ESP_ETIMEDOUT;
 }
 
 static void tell(struct maildir *m, esp_status st, const esp_blob_swept *s, const esp_err *err)

@@ -22,7 +22,7 @@ struct settler {
 	const struct mailstore *m;
 	esp_fcond wake;
 	struct trouble trouble;
-	uint32_t draining, pending;
+	int draining, pending;     /* there is something to do; draining: the last round */
 	atomic_int posted;
 };
 
@@ -174,14 +174,10 @@ static void on_settler(void *arg)
 		core->host->quiesce();
 		if (s->draining || core->fiber->canceled())
 			return;
-		while (!s->pending && !s->draining) {
-			esp_status st = breathe_wait(core, &s->wake, LOOK_EVERY);
-			if (st == ESP_ECANCELED)
-				return;
-			s->pending |= st == ESP_ETIMEDOUT;
-		}
-		/* flags often change again soon; woken earlier: the end, or another change */
-		if (!s->draining && breathe_wait(core, &s->wake, s->m->limits.store_delay) == ESP_ECANCELED)
+		if (breathe_wait(core, &s->wake, LOOK_EVERY, &s->pending) == ESP_ECANCELED)
+			return;
+		/* flags often change again soon */
+		if (breathe_wait(core, &s->wake, s->m->limits.store_delay, &s->draining) == ESP_ECANCELED)
 			return;
 	}
 }
@@ -222,6 +218,6 @@ void settle_kick(const struct mailstore *m)
 
 void settle_drain(const struct mailstore *m)
 {
-	m->settler->draining = 1;
+	m->settler->draining = m->settler->pending = 1;
 	m->core.fiber->signal(&m->settler->wake);
 }

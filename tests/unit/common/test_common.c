@@ -1,6 +1,7 @@
-/* modules/common: the JSON writer against every byte; the two lines of a trouble. */
+/* modules/common: the JSON writer against every byte; the two lines of a trouble; the end of a long wait. */
 #include "tests/support/test.h"
 
+#include "modules/common/breathe.h"
 #include "modules/common/json.h"
 #include "modules/common/trouble.h"
 
@@ -149,4 +150,54 @@ Test(trouble, has_one_line_when_it_begins_and_one_when_it_is_over)
 		snprintf(want, sizeof want, "%d it goes on failed=5 lasted=5", ESP_LOG_NOTICE);
 		cr_assert_str_eq(said, want);
 	}
+}
+
+/* --- breathe --------------------------------------------------------------------------------------------------- */
+
+static int waits, looks, stop, stop_at;
+static esp_status wait_ends;           /* of the wait in which `stop` is set */
+static esp_nsec deadline;
+static void look(void) { looks++; }
+static esp_nsec set_deadline(esp_nsec when)
+{
+	deadline = when;
+	return 0;
+}
+static esp_status wait_a_while(esp_fcond *c)
+{
+	(void)c;
+	stop = ++waits == stop_at;
+	clock_at = stop && wait_ends == ESP_OK ? clock_at + 1 : deadline;
+	return stop ? wait_ends : ESP_ETIMEDOUT;
+}
+
+static esp_status wait_seconds(int seconds, int stopped_in, esp_status ends)
+{
+	static const esp_loop_api loop = { .size = sizeof loop, .now = clock_now };
+	static const esp_fiber_api fiber = { .size = sizeof fiber, .wait = wait_a_while, .set_deadline = set_deadline };
+	static const esp_host host = { .size = sizeof host, .quiesce = look };
+	static const esp_core core = { .loop = &loop, .fiber = &fiber, .host = &host };
+	esp_fcond c = { 0 };
+
+	waits = looks = stop = 0;
+	stop_at = stopped_in;
+	wait_ends = ends;
+	return breathe_wait(&core, &c, seconds * ESP_SEC, &stop);
+}
+
+Test(breathe, a_wait_looks_at_the_configuration_every_second_and_ends_in_time)
+{
+	clock_at = 5;
+	cr_assert_eq(wait_seconds(10, 0, ESP_OK), ESP_ETIMEDOUT);
+	cr_assert(waits == 10 && looks == 11 && clock_at == 5 + 10 * ESP_SEC && deadline == 0);
+}
+
+Test(breathe, a_wait_ends_when_it_is_stopped)
+{
+	cr_assert_eq(wait_seconds(10, 3, ESP_OK), ESP_OK);
+	cr_assert(waits == 3 && clock_at < 3 * ESP_SEC);
+	/* a second had ended, the fiber was about to run: the signal found nobody */
+	cr_assert_eq(wait_seconds(10, 3, ESP_ETIMEDOUT), ESP_OK);
+	cr_assert_eq(waits, 3);
+	cr_assert_eq(wait_seconds(10, 3, ESP_ECANCELED), ESP_ECANCELED);
 }
