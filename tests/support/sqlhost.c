@@ -289,6 +289,7 @@ esp_id sqlhost_blob_put(const char *data, size_t len)
 
 static esp_status blob_open(const esp_blob *b, esp_id id, esp_blob_file *ret)
 {
+	const char *bad = atomic_load(&sqlhost->unreadable);
 	esp_status st = ESP_ENOENT;
 
 	(void)b;
@@ -297,7 +298,7 @@ static esp_status blob_open(const esp_blob *b, esp_id id, esp_blob_file *ret)
 	for (uint32_t i = 0; i < sqlhost->nblobs; i++) {
 		if (id_eq(sqlhost->blobs[i].id, id)) {
 			ret->content = (esp_str){ sqlhost->blobs[i].data, sqlhost->blobs[i].len };
-			st = ESP_OK;
+			st = bad && memmem(ret->content.ptr, ret->content.len, bad, strlen(bad)) ? ESP_EIO : ESP_OK;
 		}
 	}
 	pthread_mutex_unlock(&sqlhost->blob_lock);
@@ -357,6 +358,21 @@ static esp_status directory_by_id(const esp_directory *d, esp_arena *arena, esp_
 }
 static esp_directory directory = { .account_by_id = directory_by_id };
 
+/* --- log --------------------------------------------------------------------------------------------- */
+
+static int32_t log_enabled_at(const esp_module *self, int32_t level)
+{
+	(void)self;
+	return level <= ESP_LOG_NOTICE;
+}
+static void log_count(
+	const esp_module *self, int32_t level, const char *text, const esp_field *f, uint32_t n, uint32_t size)
+{
+	(void)self; (void)text; (void)f; (void)n; (void)size;
+	atomic_fetch_add(&sqlhost->logged[level], 1);
+}
+static const esp_log_api log_api = { .size = sizeof log_api, .enabled = log_enabled_at, .write = log_count };
+
 /* --- host -------------------------------------------------------------------------------------------- */
 
 static const void *host_core(const char *id, uint32_t min_minor)
@@ -364,7 +380,8 @@ static const void *host_core(const char *id, uint32_t min_minor)
 	static const struct { const char *id; const void *api; } known[] = {
 		{ "esp.mem/1", &mem_api }, { "esp.config/1", &config_api }, { "esp.fiber/1", &loop_fiber_api },
 		{ "esp.loop/1", &loop_loop_api }, { "esp.pool/1", &loop_pool_api }, { "esp.topic/1", &topic_api },
-		{ "esp.event/1", &event_api }, { "esp.crypto/1", &crypto_api }, { "esp.metric/1", &metric_api },
+		{ "esp.log/1", &log_api }, { "esp.event/1", &event_api }, { "esp.crypto/1", &crypto_api },
+		{ "esp.metric/1", &metric_api },
 	};
 
 	(void)min_minor;

@@ -17,6 +17,7 @@
 #include <esp/blob.h>
 #include <esp/directory.h>
 #include <esp/event.h>
+#include <esp/log.h>
 #include <esp/mailstore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,11 +59,14 @@ struct sqlhost {
 	pthread_mutex_t blob_lock;
 	struct sqlhost_blob *blobs;
 	uint32_t nblobs;
+	const char *_Atomic unreadable;    /* messages with this text: the disk fails */
 	atomic_uint marks;                 /* files of folders written */
 	atomic_int marks_fail;             /* no room for them */
 	/* directory */
 	int with_directory;
 	uint64_t directory_quota;
+	/* log */
+	atomic_uint logged[ESP_LOG_DEBUG + 1];   /* lines, by level */
 	/* bus */
 	struct { char name[40]; atomic_uint count; } event[SQLHOST_EVENTS];
 	uint32_t nevents, nsubscriptions;

@@ -9,11 +9,14 @@
  * What was expunged is told by the change log; where it does not reach back, the gaps between the UIDs there are.
  * While changes come in, the index takes a tenth of a thread's time: mail comes first, and what waits is read by who
  * searches.
- * A message that cannot be read because it is gone counts as indexed; any other failure is tried again later.  An index
- * that was away may know less when it is back, and it is one worker that hears of it: all compare everything again.
+ * A message that cannot be read because it is gone counts as indexed; after any other failure its mailbox is set aside
+ * for some seconds and the others go on.  An index that was away may know less when it is back, and it is one worker
+ * that hears of it: all compare everything again.
  */
 #include "index.h"
 #include "home.h"
+
+#include "modules/common/trouble.h"
 
 #include <esp/mail/text.h>
 #include <esp/mail/utf8.h>
@@ -30,6 +33,7 @@
 #define LATE_SHARE   2                  /* when the oldest change has waited this long: */
 #define LATE         (60 * ESP_SEC)
 #define FAILED_WAIT  (5 * ESP_SEC)
+#define ASIDE_MOST   16u                /* of a batch: then it is no matter of single mailboxes */
 #define BATCH_DOCS   256u
 #define BATCH_BYTES  (8u << 20)         /* of messages, before decoding */
 #define BATCH_BOXES  256u
@@ -39,7 +43,7 @@
 #define UID_PAGE     20000u
 #define NICE         15
 
-struct due { esp_id mailbox; esp_nsec since; uint32_t changes; struct due *next, *next_in_bucket; };
+struct due { esp_id mailbox; esp_nsec since, not_before; uint32_t changes; struct due *next, *next_in_bucket; };
 
 enum scan { SCAN_MAILBOXES, SCAN_MARKS, SCAN_DONE };
 
@@ -47,7 +51,9 @@ struct indexer {
 	uint32_t magic, worker;
 	const struct mailstore *m;
 	struct due *bucket[BUCKETS], *first, **end;
-	uint32_t ndue, running, stopped;
+	struct due *aside, **aside_end;    /* not before their time, which ascends */
+	struct trouble trouble;
+	uint32_t ndue, running, stopped, resting;
 	uint32_t noted;                    /* changes since the last batch began */
 	uint32_t untold;                   /* the first so many workers are still to hear that the index was away */
 	esp_timer *timer;
@@ -69,9 +75,9 @@ struct batch {
 	struct task *task;
 	uint32_t nupdates, ndocs;
 	uint64_t bytes;
+	uint32_t naside;
 	esp_text_doc *doc;               /* BATCH_DOCS */
 	esp_blob_file *file;             /* beside doc */
-	uint32_t failed;
 };
 
 /* --- what is due ------------------------------------------------------------------------------------------- */
@@ -95,11 +101,16 @@ static struct due *due_find(struct indexer *x, esp_id mailbox)
 	return d;
 }
 
-static void due_push(struct indexer *x, struct due *d)
+static void due_append(struct due ***end, struct due *d)
 {
 	d->next = NULL;
-	*x->end = d;
-	x->end = &d->next;
+	**end = d;
+	*end = &d->next;
+}
+
+static void due_push(struct indexer *x, struct due *d)
+{
+	due_append(d->not_before ? &x->aside_end : &x->end, d);
 	d->next_in_bucket = *bucket_of(x, d->mailbox);
 	*bucket_of(x, d->mailbox) = d;
 	x->ndue++;
@@ -126,6 +137,20 @@ static struct due *due_pop(struct indexer *x)
 	*p = d->next_in_bucket;
 	x->ndue--;
 	return d;
+}
+
+/* Those whose time has come are due like all others. */
+static void due_return(struct indexer *x, esp_nsec now)
+{
+	struct due *d;
+
+	while ((d = x->aside) != NULL && d->not_before <= now) {
+		x->aside = d->next;
+		if (!x->aside)
+			x->aside_end = &x->aside;
+		d->not_before = 0;
+		due_append(&x->end, d);
+	}
 }
 
 static void scan_again(struct indexer *x)
@@ -174,6 +199,22 @@ static void due_again(struct indexer *x, struct due *d)
 	} else {
 		due_push(x, d);
 	}
+}
+
+static void tell(struct indexer *x, esp_status st)
+{
+	static const struct trouble_text text = { "the search index falls behind: mailboxes cannot be read",
+		"the search index knows every mailbox again" };
+
+	trouble_note(&x->trouble, &x->m->core, x->m->self, &text, st);
+}
+
+/* It cannot be indexed now; one that became due once more meanwhile is tried at once. */
+static void due_aside(struct indexer *x, struct due *d, esp_status st)
+{
+	tell(x, st);
+	d->not_before = x->m->core.loop->now() + FAILED_WAIT;
+	due_again(x, d);
 }
 
 /* --- one mailbox: what is to be done ------------------------------------------------------------------------ */
@@ -276,6 +317,8 @@ static esp_status plan_new(struct batch *b, esp_text_update *u, const struct box
 	for (; st == ESP_OK && i < rows.nrows && b->bytes < BATCH_BYTES; i++) {
 		int added;
 		st = doc_add(b, (uint32_t)int_of(esp_sql_at(&rows, i, 0)), id_of(esp_sql_at(&rows, i, 1)), &added);
+		if (st != ESP_OK && i > 0)
+			return ESP_OK;                 /* what comes before it can go in */
 		u->ndocs += st == ESP_OK && added;
 		b->bytes += (uint64_t)int_of(esp_sql_at(&rows, i, 2));
 		if (st == ESP_OK)
@@ -391,11 +434,23 @@ static esp_status read_texts(struct batch *b)
 
 /* --- a batch ----------------------------------------------------------------------------------------------- */
 
+/* This mailbox does not come into the batch.  When many cannot, what fails is something else, and all wait. */
+static esp_status not_planned(struct batch *b, struct due *d, esp_status st)
+{
+	if (st == ESP_EUNAVAIL || st == ESP_ECANCELED) {
+		due_again(b->x, d);
+		return st;
+	}
+	due_aside(b->x, d, st);
+	return ++b->naside < ASIDE_MOST || b->nupdates ? ESP_OK : st;
+}
+
 static esp_status fill(struct batch *b)
 {
 	esp_status st = ESP_OK;
 
-	while (st == ESP_OK && b->nupdates < BATCH_BOXES && b->ndocs < BATCH_DOCS && b->bytes < BATCH_BYTES) {
+	while (st == ESP_OK && b->nupdates < BATCH_BOXES && b->naside < ASIDE_MOST && b->ndocs < BATCH_DOCS &&
+		   b->bytes < BATCH_BYTES) {
 		struct due *d = due_pop(b->x);
 		esp_text_update *u = &b->update[b->nupdates];
 		int wanted = 0;
@@ -411,7 +466,7 @@ static esp_status fill(struct batch *b)
 		if (st == ESP_OK)
 			due_free(b->x, d);
 		else
-			due_again(b->x, d);
+			st = not_planned(b, d, st);
 	}
 	return st;
 }
@@ -515,6 +570,7 @@ static void forget_all(struct indexer *x)
 {
 	struct due *d;
 
+	due_return(x, INT64_MAX);
 	while ((d = due_pop(x)) != NULL)
 		due_free(x, d);
 }
@@ -532,10 +588,11 @@ static esp_status work(struct indexer *x)
 	b.arena = x->m->core.mem->arena_new(x->m->self, "mailstore-index", (size_t)256 << 20);
 	if (!b.arena)
 		return ESP_ENOMEM;
+	due_return(x, x->m->core.loop->now());
 	if (x->first)
 		st = batch_in(&b);
 	else
-		st = x->scan == SCAN_MAILBOXES ? scan_mailboxes(&b) : scan_marks(&b);
+		st = x->scan == SCAN_MAILBOXES ? scan_mailboxes(&b) : x->scan == SCAN_MARKS ? scan_marks(&b) : ESP_OK;
 	x->m->core.mem->arena_free(b.arena);
 	return st;
 }
@@ -579,6 +636,15 @@ static void tell_others(struct indexer *x)
 			return;
 }
 
+/* Until the first that is set aside has its turn, or something else is to be done. */
+static void rest(struct indexer *x)
+{
+	esp_nsec now = x->m->core.loop->now();
+
+	arm(x, x->aside->not_before > now ? x->aside->not_before - now : PAUSE);
+	x->resting = 1;
+}
+
 static void on_work(void *arg)
 {
 	struct indexer *x = arg;
@@ -592,11 +658,15 @@ static void on_work(void *arg)
 		x->untold = x->m->nworkers;
 	}
 	tell_others(x);
+	if (st != ESP_OK ? st != ESP_EUNAVAIL : !x->first && !x->aside && x->scan == SCAN_DONE)
+		tell(x, st);
 	x->running = 0;
 	if (x->stopped)
 		indexer_free(x);
 	else if (x->first || x->scan != SCAN_DONE || x->untold)
 		arm(x, st == ESP_OK ? pause_after(x, x->m->core.loop->clock() - start) : FAILED_WAIT);
+	else if (x->aside)
+		rest(x);
 }
 
 static void on_timer(void *arg)
@@ -615,6 +685,11 @@ static void on_timer(void *arg)
 
 static void arm(struct indexer *x, esp_nsec delay)
 {
+	if (x->timer && x->resting) {
+		x->m->core.loop->untimer(x->timer);
+		x->timer = NULL;
+	}
+	x->resting = 0;
 	if (!x->timer && !x->running && !atomic_load(&x->m->draining))
 		x->timer = x->m->core.loop->after(x->m->self, delay, on_timer, x);
 }
@@ -662,6 +737,7 @@ esp_status index_start(struct mailstore *m, uint32_t worker)
 	x->m = m;
 	x->worker = worker;
 	x->end = &x->first;
+	x->aside_end = &x->aside;
 	m->indexer[worker] = x;
 	arm(x, SETTLE);
 	return ESP_OK;

@@ -1,4 +1,5 @@
 /* The search index: what comes in, what leaves it, and what is found before it knows. */
+#include "core/base/clock.h"
 #include "tests/unit/mailstore/storetest.h"
 
 #include <esp/mail/text.h>
@@ -238,6 +239,47 @@ static void short_log(void *arg)
 	must(hits(box, ESP_TEXT_IN_BODY, "", "NUMBER", &mark) == 14);
 }
 Test(index, finds_what_is_gone_without_the_log) { sqlhost_run(1, short_log, NULL); }
+
+/* --- messages that cannot be read ------------------------------------------------------------------------ */
+
+static uint32_t knows_upto(esp_id box)
+{
+	esp_text_mark mark;
+
+	must_ok(texts()->mark(texts(), box, &mark));
+	return mark.upto;
+}
+static int known_within(esp_id box, uint32_t upto, esp_nsec span)
+{
+	for (esp_nsec until = clock_monotonic() + span; knows_upto(box) < upto && clock_monotonic() < until; )
+		must_ok(fiber_sleep_until(clock_monotonic() + 10 * ESP_MSEC));
+	return knows_upto(box) == upto;
+}
+
+static void unreadable(void *arg)
+{
+	esp_actor who = actor_new("i@example.test"), other = actor_new("o@example.test");
+	esp_id bad = box_id(&who, "INBOX"), good = box_id(&other, "INBOX");
+
+	(void)arg;
+	atomic_store(&sqlhost->unreadable, "on a bad block");
+	fill(&who, bad, 3);
+	(void)put(&who, bad, "Subject: bad\r\n\r\non a bad block\r\n", 0);
+	fill(&other, good, 10);
+	must(known_within(good, 10, 20 * ESP_SEC));
+	must(known_within(bad, 3, 20 * ESP_SEC));
+	fill(&other, good, 10);                      /* the other is set aside for some seconds: this does not wait */
+	must(known_within(good, 20, 4 * ESP_SEC));
+	must_ok(fiber_sleep_until(clock_monotonic() + 6 * ESP_SEC));
+	must(knows_upto(bad) == 3);
+	must(atomic_load(&sqlhost->logged[ESP_LOG_WARNING]) == 1);
+	(void)put(&who, bad, "Subject: one more\r\n\r\n", 0);
+	atomic_store(&sqlhost->unreadable, NULL);
+	must(known_within(bad, 5, 20 * ESP_SEC));
+	sqlhost_indexed();
+	must(atomic_load(&sqlhost->logged[ESP_LOG_WARNING]) == 1 && atomic_load(&sqlhost->logged[ESP_LOG_NOTICE]) == 1);
+}
+Test(index, a_message_that_cannot_be_read_holds_up_its_mailbox_only) { sqlhost_run(1, unreadable, NULL); }
 
 /* --- updates ------------------------------------------------------------------------------------------- */
 
