@@ -89,11 +89,16 @@ def what_was_deleted_comes_back_in_part_and_only_once():
         assert done["messages"] == 2, done          # it was in two folders
         now = picture(s, "alice")[0]
         assert len(now["Restored/INBOX"][1]) == 1 and len(now["Restored/Work/Plans"][1]) == 1
+        assert sorted(n for n in now if n.startswith("Restored/")) == ["Restored/INBOX", "Restored/Work", "Restored/Work/Plans"]
+        refused = s.cli("restore", target, *alice, f"--message={'0' * 32}", "--into=Nothing", check=1)
+        assert "no such message" in refused.err and not [n for n in picture(s, "alice")[0] if n.startswith("Nothing")]
         for words, text in ((["--account=nobody@example.test"], "no account"), ([*alice, "--folder=Nowhere"], "no such folder"),
                             (["--folder=INBOX"], "--account"), ([*alice, "--set=../../etc"], "no such set")):
             refused = s.cli("restore", target, *words, check=2 if text == "--account" else 1)
             assert text in refused.err, refused.err
         assert backup(s, target, "--verify").json
+        refused = s.cli("backup", target, "--verify", "--set=foo", check=1).err
+        assert "the set foo in" in refused and "it is not there" in refused, refused
 
 
 @scenario
@@ -232,8 +237,8 @@ def wrong_words_are_refused():
         for text, *words in (("missing", "backup"), ("absolute path", "backup", "relative/path"), ("unexpected", "backup", "/tmp", "more"),
                              ("--verfy", "backup", "/tmp/x", "--verfy"), ("no such set", "restore", "/nonexistent/place"),
                              ("not finished", "backup", "/proc/nothing/here"),
-                             ("no set", "backup", os.path.join(s.dir, "none"), "--verify")):
-            refused = s.cli(*words, check=1 if text in ("no such set", "not finished", "no set") else 2)
+                             ("it is not there", "backup", os.path.join(s.dir, "none"), "--verify")):
+            refused = s.cli(*words, check=1 if text in ("no such set", "not finished", "it is not there") else 2)
             assert text in refused.err, (words, refused.err)
 
 

@@ -175,7 +175,7 @@ def a_maildir_of_somebody_is_taken_but_nothing_he_has_no_right_to():
             names = "".join(c.ok('LIST "" "*"'))
             assert '"Caf&AOk-/x"' in names or "Caf&AOk-/x" in names, names
         assert s.count("bob") == 1
-        for words, text in ((["maildir", os.path.join(s.dir, "nothing"), address("alice")], "no such mail"),
+        for words, text in ((["maildir", os.path.join(s.dir, "nothing"), address("alice")], "no mail can be read in"),
                             (["maildir", source, "nobody@example.test"], "no account"), (["mbox", source], "missing")):
             refused = s.cli("import", *words, check=2 if text == "missing" else 1)
             assert text in refused.err, refused.err

@@ -17,6 +17,8 @@
 #ifndef ESP_STORAGE_ARCHIVE_H
 #define ESP_STORAGE_ARCHIVE_H
 
+#include "modules/common/why.h"
+
 #include <esp/command.h>
 #include <esp/crypto.h>
 #include <esp/directory.h>

@@ -315,8 +315,11 @@ esp_status backup_run(struct task *t)
 	if (st == ESP_OK)
 		st = task_path(t, 0, "backup", b->target);
 	if (st == ESP_OK && task_flag(t, "--verify")) {
-		st = set_find(&set, b->target, task_option(t, "--set="));
-		return st == ESP_OK ? verify_set(t, &set) : task_fail(t, st, "there is no set in %s", b->target);
+		esp_str name = task_option(t, "--set=");
+		st = set_find(&set, b->target, name);
+		name = name.len ? name : ESP_STR("to verify");
+		return st == ESP_OK ? verify_set(t, &set)
+							: task_fail(t, st, "the set %.*s in %s: %s", ESP_FMT(name), b->target, why(st));
 	}
 	if (st != ESP_OK)
 		return st;
@@ -326,9 +329,8 @@ esp_status backup_run(struct task *t)
 	t->a->core.fiber->shield(0);
 	if (st != ESP_OK)
 		return task_fail(t, st,
-			"the backup to %s was not finished (%d); the next one goes on with the messages that are"
-			" there",
-			b->target, st);
+			"the backup to %s was not finished: %s; the next one goes on with the messages that are there",
+			b->target, why(st));
 	task_text(t, "set", b->set);
 	task_fact(t, "messages", (int64_t)b->messages);
 	task_fact(t, "files", (int64_t)b->listed);

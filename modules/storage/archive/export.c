@@ -454,7 +454,7 @@ static esp_status export_folder(struct export *x, const esp_mailbox *box)
 	x->t->a->core.mem->rc_unref((void *)(uintptr_t)x->view);
 	x->view = NULL;
 	x->folders += st == ESP_OK;
-	return st == ESP_OK ? st : task_fail(x->t, st, "cannot export the folder %.*s (%d)", ESP_FMT(box->name), st);
+	return st == ESP_OK ? st : task_fail(x->t, st, "cannot export the folder %.*s: %s", ESP_FMT(box->name), why(st));
 }
 
 static int is_wanted(const struct export *x, const esp_mailbox *box)
@@ -531,8 +531,9 @@ static esp_status export_all(struct export *x)
 		return task_fail(x->t, ESP_ENOENT, "there is no such folder");
 	if (st == ESP_OK && x->writer == &maildir_writer)
 		st = task_lane(x->t, write_subscriptions, &(struct names_job){ x, boxes, n });
-	return st == ESP_OK ? tell(x)
-						: task_fail(x->t, st, "the export was not finished (%d); the same command goes on with it", st);
+	return st == ESP_OK
+			   ? tell(x)
+			   : task_fail(x->t, st, "the export was not finished: %s; the same command goes on with it", why(st));
 }
 
 static esp_status run(struct task *t, const struct writer *writer)

@@ -16,6 +16,7 @@
 struct fetch {
 	struct task *t;
 	const struct set *set;
+	esp_actor actor;
 	struct index index;
 	char account[400];
 	char *file[FOLDERS_MAX];       /* of its folders, in the set; malloc'ed */
@@ -172,15 +173,29 @@ static esp_status fetch_message(struct fetch *f, struct place *p)
 	}
 	st = task_lane(f->t, read_message, f);
 	if (st != ESP_OK)
-		return task_fail(f->t, st, "a message of %.200s cannot be read from the backup (%d)", f->folder, st);
+		return task_fail(f->t, st, "a message of %.200s cannot be read from the backup: %s", f->folder, why(st));
 	return place_add(p, &f->m, f->content, f->len);
 }
 
+/* "Sent", or "Restored/Sent". */
+static esp_status open_target(struct fetch *f, struct place *p)
+{
+	esp_str into = task_option(f->t, "--into=");
+	char name[2100];
+
+	if (into.len)
+		snprintf(name, sizeof name, "%.*s/%s", ESP_FMT(into), f->folder);
+	else
+		snprintf(name, sizeof name, "%s", f->folder);
+	return place_open(p, f->t, f->actor, (esp_str){ name, strlen(name) });
+}
+
+/* One message alone makes only the folder it is in. */
 static esp_status fetch_messages(struct fetch *f, struct place *p)
 {
 	esp_str only = task_option(f->t, "--message=");
 	char hex[ARCHIVE_HEX];
-	esp_status st = ESP_OK;
+	esp_status st = only.len ? ESP_OK : open_target(f, p);
 
 	while (st == ESP_OK) {
 		st = task_lane(f->t, next_message, f);
@@ -188,38 +203,26 @@ static esp_status fetch_messages(struct fetch *f, struct place *p)
 			break;
 		hex_of(f->m.id.b, 16, hex);
 		task_did(f->t, 1);
-		if (!only.len || esp_str_eq(only, (esp_str){ hex, 32 }))
+		if (only.len && !esp_str_eq(only, (esp_str){ hex, 32 }))
+			continue;
+		if (!p->t)
+			st = open_target(f, p);
+		if (st == ESP_OK)
 			st = fetch_message(f, p);
 	}
-	return st;
+	return st == ESP_OK && p->t ? place_flush(p) : st;
 }
 
-/* "Sent", or "Restored/Sent". */
-static void target_name(const struct fetch *f, char out[2100])
-{
-	esp_str into = task_option(f->t, "--into=");
-
-	if (into.len)
-		snprintf(out, 2100, "%.*s/%s", ESP_FMT(into), f->folder);
-	else
-		snprintf(out, 2100, "%s", f->folder);
-}
-
-static esp_status fetch_folder(struct fetch *f, esp_actor actor, const char *file)
+static esp_status fetch_folder(struct fetch *f, const char *file)
 {
 	esp_str only = task_option(f->t, "--folder=");
 	struct folder_job j = { f, file };
-	char name[2100];
 	struct place p = { .t = NULL };
 	esp_status st = task_lane(f->t, open_folder, &j);
 
-	if (st == ESP_OK && !f->noselect && (!only.len || esp_str_eq(only, (esp_str){ f->folder, strlen(f->folder) }))) {
-		target_name(f, name);
-		st = place_open(&p, f->t, actor, (esp_str){ name, strlen(name) });
-		if (st == ESP_OK)
-			st = fetch_messages(f, &p);
-		if (st == ESP_OK)
-			st = place_flush(&p);
+	if (st == ESP_OK && !f->noselect && (!only.len || esp_str_eq(only, (esp_str){ f->folder, strlen(f->folder) })))
+		st = fetch_messages(f, &p);
+	if (p.t) {
 		f->added += p.added;
 		f->skipped += p.skipped;
 		f->folders++;
@@ -229,7 +232,7 @@ static esp_status fetch_folder(struct fetch *f, esp_actor actor, const char *fil
 	(void)!task_lane(f->t, close_folder, f);
 	f->t->a->core.fiber->shield(0);
 	return st == ESP_OK ? st
-						: task_fail(f->t, st, "the folder file %.200s of the backup cannot be read (%d)", file, st);
+						: task_fail(f->t, st, "the folder file %.200s of the backup cannot be read: %s", file, why(st));
 }
 
 static esp_status check_words(struct fetch *f)
@@ -246,18 +249,16 @@ static esp_status check_words(struct fetch *f)
 static esp_status fetch_folders(void *arg)
 {
 	struct fetch *f = arg;
-	esp_actor actor;
-	esp_status st = place_account(f->t, task_option(f->t, "--account="), &actor);
+	esp_status st = place_account(f->t, task_option(f->t, "--account="), &f->actor);
 
 	task_step(f->t, "restoring messages", "messages", 0);
 	for (uint32_t i = 0; st == ESP_OK && i < f->nfiles; i++)
-		st = fetch_folder(f, actor, f->file[i]);
+		st = fetch_folder(f, f->file[i]);
 	if (st != ESP_OK)
 		return st;
 	if (!f->folders)
-		return task_fail(f->t, ESP_ENOENT, "the backup has no such folder of %s", f->account);
-	if (task_option(f->t, "--message=").len && f->added + f->skipped == 0)
-		return task_fail(f->t, ESP_ENOENT, "the backup has no such message of %s", f->account);
+		return task_fail(f->t, ESP_ENOENT, "the backup has no such %s of %s",
+			task_option(f->t, "--message=").len ? "message" : "folder", f->account);
 	task_text(f->t, "restored", f->account);
 	task_fact(f->t, "folders", (int64_t)f->folders);
 	task_fact(f->t, "messages", (int64_t)f->added);

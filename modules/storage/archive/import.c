@@ -234,11 +234,12 @@ static esp_status import_all(struct import *i)
 	if (st == ESP_OK && i->tree.n == 0)
 		st = ESP_ENOENT;
 	if (st != ESP_OK)
-		return task_fail(i->t, st, "there is no such mail in %s (%d)", i->source, st);
+		return task_fail(i->t, st, "no mail can be read in %s: %s", i->source, why(st));
 	task_step(i->t, "importing", i->format == &mbox_format ? "bytes" : "messages", i->tree.total);
 	st = task_holding(i->t, import_folders, i);
-	return st == ESP_OK ? tell(i)
-						: task_fail(i->t, st, "the import was not finished (%d); the same command goes on with it", st);
+	return st == ESP_OK
+			   ? tell(i)
+			   : task_fail(i->t, st, "the import was not finished: %s; the same command goes on with it", why(st));
 }
 
 static esp_status run(struct task *t, const struct format *format)

@@ -282,7 +282,7 @@ static esp_status apply_table(struct move *m, const struct table *t, int deletin
 	m->t->a->core.fiber->shield(1);
 	(void)!task_lane(m->t, close_sides, m);
 	m->t->a->core.fiber->shield(0);
-	return st == ESP_OK ? st : task_fail(m->t, st, "cannot change the table %s of the copy (%d)", t->name, st);
+	return st == ESP_OK ? st : task_fail(m->t, st, "cannot change the table %s of the copy: %s", t->name, why(st));
 }
 
 static esp_status pass(struct move *m)
@@ -437,7 +437,7 @@ static esp_status move(struct move *m)
 	(void)!task_lane(m->t, remove_files, m);
 	m->t->a->core.fiber->shield(0);
 	if (st != ESP_OK)
-		return task_fail(m->t, st, "the copy was not finished (%d); the same command goes on with it", st);
+		return task_fail(m->t, st, "the copy was not finished: %s; the same command goes on with it", why(st));
 	task_fact(m->t, "rows", (int64_t)m->rows);
 	task_fact(m->t, "written", (int64_t)m->put);
 	task_fact(m->t, "removed", (int64_t)m->deleted);

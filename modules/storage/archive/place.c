@@ -123,7 +123,7 @@ esp_status place_open(struct place *p, struct task *t, esp_actor actor, esp_str 
 			st = store->find(store, t->arena, &actor, folder, &box);
 	}
 	if (st != ESP_OK)
-		return task_fail(t, st, "cannot open or make the folder %.200s (%d)", p->name, st);
+		return task_fail(t, st, "cannot open or make the folder %.200s: %s", p->name, why(st));
 	p->mailbox = box.id;
 	return read_ids(p);
 }
@@ -262,7 +262,7 @@ static esp_status fail(struct place *p, esp_status st)
 	if (st == ESP_EQUOTA)
 		return task_fail(p->t, st, "the quota of %.*s is used up; raise it, then run the same command again",
 		                 ESP_FMT(p->actor.login));
-	return task_fail(p->t, st, "cannot put messages into %.200s (%d)", p->name, st);
+	return task_fail(p->t, st, "cannot put messages into %.200s: %s", p->name, why(st));
 }
 
 static void empty(struct place_batch *b)

@@ -428,7 +428,7 @@ static esp_status restore_all(struct restore *r)
 	(void)!task_lane(r->t, close_list, r);
 	r->t->a->core.fiber->shield(0);
 	if (st != ESP_OK)
-		return task_fail(r->t, st, "the restore was not finished (%d); the same command goes on with it", st);
+		return task_fail(r->t, st, "the restore was not finished: %s; the same command goes on with it", why(st));
 	task_text(r->t, "restored", r->set.name);
 	task_fact(r->t, "messages", (int64_t)r->links);
 	task_fact(r->t, "files", (int64_t)r->messages);

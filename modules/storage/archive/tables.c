@@ -220,7 +220,7 @@ esp_status table_dump(esp_tx *tx, const struct table *t, const struct dump *d, s
 	for (uint32_t i = 0; i < SCHEMA_KEY; i++)
 		free(bytes[i]);
 	free(s);
-	return st == ESP_OK ? st : task_fail(d->task, st, "cannot read the table %s (%d)", t->name, st);
+	return st == ESP_OK ? st : task_fail(d->task, st, "cannot read the table %s: %s", t->name, why(st));
 }
 
 /* --- load ---------------------------------------------------------------------------------------------------- */
@@ -286,7 +286,7 @@ static esp_status load_batch(struct task *t, struct load *l)
 	if (st == ESP_EUNKNOWN)            /* again: it makes the same rows */
 		st = sql->transact(sql, NULL, 0, insert_tx, l);
 	task_did(t, l->nrows);
-	return st == ESP_OK ? task_breathe(t) : task_fail(t, st, "cannot write the table %s (%d)", l->t->name, st);
+	return st == ESP_OK ? task_breathe(t) : task_fail(t, st, "cannot write the table %s: %s", l->t->name, why(st));
 }
 
 static int32_t open_file(void *arg)
@@ -305,7 +305,7 @@ esp_status table_load(struct task *t, const struct table *table, const char *pat
 
 	if (st != ESP_OK) {
 		free(l);
-		return task_fail(t, st, "cannot read %.200s (%d)", path, st);
+		return task_fail(t, st, "cannot read %.200s: %s", path, why(st));
 	}
 	l->t = table;
 	l->margin = margin;

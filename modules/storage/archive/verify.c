@@ -107,7 +107,7 @@ esp_status verify_set(struct task *t, const struct set *s)
 		return task_fail(t, ESP_ECORRUPT, "%llu messages of the set %s are missing and %llu are damaged, first %s",
 		                 (unsigned long long)v->missing, s->name, (unsigned long long)v->damaged, v->bad);
 	if (st != ESP_OK)
-		return task_fail(t, st, "cannot verify %s (%d)", s->dir, st);
+		return task_fail(t, st, "cannot verify %s: %s", s->dir, why(st));
 	task_text(t, "verified", s->name);
 	task_fact(t, "verified_messages", (int64_t)v->checked);
 	return ESP_OK;

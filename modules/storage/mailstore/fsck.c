@@ -313,7 +313,7 @@ static esp_status run_accounts(struct fsck *f)
 			st = fsck_breathe(f);
 	}
 	if (st == ESP_OK && f->only.len && f->tally->accounts == 0) {
-		reason(&f->err, "there is no such account");
+		reason(&f->err, "no account with mail has that address");
 		st = ESP_ENOENT;
 	}
 	return st;
