@@ -114,7 +114,7 @@ def a_domain_in_use_says_by_what():
         assert "domain example.test is still in use by 1 user and 2 aliases" in refused(s, "domain", "remove", "Example.test")
         s.cli("user", "remove", address("alice"), "--purge")
         s.cli("alias", "remove", "info@example.test")
-        assert "still in use by 0 users and 1 alias" in refused(s, "domain", "remove", "example.test")
+        assert "still in use by 0 users and 1 alias\n" in refused(s, "domain", "remove", "example.test")
         assert "does not exist" in refused(s, "domain", "remove", "elsewhere.test")
         s.cli("alias", "remove", "team@example.test")
         s.cli("domain", "remove", "example.test")
