@@ -30,7 +30,7 @@ static void put_item(struct json *j, const struct plan_item *it)
 	json_end_object(j);
 }
 
-static void put_plan(struct json *j, const struct plan *p)
+static void put_plan(struct json *j, const struct plan *p, const struct config_errors *errs)
 {
 	json_key(j, "modules");
 	json_begin_array(j);
@@ -41,6 +41,9 @@ static void put_plan(struct json *j, const struct plan *p)
 	json_begin_array(j);
 	for (size_t i = 0; p && i < p->nwarnings; i++)
 		json_text(j, p->warnings[i]);
+	for (uint32_t i = 0; i < errs->count; i++)
+		if (errs->items[i].is_warning)
+			json_text(j, errs->items[i].text);
 	json_end_array(j);
 	json_put_bool(j, "server_changed", p && p->server_changed);
 }
@@ -60,25 +63,11 @@ static void explain(struct config_errors *errs, struct buffer *reason)
 	}
 }
 
-static int reload_or_plan(struct command_call *call, const char *only, bool dry, struct plan **ret)
-{
-	struct config_errors errs = CONFIG_ERRORS_INIT;
-	int status;
-
-	if (dry)
-		status = modules_plan(call->server->modules, only, ret, &errs, call->pub.err);
-	else
-		status = server_reload(call->server, only, ret, &errs, call->pub.err);
-	if (status)
-		explain(&errs, &call->reason);
-	config_errors_free(&errs);
-	return status;
-}
-
 static int run_reload(struct command_call *call)
 {
 	bool dry = command_option(call, "--dry-run", NULL);
 	esp_nsec began = clock_monotonic();
+	struct config_errors errs = CONFIG_ERRORS_INIT;
 	struct modules_stats ms;
 	struct plan *plan = NULL;
 	char only[64] = "";
@@ -89,17 +78,23 @@ static int run_reload(struct command_call *call)
 		return status;
 	if (command_argument(call, 0, &name) && str_copy(only, sizeof(only), name))
 		return err_fail(call->pub.err, ESP_ENOENT, "there is no module \"%.*s\"", ESP_FMT(name));
-	status = reload_or_plan(call, only[0] ? only : NULL, dry, &plan);
-	if (!status) {
+	if (dry)
+		status = modules_plan(call->server->modules, only[0] ? only : NULL, &plan, &errs, call->pub.err);
+	else
+		status = server_reload(call->server, only[0] ? only : NULL, &plan, &errs, call->pub.err);
+	if (status) {
+		explain(&errs, &call->reason);
+	} else {
 		modules_stats(call->server->modules, &ms);
 		json_begin_object(&call->json);
 		json_put_bool(&call->json, "dry_run", dry);
 		json_put_int(&call->json, "snapshot", (int64_t)ms.snapshot);
 		json_put_seconds(&call->json, "seconds", clock_monotonic() - began);
-		put_plan(&call->json, plan);
+		put_plan(&call->json, plan, &errs);
 		json_end_object(&call->json);
 	}
 	plan_free(plan);
+	config_errors_free(&errs);
 	return status;
 }
 

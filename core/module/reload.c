@@ -129,10 +129,15 @@ static void warn_unserved(const struct reload *r)
 	for (uint32_t i = 0; i < cfg_count(root, "listeners"); i++) {
 		esp_str name, role;
 		const esp_cfg *l = cfg_at(root, "listeners", i, &name);
+		const char *file;
+		uint32_t line;
 
 		role = cfg_string(l, "role").len ? cfg_string(l, "role") : name;
 		if (is_served(r, role))
 			continue;
+		file = cfg_where(l, cfg_string(l, "role").len ? "role" : "address", &line);
+		config_errors_warn(r->errs, file, line, "listeners.%.*s: no module serves \"%.*s\": its clients are dropped",
+			ESP_FMT(name), ESP_FMT(role));
 		log_line(ESP_LOG_WARNING, "core/module", "no module serves this listener: its clients are dropped",
 			ESP_FSTR("listener", name), ESP_FSTR("role", role));
 	}
@@ -145,9 +150,11 @@ static int bring_up(struct reload *r)
 
 	stage_live(r);
 	rc = stage_build(r);
-	if (rc < 0 || o->check_only)
+	if (rc < 0)
 		return rc;
 	warn_unserved(r);
+	if (o->check_only)
+		return rc;
 	rc = stage_start(r);
 	if (rc == ESP_OK && o->on_prepare && !r->only)
 		rc = o->on_prepare(o->arg, r->config, r->err);

@@ -65,6 +65,19 @@ def a_wrong_configuration_is_refused_with_every_error_and_nothing_changes():
 
 
 @scenario
+def a_listener_that_nobody_serves_is_told_of():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        s.listen("ecko")
+        s.write()
+        said = 'listeners.ecko: no module serves "ecko": its clients are dropped'
+        done = s.run("check", check=0)
+        assert f"{s.conf_file}:" in done.err and said in done.err, done.err
+        assert s.cli("reload", "--json").json["warnings"] == [said]
+        assert said in s.cli("reload").out
+
+
+@scenario
 def a_module_without_a_name_is_refused_too():
     with Server([greeting("one")], {"echo": {}}) as s:
         s.start()
