@@ -1,6 +1,6 @@
 /* core/module/crash.c - blames of crashes, written by the dying process, read by its supervisor; see crash.h.
  *
- * crash.log: a line "seconds signal instance point thread" for each crash ("-" where nothing is known), then its
+ * crash.log: a line "seconds signal instance point thread pid" for each crash ("-" where nothing is known), then its
  * backtrace in indented lines; signal 0 at "retried": an administrator had the instance tried again.  The writing half
  * runs in a signal handler: no allocation, no stdio, no locks; the name of the file was opened before.
  */
@@ -19,7 +19,7 @@
 #include "core/base/status.h"
 #include "core/loop/loop.h"
 
-enum { LOG_MAX = 1 << 20, LINE_MAX_BYTES = 256, FRAMES_MAX = 48, BLAMES_MAX = 32 };
+enum { LOG_MAX = 1 << 20, LINE_MAX_BYTES = 256, FRAMES_MAX = 48, BLAMES_MAX = 32, FRESH_S = 60 };
 
 static int log_fd = -1;
 
@@ -50,6 +50,23 @@ static void put_number(struct text *t, uint64_t v)
 	put(t, digits + i);
 }
 
+/* A whole entry: who crashed where; 0 or -1. */
+static int write_entry(int fd, int signal, const char *module, const char *point, const char *thread, int pid)
+{
+	struct text t = { .len = 0 };
+	struct timespec now = { .tv_sec = 0 };
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	put_number(&t, (uint64_t)now.tv_sec);
+	put_number(&t, (uint64_t)signal);
+	put(&t, module);
+	put(&t, point);
+	put(&t, thread);
+	put_number(&t, (uint64_t)pid);
+	t.bytes[t.len - 1] = '\n';
+	return write(fd, t.bytes, t.len) < 0 ? -1 : 0;
+}
+
 static void write_frames(void)
 {
 	void *frames[FRAMES_MAX];
@@ -64,34 +81,15 @@ static void write_frames(void)
 
 static void on_crash(const struct loop_crash *c)
 {
-	struct text t = { .len = 0 };
-	struct timespec now = { .tv_sec = 0 };
+	const char *point = c->stack_overflow ? "stack-overflow" : c->crumb.point;
 
-	if (log_fd < 0)
-		return;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	put_number(&t, (uint64_t)now.tv_sec);
-	put_number(&t, (uint64_t)c->signum);
-	put(&t, c->crumb.module);
-	put(&t, c->stack_overflow ? "stack-overflow" : c->crumb.point);
-	put(&t, c->thread);
-	t.bytes[t.len - 1] = '\n';
-	if (write(log_fd, t.bytes, t.len) < 0)
-		return;
-	write_frames();
+	if (log_fd >= 0 && !write_entry(log_fd, c->signum, c->crumb.module, point, c->thread, getpid()))
+		write_frames();
 }
 
 void crash_forgive(const char *instance)
 {
-	struct text t = { .len = 0 };
-
-	put_number(&t, (uint64_t)time(NULL));
-	put_number(&t, 0);
-	put(&t, instance);
-	put(&t, "retried");
-	put(&t, "control");
-	t.bytes[t.len - 1] = '\n';
-	if (log_fd >= 0 && write(log_fd, t.bytes, t.len) < 0)
+	if (log_fd >= 0 && write_entry(log_fd, 0, instance, "retried", "control", getpid()))
 		return;                  /* the next start may leave it out once more: it can be tried again */
 }
 
@@ -140,8 +138,8 @@ static int parse(const char *line, struct crash_blame *b)
 	int n;
 
 	*b = (struct crash_blame){ .when = 0 };
-	n = sscanf(line, "%lld %d %63s %31s", &when, &b->signal, b->module, b->point);
-	if (n != 4)
+	n = sscanf(line, "%lld %d %63s %31s %*s %d", &when, &b->signal, b->module, b->point, &b->pid);
+	if (n < 4)
 		return -1;
 	b->when = when;
 	if (!strcmp(b->module, "-"))
@@ -177,6 +175,32 @@ static size_t read_lines(const char *dir, bool with_retried, struct crash_blame 
 size_t crash_read(const char *dir, struct crash_blame *out, size_t max)
 {
 	return read_lines(dir, false, out, max);
+}
+
+bool crash_of(const char *dir, int pid, struct crash_blame *ret)
+{
+	struct crash_blame blames[BLAMES_MAX];
+	size_t n = read_lines(dir, false, blames, BLAMES_MAX);
+
+	for (size_t i = 0; i < n; i++)
+		if (blames[i].pid == pid && time(NULL) - blames[i].when <= FRESH_S) {
+			*ret = blames[i];
+			return true;
+		}
+	return false;
+}
+
+void crash_note(const char *dir, int pid, int signal)
+{
+	struct crash_blame b;
+	char *path = crash_of(dir, pid, &b) ? NULL : path_in(dir, "crash.log");
+	int fd = path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640) : -1;
+
+	free(path);
+	if (fd < 0)
+		return;
+	(void)!write_entry(fd, signal, NULL, NULL, "supervisor", pid);   /* full: the log said it */
+	close(fd);
 }
 
 /* Crashed before it could be asked for its hooks: then not even that is tried again. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/module/crash.h"
@@ -84,6 +85,24 @@ Test(crash, a_new_try_is_written_where_the_supervisor_reads_it, .init = make, .f
 	cr_expect(crash_left_out(dir, 3, 2, 300, out, 4) == 0);
 }
 
+Test(crash, knows_what_a_process_left_and_adds_what_it_could_not, .init = make, .fini = drop)
+{
+	struct crash_blame b[4];
+	char log[128];
+
+	(void)snprintf(log, sizeof log, "%lld 11 a helo w 41\n%lld 6 a helo w 42\n", (long long)time(NULL),
+	               (long long)time(NULL) - 61);
+	write_log(log);
+	cr_expect(crash_of(dir, 41, b) && b->signal == 11 && b->pid == 41);
+	cr_expect(!crash_of(dir, 42, b), "that was another process of this number");
+	crash_note(dir, 41, 11);
+	cr_expect(crash_read(dir, b, 4) == 2, "it left its own entry");
+	crash_note(dir, 42, SIGKILL);
+	crash_note(dir, 43, SIGKILL);
+	cr_expect(crash_read(dir, b, 4) == 4);
+	cr_expect(b[0].pid == 43 && b[0].signal == SIGKILL && !b[0].module[0] && !b[0].point[0]);
+}
+
 Test(crash, has_nothing_to_say_without_a_log, .init = make, .fini = drop)
 {
 	struct crash_blame b;
@@ -117,7 +136,7 @@ Test(crash, blames_the_module_and_the_point, .init = make, .fini = drop)
 	cr_assert(crash_read(dir, &b, 1) == 1, "nothing was written");
 	cr_expect_str_eq(b.module, "bang");
 	cr_expect_str_eq(b.point, "helo");
-	cr_expect(b.signal == SIGSEGV);
+	cr_expect(b.signal == SIGSEGV && b.pid == child);
 }
 
 /* ---- left out ---------------------------------------------------------------------------------------------- */
