@@ -25,6 +25,8 @@
 #include "core/module/modules.h"
 #include "core/module/snapshot.h"
 
+enum { RESTART_RECENT_S = 86400 };
+
 /* --- status -------------------------------------------------------------------------------------------------- */
 
 static void put_time(struct json *j, const char *key, esp_time when)
@@ -79,6 +81,14 @@ static void status_attention(struct json *j, const struct server *s, const struc
 	json_begin_array(j);
 	if (h->stalled)
 		json_text(j, "a worker does not move; the log names the module and the hook");
+	if (s->restarts && clock_wall(NULL) - s->restarted < RESTART_RECENT_S) {
+		char when[CLOCK_TEXT_MAX];
+
+		clock_text(when, s->restarted, 0);
+		snprintf(text, sizeof(text), "the server process was restarted %u time%s, last %s: it %s (crash.log)",
+			s->restarts, s->restarts == 1 ? "" : "s", when, s->restart_reason);
+		json_text(j, text);
+	}
 	if (server_certificates_advice(s, text, sizeof(text)))
 		json_text(j, text);
 	if (s->last_reload_error[0]) {
@@ -113,6 +123,9 @@ static int run_status(struct command_call *call)
 	json_put_int(j, "supervisor", getppid());
 	put_time(j, "started", s->started_wall);
 	json_put_seconds(j, "uptime", clock_monotonic() - s->started);
+	json_put_int(j, "restarts", s->restarts);
+	put_time(j, "last_restart", s->restarted);
+	json_put_text(j, "last_restart_reason", s->restart_reason);
 	json_put_int(j, "workers", h.workers);
 	json_put_int(j, "stalled", h.stalled);
 	json_put_int(j, "stalls", (int64_t)h.stalls);

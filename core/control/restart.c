@@ -1,6 +1,8 @@
 /* core/control/restart.c - see restart.h. */
 #include "core/control/restart.h"
 
+#include <stdio.h>
+
 #include "core/control/spawn.h"
 #include "core/module/crash.h"
 
@@ -13,6 +15,13 @@ int64_t restart_later(struct restart *r, int64_t now, int64_t served)
 	r->at = now + wait;
 	r->wait = wait * 2 > MAX_MS ? MAX_MS : wait * 2;
 	return wait;
+}
+
+void restart_count(struct spawn_restarts *r, esp_time now, const char *how)
+{
+	r->count++;
+	r->last = now;
+	snprintf(r->why, sizeof(r->why), "%s", how);
 }
 
 bool restart_is_due(const struct restart *r, int64_t now)

@@ -11,6 +11,7 @@
 #include <esp/abi.h>
 
 struct spawn;
+struct spawn_restarts;
 
 enum { RESTART_BLAMES = 3, RESTART_BLAMES_WITHIN_S = 300 };
 
@@ -21,6 +22,8 @@ struct restart {
 
 /*! \brief It ended by itself after `served` ms of service (0: it was never ready).  Sets r->at; returns the wait. */
 int64_t restart_later(struct restart *r, int64_t now, int64_t served);
+/*! \brief Remember that it ended at `now`, and how. */
+void restart_count(struct spawn_restarts *r, esp_time now, const char *how);
 bool restart_is_due(const struct restart *r, int64_t now);
 /*! \brief Whom <dir>/crash.log says to leave out of the next server process. */
 void restart_leave_out(struct spawn *s, const char *dir, esp_time now);

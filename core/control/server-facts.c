@@ -1,4 +1,4 @@
-/* core/control/server-facts.c - the events server.started and server.stopped.
+/* core/control/server-facts.c - the events server.started and server.stopped, and the metric of restarts.
  *
  * Thread: control.  A crash publishes nothing: the next server.started, with another process number, tells of it.
  */
@@ -9,6 +9,7 @@
 #include "core/base/str.h"
 #include "core/bus/event.h"
 #include "core/bus/log.h"
+#include "core/bus/metric.h"
 #include "core/control/server-priv.h"
 #include "core/loop/loop.h"
 
@@ -26,7 +27,13 @@ int server_facts_declare(struct server *s)
 		{ .key = "uptime", .type = ESP_F_NSEC, .help = "since the process started" },
 		{ .key = "connections", .type = ESP_F_INT, .help = "connections that were open" },
 	};
-	int status =
+	int status;
+
+	metric_add(metric_must(ESP_COUNTER, "esp_restarts_total", "",
+				   "Server processes that ended by themselves (a crash, SIGKILL) and were replaced, since the "
+				   "supervisor started."),
+		s->restarts);
+	status =
 		event_declare("server.started", "A server process serves", started, 4, sizeof started[0], &s->fact_started);
 
 	if (!status)

@@ -54,6 +54,9 @@ struct server {
 	int link, lock;
 	const char *left_out[SERVER_LEFT_OUT];
 	size_t nleft_out;
+	uint32_t restarts;              /* by this supervisor, after the process ended by itself */
+	esp_time restarted;             /* when it ended last; 0: never */
+	const char *restart_reason;     /* how: "was killed by ..." */
 
 	enum health_state state;
 	bool starting;                  /* start_fiber has not ended; a stop waits for it */

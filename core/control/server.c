@@ -329,6 +329,12 @@ static int parse(struct server *s, int argc, char **argv)
 			s->lock = (int)strtol(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--leave-out") == 0 && s->nleft_out < SERVER_LEFT_OUT)
 			s->left_out[s->nleft_out++] = argv[i + 1];
+		else if (strcmp(argv[i], "--restarts") == 0)
+			s->restarts = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--restarted") == 0)
+			s->restarted = strtoll(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--restart-reason") == 0)
+			s->restart_reason = argv[i + 1];
 		else
 			return ESP_EINVAL;
 	}

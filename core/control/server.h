@@ -4,8 +4,9 @@
 
 #include <stdbool.h>
 
-/*! \brief Arguments behind "server-process": --config F --link FD --lock FD [--leave-out NAME ...].  Runs until it is
- *  stopped.  Exit code: 0 orderly, 1 it refused to start (the reasons are on standard error). */
+/*! \brief Arguments behind "server-process": --config F --link FD --lock FD [--leave-out NAME ...]
+ *  [--restarts N --restarted SECONDS --restart-reason TEXT].  Runs until it is stopped.  Exit code: 0 orderly, 1 it
+ *  refused to start (the reasons are on standard error). */
 int server_main(int argc, char **argv, const char *binary);
 
 /*! \brief `esp-server check`: load the configuration and every module, run their check(), print every error: on

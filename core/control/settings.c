@@ -44,6 +44,7 @@ int settings_take(const struct config *c, struct settings *ret, struct config_er
 	    take_string(server, "group", ret->group, sizeof(ret->group), errs))
 		status = ESP_ECONFIG;
 	ret->shutdown_timeout = cfg_integer(server, "shutdown_timeout");
+	ret->log_json = cfg_choice(cfg_group(server, "log"), "format") == 1;
 	snprintf(ret->address[ret->naddresses++], SOCKETS_ADDRESS, "%s", ret->control);
 	for (uint32_t i = 0; i < n; i++) {
 		esp_str name, address;

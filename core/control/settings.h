@@ -2,6 +2,7 @@
 #ifndef CORE_CONTROL_SETTINGS_H
 #define CORE_CONTROL_SETTINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <esp/abi.h>
@@ -17,6 +18,7 @@ struct privilege;
 struct settings {
 	char path[256], control[SOCKETS_ADDRESS], user[64], group[64];
 	esp_nsec shutdown_timeout;
+	bool log_json;                                /* server.log.format */
 	size_t naddresses;
 	char address[SOCKETS_MAX][SOCKETS_ADDRESS];   /* the control socket first, then the listeners */
 };

@@ -13,14 +13,13 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/control/link.h"
 #include "core/control/privilege.h"
 #include "core/module/crash.h"
 
-enum { EXIT_NOT_STARTED = 70, BLAME_FRESH_S = 10 };
+enum { EXIT_NOT_STARTED = 70 };
 
 const char *spawn_own_binary(void)
 {
@@ -64,8 +63,8 @@ static void child_prepare(const struct spawn *s, pid_t parent)
 
 int spawn_server(const struct spawn *s, pid_t *ret_pid, int *ret_link)
 {
-	const char *argv[12 + 2 * SPAWN_LEFT_OUT];
-	char link_text[16], lock_text[16];
+	const char *argv[16 + 2 * SPAWN_LEFT_OUT];
+	char link_text[16], lock_text[16], count[16], last[24];
 	pid_t parent = getpid();
 	int pair[2], n = 0;
 
@@ -84,6 +83,16 @@ int spawn_server(const struct spawn *s, pid_t *ret_pid, int *ret_link)
 	for (size_t i = 0; i < s->nleft_out; i++) {
 		argv[n++] = "--leave-out";
 		argv[n++] = s->left_out[i];
+	}
+	if (s->restarts.count) {
+		snprintf(count, sizeof(count), "%u", s->restarts.count);
+		snprintf(last, sizeof(last), "%lld", (long long)s->restarts.last);
+		argv[n++] = "--restarts";
+		argv[n++] = count;
+		argv[n++] = "--restarted";
+		argv[n++] = last;
+		argv[n++] = "--restart-reason";
+		argv[n++] = s->restarts.why;
 	}
 	argv[n] = NULL;
 	*ret_pid = fork();
@@ -119,7 +128,7 @@ int spawn_check(const struct spawn *s)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-const char *spawn_ending(int status, const char *dir, char *buf, size_t cap)
+const char *spawn_ending(pid_t pid, int status, const char *dir, char *buf, size_t cap)
 {
 	struct crash_blame blame;
 	int n;
@@ -128,8 +137,7 @@ const char *spawn_ending(int status, const char *dir, char *buf, size_t cap)
 		n = snprintf(buf, cap, "ended with exit code %d", WEXITSTATUS(status));
 	else
 		n = snprintf(buf, cap, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
-	if (dir && n > 0 && (size_t)n < cap && crash_read(dir, &blame, 1) == 1 && blame.module[0] &&
-	    time(NULL) - blame.when <= BLAME_FRESH_S)
+	if (dir && n > 0 && (size_t)n < cap && crash_of(dir, (int)pid, &blame) && blame.module[0])
 		snprintf(buf + n, cap - (size_t)n, " in module \"%s\" at %s", blame.module, blame.point);
 	return buf;
 }

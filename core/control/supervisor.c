@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,13 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/bus/log.h"
 #include "core/config/config.h"
 #include "core/control/link.h"
 #include "core/control/notify.h"
 #include "core/control/restart.h"
 #include "core/control/spawn.h"
+#include "core/module/crash.h"
 
 enum {
 	START_LIMIT_MS = 300000,           /* recovery of a large database is part of a start */
@@ -65,7 +68,30 @@ static int64_t now_ms(void)
 	return clock_monotonic() / ESP_MSEC;
 }
 
-#define say(fmt, ...) dprintf(STDERR_FILENO, "esp-server: supervisor: " fmt "\n", __VA_ARGS__)
+/* --- what we say --------------------------------------------------------------------------------------------- */
+
+/* Lines like the server's, on standard error wherever its log goes: that is where we can always write. */
+ESP_PRINTF(2, 3) static void say(int32_t level, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_write(level, "supervisor", text, NULL, 0);
+}
+
+/* From now on these settings are in force. */
+static void follow(struct supervisor *s, const struct settings *st)
+{
+	struct log_config lc = { .json = st->log_json, .target = LOG_TO_STDERR };
+	esp_err err = ESP_ERR_INIT;
+
+	s->settings = *st;
+	if (log_open(&lc, &err) != ESP_OK)
+		say(ESP_LOG_WARNING, "lines keep their format: %s", err.text[0] ? err.text : "no memory");
+}
 
 /* --- children ------------------------------------------------------------------------------------------------ */
 
@@ -73,7 +99,7 @@ static void tell(struct child *c, uint32_t type, uint32_t serial, const char *te
 {
 	/* who does not read is dead or hangs: exit or deadline deal with it */
 	if (c && link_send(c->link, type, serial, text, strlen(text), NULL, 0) != ESP_OK)
-		say("server process %d does not listen to message %u", (int)c->pid, type);
+		say(ESP_LOG_WARNING, "server process %d does not listen to message %u", (int)c->pid, type);
 }
 
 static void enter(struct child *c, enum child_state state, int64_t limit_ms)
@@ -105,7 +131,8 @@ static void leave_out_the_blamed(struct supervisor *s)
 	for (size_t i = 0; i < s->spawn.nleft_out; i++) {
 		const char *name = s->spawn.left_out[i] + (s->spawn.left_out[i][0] == '-');
 
-		say("module \"%s\" crashed the server %d times in %d minutes: starting without it if esp.conf calls it "
+		say(ESP_LOG_ERROR,
+			"module \"%s\" crashed the server %d times in %d minutes: starting without it if esp.conf calls it "
 			"optional; \"esp-cli reload %s\" tries it again",
 			name, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S / 60, name);
 	}
@@ -119,9 +146,9 @@ static void refresh_settings(struct supervisor *s)
 
 	if (settings_load(s->opts->config_path, &s->next, &errs) == ESP_OK) {
 		if (settings_open(&s->next, &s->sockets, reasons, sizeof(reasons)) != ESP_OK)
-			say("%s", reasons);
+			say(ESP_LOG_ERROR, "%s", reasons);
 		else
-			s->settings = s->next;
+			follow(s, &s->next);
 	}
 	config_errors_free(&errs);
 }
@@ -134,23 +161,24 @@ static struct child *start_child(struct supervisor *s)
 		if (s->children[i].state == CHILD_NONE)
 			c = &s->children[i];
 	if (!c) {
-		say("%d server processes are still stopping: not starting another one", MAX_CHILDREN);
+		say(ESP_LOG_ERROR, "%d server processes are still stopping: not starting another one", MAX_CHILDREN);
 		return NULL;
 	}
 	leave_out_the_blamed(s);
 	if (spawn_server(&s->spawn, &c->pid, &c->link) != ESP_OK) {
-		say("cannot start a server process: %s", strerror(errno));
+		say(ESP_LOG_ERROR, "cannot start a server process: %s", strerror(errno));
 		return NULL;
 	}
 	enter(c, CHILD_STARTING, START_LIMIT_MS);
 	if (send_sockets(s, c, 0) != ESP_OK)
-		say("cannot pass the sockets to server process %d", (int)c->pid);
+		say(ESP_LOG_ERROR, "cannot pass the sockets to server process %d", (int)c->pid);
 	return c;
 }
 
 static void schedule_restart(struct supervisor *s, int64_t served_ms)
 {
-	say("starting another one in %.1f s", (double)restart_later(&s->restart, now_ms(), served_ms) / 1000);
+	say(ESP_LOG_NOTICE, "starting another one in %.1f s",
+		(double)restart_later(&s->restart, now_ms(), served_ms) / 1000);
 }
 
 static void stop_all(struct supervisor *s)
@@ -183,7 +211,7 @@ static void upgrade(struct supervisor *s)
 	refresh_settings(s);
 	s->coming = start_child(s);
 	if (s->coming)
-		say("upgrade: started server process %d from %s", (int)s->coming->pid, s->opts->binary);
+		say(ESP_LOG_NOTICE, "upgrade: started server process %d from %s", (int)s->coming->pid, s->opts->binary);
 	else
 		tell(s->active, LINK_UPGRADE_FAILED, 0, "the new server process could not be started");
 }
@@ -198,7 +226,7 @@ static void report_ready(struct supervisor *s)
 	notify_send(state);
 	if (s->ready_fd >= 0) {
 		if (write(s->ready_fd, "R", 1) != 1)
-			say("nobody waits for the start any more (%s)", strerror(errno));
+			say(ESP_LOG_WARNING, "nobody waits for the start any more (%s)", strerror(errno));
 		close(s->ready_fd);
 		s->ready_fd = -1;
 	}
@@ -211,7 +239,8 @@ static void on_ready(struct supervisor *s, struct child *c)
 		return;
 	enter(c, CHILD_SERVING, 0);
 	if (c == s->coming) {
-		say("upgrade: server process %d serves, %d drains", (int)c->pid, s->active ? (int)s->active->pid : 0);
+		say(ESP_LOG_NOTICE, "upgrade: server process %d serves, %d drains", (int)c->pid,
+			s->active ? (int)s->active->pid : 0);
 		if (s->active)
 			stop_child(s, s->active, LINK_UPGRADED);
 		s->active = c;
@@ -268,7 +297,7 @@ static void on_message(struct supervisor *s, struct child *c)
 			sockets_abort(&s->sockets);
 			break;
 		}
-		s->settings = s->next;
+		follow(s, &s->next);
 		sockets_commit(&s->sockets);
 		break;
 	case LINK_ASK_STOP: stop_all(s); break;
@@ -276,7 +305,7 @@ static void on_message(struct supervisor *s, struct child *c)
 		upgrade(s);
 		break;
 	default:
-		say("server process %d sent message %u, which is none", (int)c->pid, s->msg.type);
+		say(ESP_LOG_ERROR, "server process %d sent message %u, which is none", (int)c->pid, s->msg.type);
 	}
 }
 
@@ -294,7 +323,7 @@ static void read_link(struct supervisor *s, struct child *c)
 			continue;
 		}
 		if (status != ESP_ECLOSED)
-			say("server process %d breaks the protocol of its link", (int)c->pid);
+			say(ESP_LOG_ERROR, "server process %d breaks the protocol of its link", (int)c->pid);
 		close(c->link);
 		c->link = -1;
 		if (c->state != CHILD_STOPPING)
@@ -308,13 +337,18 @@ static void on_end(struct supervisor *s, struct child *c, int status)
 {
 	int64_t served_ms = c->state == CHILD_SERVING ? now_ms() - c->since : 0;
 	bool asked = c->state == CHILD_STOPPING;
-	char how[256];
+	char how[sizeof(s->spawn.restarts.why)];
 
 	/* what it said before it died still counts */
 	read_link(s, c);
+	spawn_ending(c->pid, status, asked ? NULL : s->settings.path, how, sizeof(how));
 	if (!asked || !WIFEXITED(status) || WEXITSTATUS(status))
-		say("server process %d %s", (int)c->pid,
-			spawn_ending(status, asked ? NULL : s->settings.path, how, sizeof(how)));
+		say(ESP_LOG_ERROR, "server process %d %s", (int)c->pid, how);
+	if (!asked && WIFSIGNALED(status)) {
+		privilege_act_as(&s->privilege);
+		crash_note(s->settings.path, (int)c->pid, WTERMSIG(status));
+		privilege_return();
+	}
 	if (c->link >= 0)
 		close(c->link);
 	if (c == s->opener) {
@@ -339,6 +373,7 @@ static void on_end(struct supervisor *s, struct child *c, int status)
 	} else if (asked) {
 		s->restart.at = now_ms();
 	} else {
+		restart_count(&s->spawn.restarts, time(NULL), how);
 		schedule_restart(s, served_ms);
 	}
 }
@@ -393,7 +428,7 @@ static void on_time(struct supervisor *s)
 
 		if (c->state == CHILD_NONE || !c->kill_at || now < c->kill_at)
 			continue;
-		say("server process %d did not %s in time: killing it", (int)c->pid,
+		say(ESP_LOG_ERROR, "server process %d did not %s in time: killing it", (int)c->pid,
 		    c->state == CHILD_STARTING ? "start" : "stop");
 		kill(c->pid, SIGKILL);
 		c->kill_at = 0;
@@ -470,7 +505,7 @@ int supervisor_run(const struct supervisor_opts *opts, struct supervisor_start *
 	if (!s)
 		return 1;
 	s->opts = opts;
-	s->settings = start->settings;
+	follow(s, &start->settings);
 	s->privilege = start->privilege;
 	s->sockets = start->sockets;
 	s->sockets.owner = &s->privilege;

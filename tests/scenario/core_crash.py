@@ -1,4 +1,6 @@
 """A crash or a stall: who is blamed, how soon the server is back, and when a module is left out."""
+import calendar
+import json
 import os
 import re
 import signal
@@ -37,6 +39,41 @@ def a_killed_server_process_is_started_again():
             assert c.line() == "hello"
         s.logged(r"was killed by signal 9.*\n.*starting another one in 0\.1 s")
         assert s.stop() == 0
+
+
+def crash_log(s):
+    """The entries of crash.log without their time and their backtraces."""
+    with open(os.path.join(s.dir, "data", "crash.log")) as f:
+        return [line.split()[1:] for line in f if line[0].isdigit()]
+
+
+@scenario
+def status_says_how_often_when_and_why_it_was_restarted():
+    with Server([ECHO, {**CRASH, "optional": False}], {"echo": {}}, faults=True, server={"log": {"format": "json"}}) as s:
+        s.start()
+        now = s.status()
+        assert (now["restarts"], now["last_restart"], now["last_restart_reason"]) == (0, None, None), now
+        assert now["attention"] == [] and "\nesp_restarts_total 0\n" in s.cli("metrics").out
+        crash(s)
+        now = s.status()
+        assert now["restarts"] == 1 and 'in module "bad" at helo' in now["last_restart_reason"], now
+        before, killed = time.time() - 1, s.pid()
+        os.kill(killed, signal.SIGKILL)            # no handler sees this one, nor what the kernel kills without memory
+        wait_until(lambda: s.is_serving() and s.pid() != killed)
+        now = s.status()
+        assert now["restarts"] == 2 and now["last_restart_reason"] == "was killed by signal 9 (Killed)", now
+        when = calendar.timegm(time.strptime(now["last_restart"], "%Y-%m-%dT%H:%M:%S.000Z"))
+        assert before <= when <= time.time(), now
+        advice = f"the server process was restarted 2 times, last {now['last_restart']}: it was killed by signal 9 (Killed)"
+        assert [a for a in now["attention"] if a.startswith(advice)] and advice in s.cli("status").out, now
+        assert "\nesp_restarts_total 2\n" in s.cli("metrics").out
+        assert crash_log(s)[0][1:3] == ["bad", "helo"] and crash_log(s)[1:] == [["9", "-", "-", "supervisor", str(killed)]]
+        said = [json.loads(line) for line in s.log_text().splitlines() if '"module":"supervisor"' in line]
+        assert len(said) == 4, said
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in said), said
+        s.cli("upgrade")
+        wait_until(lambda: s.is_serving() and s.pid() != now["pid"])
+        assert s.status()["restarts"] == 2, "an upgrade is no restart, and does not forget them"
 
 
 @scenario

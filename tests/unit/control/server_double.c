@@ -7,6 +7,7 @@
  *	wait                      take messages until one asks us to stop or to reload, or says that an upgrade failed
  *	babble, silence           say what nobody understands; close the link and live on
  *	crash:NAME, exit:N        blame the module NAME in crash.log and die by a signal; exit
+ *	kill                      die without a word
  *	hang                      do not react to anything
  *
  * and then exits with 0.  `heard` gets a line for each start, its arguments, its messages and its end.
@@ -69,7 +70,7 @@ static void crash(const char *module)
 {
 	int fd = open_in_dir("crash.log", O_WRONLY | O_CREAT | O_APPEND);
 
-	if (dprintf(fd, "%lld 9 %s helo worker-0\n", (long long)time(NULL), module) < 0)
+	if (dprintf(fd, "%lld 9 %s helo worker-0 %d\n", (long long)time(NULL), module, (int)getpid()) < 0)
 		_exit(99);
 	raise(SIGKILL);
 }
@@ -92,6 +93,8 @@ static void act(const char *word)
 		take_messages();
 	else if (strncmp(word, "crash:", 6) == 0)
 		crash(word + 6);
+	else if (strcmp(word, "kill") == 0)
+		raise(SIGKILL);
 	else if (strncmp(word, "exit:", 5) == 0)
 		_exit(atoi(word + 5));
 	else if (strcmp(word, "hang") == 0)
@@ -129,7 +132,7 @@ static void do_as_told(void)
 		act(word);
 }
 
-/* esp-server server-process --config FILE --link FD --lock FD [--leave-out NAME ...]: before main() of the tests */
+/* esp-server server-process --config FILE --link FD --lock FD [--leave-out NAME ...] ...: before main() of the tests */
 __attribute__((constructor)) static void server_double(int argc, char **argv)
 {
 	char text[512] = "start";

@@ -16,6 +16,7 @@
 
 #include "core/control/restart.h"
 #include "core/control/spawn.h"
+#include "core/module/crash.h"
 
 static char dir[64], heard[8192];
 
@@ -107,38 +108,43 @@ Test(supervisor, leaves_out_who_was_blamed_three_times_within_five_minutes, .ini
 	cr_assert_eq(s.nleft_out, 0, "the first is five minutes ago");
 }
 
+/* How process 7 ended, with that crash.log of now, or of `ago` seconds ago. */
+static const char *ending(int status, const char *in_dir, int ago, const char *entry)
+{
+	static char how[256];
+	char log[128];
+
+	snprintf(log, sizeof(log), "%lld 11 old helo w 6\n%lld %s\n", (long long)time(NULL), (long long)time(NULL) - ago,
+		entry);
+	put("crash.log", log);
+	return spawn_ending(7, status, in_dir, how, sizeof(how));
+}
+
 Test(supervisor, says_how_a_server_process_ended_and_who_is_to_blame, .init = setup, .fini = teardown)
 {
-	char how[256], log[128];
+	const char *nobody = "was killed by signal 11 (Segmentation fault)";
+	char how[256];
 	const int exited = 3 << 8, killed = SIGSEGV;
 
-	cr_assert_str_eq(spawn_ending(exited, dir, how, sizeof(how)), "ended with exit code 3");
-	cr_assert_str_eq(spawn_ending(killed, dir, how, sizeof(how)), "was killed by signal 11 (Segmentation fault)");
-	snprintf(log, sizeof(log), "%lld 11 old helo w\n%lld 11 spam message w\n", (long long)time(NULL),
-	         (long long)time(NULL));
-	put("crash.log", log);
-	cr_assert_str_eq(spawn_ending(killed, dir, how, sizeof(how)),
-	                 "was killed by signal 11 (Segmentation fault) in module \"spam\" at message");
-	cr_assert_str_eq(spawn_ending(killed, NULL, how, sizeof(how)), "was killed by signal 11 (Segmentation fault)");
-	snprintf(log, sizeof(log), "%lld 11 spam message w\n", (long long)time(NULL) - 11);
-	put("crash.log", log);
-	cr_assert_str_eq(spawn_ending(killed, dir, how, sizeof(how)), "was killed by signal 11 (Segmentation fault)",
-	                 "that was another crash");
-	put("crash.log", "");
-	snprintf(log, sizeof(log), "%lld 11 - - control\n", (long long)time(NULL));
-	put("crash.log", log);
-	cr_assert_str_eq(spawn_ending(killed, dir, how, sizeof(how)), "was killed by signal 11 (Segmentation fault)",
-	                 "nobody is to blame");
+	cr_assert_str_eq(spawn_ending(7, exited, dir, how, sizeof(how)), "ended with exit code 3");
+	cr_assert_str_eq(spawn_ending(7, killed, dir, how, sizeof(how)), nobody);
+	cr_assert_str_eq(ending(killed, dir, 1, "11 spam message w 7"),
+		"was killed by signal 11 (Segmentation fault) in module \"spam\" at message");
+	cr_assert_str_eq(ending(killed, NULL, 0, "11 spam message w 7"), nobody);
+	cr_assert_str_eq(ending(killed, dir, 61, "11 spam message w 7"), nobody, "a process of that number long ago");
+	cr_assert_str_eq(ending(killed, dir, 0, "11 spam message w 8"), nobody, "that was another process");
+	cr_assert_str_eq(ending(killed, dir, 0, "11 - - control 7"), nobody, "nobody is to blame");
 }
 
 /* --- a supervisor with doubles ------------------------------------------------------------------------------- */
+
+static struct supervisor_start start;
 
 /* Run one until it ends: its exit code.  Then `heard` is what its server processes heard. */
 static int supervise(const char *todo)
 {
 	char config[128], said[128];
 	struct supervisor_opts opts = { .config_path = config, .binary = spawn_own_binary(), .foreground = true };
-	static struct supervisor_start start;
 	int code, fd, ours = dup(STDERR_FILENO);
 
 	in_dir(config, "esp.conf");                /* there is none: its settings stay as they are */
@@ -159,7 +165,7 @@ static int supervise(const char *todo)
 	return code;
 }
 
-/* When that line was written, in ms; it must be there. */
+/* When that line was written, perhaps with more behind it, in ms; it must be there. */
 static int64_t heard_at(int number, const char *what)
 {
 	size_t length = strlen(what);
@@ -169,7 +175,7 @@ static int64_t heard_at(int number, const char *what)
 		int n, text = 0;
 
 		if (sscanf(p, "%d %lld %n", &n, &at, &text) == 2 && text && n == number &&
-		    strncmp(p + text, what, length) == 0 && p[(size_t)text + length] == '\n')
+		    strncmp(p + text, what, length) == 0 && strchr("\n ", p[(size_t)text + length]))
 			return at;
 	}
 	cr_assert_fail("\"%d %s\" is not in: %s", number, what, heard);
@@ -197,6 +203,63 @@ Test(supervisor, starts_another_one_after_a_crash_and_at_last_without_the_module
 	cr_assert_geq(heard_at(4, "start --leave-out spam") - heard_at(3, "start"), 400);
 	heard_at(4, "stop");
 	heard_at(4, "end");
+}
+
+Test(supervisor, tells_the_next_one_how_often_when_and_why_it_was_needed, DOUBLES)
+{
+	char text[256];
+	int64_t began = time(NULL);
+	bool told = false;
+
+	cr_assert_eq(supervise("ready crash:spam\nready exit:3\nready stop? wait\n"), 0);
+	for (int64_t at = began; at <= time(NULL) && !told; at++) {
+		snprintf(text, sizeof(text), "start --restarts 2 --restarted %lld --restart-reason ended with exit code 3\n",
+			(long long)at);
+		told = strstr(heard, text) != NULL;
+	}
+	cr_assert(told, "%s", heard);
+	cr_assert_not_null(
+		strstr(heard, "--restart-reason was killed by signal 9 (Killed) in module \"spam\" at helo"), "%s", heard);
+}
+
+Test(supervisor, notes_in_crash_log_who_died_without_a_word, DOUBLES)
+{
+	struct crash_blame b[3];
+
+	cr_assert_eq(supervise("ready crash:spam\nready kill\nready stop? wait\n"), 0);
+	cr_assert_eq(crash_read(dir, b, 3), 2u, "one entry for each");
+	cr_assert_eq(b[0].signal, SIGKILL);
+	cr_assert_str_eq(b[0].module, "");
+	cr_assert_str_eq(b[1].module, "spam");
+}
+
+/* Does every line that the supervisor said begin like that? */
+static void every_line_begins(const char *head)
+{
+	char said[2048], *line, *rest;
+
+	get("said", said, sizeof(said));
+	cr_assert_not_null(strstr(said, "starting another one in 0.1 s"), "%s", said);
+	for (line = strtok_r(said, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		char *form = line;
+
+		for (char *p = line; *p; p++)
+			*p = *p >= '0' && *p <= '9' ? '9' : *p;
+		cr_assert_eq(strncmp(form, head, strlen(head)), 0, "%s", line);
+	}
+}
+
+Test(supervisor, says_when_it_says_something, DOUBLES)
+{
+	cr_assert_eq(supervise("ready exit:3\nready stop? wait\n"), 0);
+	every_line_begins("9999-99-99T99:99:99.999Z ");
+}
+
+Test(supervisor, says_it_in_the_format_of_the_log, DOUBLES)
+{
+	start.settings.log_json = true;
+	cr_assert_eq(supervise("ready exit:3\nready stop? wait\n"), 0);
+	every_line_begins("{\"time\":\"9999-99-99T99:99:99.999Z\",\"level\":\"");
 }
 
 Test(supervisor, does_not_try_again_when_the_first_one_refuses_to_start, DOUBLES)
