@@ -1,13 +1,12 @@
 /* fetch - FETCH (RFC 3501 6.4.5): flags and numbers from the view, ENVELOPE and the like as they are stored, bodies
  * from the blob.  \Seen is set once, for all messages of the command, before the first of them is sent.
  *
- * While a message is sent no service is held (output.c): rows are in an arena of ours, and the message is a copy. */
+ * While a message is sent no service is held (output.c): rows are in an arena of ours, and body.c has an open file. */
 #include "imap.h"
 
 #include <esp/mail/date.h>
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define UIDS_A_PAGE 400u
 
@@ -21,7 +20,7 @@ struct fetch {
 	uint32_t nrows, next_row, missing;
 	esp_uid_range pending[UIDS_A_PAGE];
 	uint32_t index[UIDS_A_PAGE], npending;
-	esp_buf section;
+	struct body body;
 };
 
 static uint32_t row_part(uint32_t kind)
@@ -35,12 +34,6 @@ static uint32_t row_part(uint32_t kind)
 	case ESP_ITEM_FLAGS: case ESP_ITEM_UID: return 0;
 	default: return ESP_FETCH_SIZE | ESP_FETCH_INDEX;
 	}
-}
-
-static int is_body(const esp_imap_item *it)
-{
-	return it->kind == ESP_ITEM_BODY_SECTION || it->kind == ESP_ITEM_RFC822 || it->kind == ESP_ITEM_RFC822_HEADER ||
-	       it->kind == ESP_ITEM_RFC822_TEXT;
 }
 
 /* What was asked for; items of extensions that are not announced are refused. */
@@ -57,8 +50,8 @@ static int plan(struct fetch *f)
 		if (it->kind > ESP_ITEM_BODY_SECTION)
 			return esp_imap_fail(&c->r, "that item is not offered");
 		f->what |= row_part(it->kind);
-		f->needs_blob |= is_body(it);
-		f->sets_seen |= is_body(it) && !it->peek && it->kind != ESP_ITEM_RFC822_HEADER;
+		f->needs_blob |= body_is(it);
+		f->sets_seen |= body_is(it) && !it->peek && it->kind != ESP_ITEM_RFC822_HEADER;
 		has_uid |= it->kind == ESP_ITEM_UID;
 	}
 	if (c->uid && !has_uid) {
@@ -73,43 +66,29 @@ static int plan(struct fetch *f)
 /* --- one message
  * -------------------------------------------------------------------------------------------------------- */
 
-static void put_literal(struct command *c, esp_str bytes)
+static void put_section(struct fetch *f, uint32_t i)
 {
-	(void)esp_buf_addf(&c->out, "{%zu}\r\n", bytes.len);
-	out_bytes(c, bytes);
-}
-
-static void put_section(struct fetch *f, const esp_imap_item *it, const esp_mime *mime)
-{
-	static const esp_imap_section whole = { .kind = ESP_SECTION_ALL };
-	esp_imap_section header = { .kind = ESP_SECTION_HEADER }, text = { .kind = ESP_SECTION_TEXT };
-	const esp_imap_section *section = &it->section;
+	const esp_imap_item *it = &f->item[i];
 	struct command *c = f->c;
-	esp_str bytes;
 
 	switch (it->kind) {
-	case ESP_ITEM_RFC822: section = &whole; (void)esp_buf_add_z(&c->out, "RFC822 "); break;
-	case ESP_ITEM_RFC822_HEADER: section = &header; (void)esp_buf_add_z(&c->out, "RFC822.HEADER "); break;
-	case ESP_ITEM_RFC822_TEXT: section = &text; (void)esp_buf_add_z(&c->out, "RFC822.TEXT "); break;
+	case ESP_ITEM_RFC822: (void)esp_buf_add_z(&c->out, "RFC822 "); break;
+	case ESP_ITEM_RFC822_HEADER: (void)esp_buf_add_z(&c->out, "RFC822.HEADER "); break;
+	case ESP_ITEM_RFC822_TEXT: (void)esp_buf_add_z(&c->out, "RFC822.TEXT "); break;
 	default:
 		(void)esp_buf_add_z(&c->out, "BODY");
 		(void)esp_imap_add_section(&c->out, it);
 		(void)esp_buf_add_char(&c->out, ' ');
 	}
-	if (esp_imap_section_resolve(mime, section, &f->section, &bytes) != ESP_OK) {
-		(void)esp_buf_add_z(&c->out, "NIL");
-		return;
-	}
-	put_literal(c, it->has_partial ? esp_imap_partial(bytes, it) : bytes);
+	body_put(c, &f->body, i);
 	command_give_way(c);   /* sections of a large message cost time and may be asked for by the dozen */
 }
 
-static void put_item(struct fetch *f, const esp_imap_item *it, const esp_message_row *row, const esp_mime *mime,
-                     uint32_t uid, uint64_t flags)
+static void put_item(struct fetch *f, uint32_t i, const esp_message_row *row, uint32_t uid, uint64_t flags)
 {
 	struct command *c = f->c;
 
-	switch (it->kind) {
+	switch (f->item[i].kind) {
 	case ESP_ITEM_UID: (void)esp_buf_addf(&c->out, "UID %u", uid); break;
 	case ESP_ITEM_FLAGS: (void)esp_buf_add_z(&c->out, "FLAGS "); out_flags(c, c->s->view, flags, uid); break;
 	case ESP_ITEM_RFC822_SIZE: (void)esp_buf_addf(&c->out, "RFC822.SIZE %llu", (unsigned long long)row->bytes); break;
@@ -123,12 +102,11 @@ static void put_item(struct fetch *f, const esp_imap_item *it, const esp_message
 		out_bytes(c, row->bodystructure);
 		break;
 	case ESP_ITEM_BODY: (void)esp_buf_add_z(&c->out, "BODY "); out_bytes(c, row->body); break;
-	default: put_section(f, it, mime);
+	default: put_section(f, i);
 	}
 }
 
-static void put_message(
-	struct fetch *f, const esp_message_row *row, const esp_mime *mime, uint32_t index, uint32_t uid, uint64_t flags)
+static void put_message(struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
 {
 	struct command *c = f->c;
 
@@ -136,49 +114,23 @@ static void put_message(
 	for (uint32_t i = 0; i < f->nitems && c->io == ESP_OK; i++) {
 		if (i)
 			(void)esp_buf_add_char(&c->out, ' ');
-		put_item(f, &f->item[i], row, mime, uid, flags);
+		put_item(f, i, row, uid, flags);
 	}
 	(void)esp_buf_add_z(&c->out, ")\r\n");
 	out_more(c);
 }
 
-/* *ret: malloc'ed. */
-static esp_status read_message(struct fetch *f, esp_id id, esp_str *ret)
-{
-	const esp_blob *blob = blob_of(f->c->s);
-	esp_blob_file file = { .size = sizeof file };
-	esp_status st = blob ? blob->open(blob, id, &file) : ESP_EUNAVAIL;
-	char *copy;
-
-	if (st != ESP_OK)
-		return st;
-	copy = malloc(file.content.len + 1);
-	if (copy && file.content.len)
-		memcpy(copy, file.content.ptr, file.content.len);
-	*ret = (esp_str){ copy, file.content.len };
-	blob->close_file(blob, &file);
-	return copy ? ESP_OK : ESP_ENOMEM;
-}
-
 /* Only a file that is not there may be that of a message which somebody expunged: what cannot be read is a failure. */
-static esp_status with_blob(
+static esp_status with_body(
 	struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
 {
-	esp_str message;
-	esp_mime mime;
-	esp_status st = read_message(f, row->id, &message);
+	esp_status st = body_find(f->c, row->id, row->header_len, f->item, f->nitems, &f->body);
 
-	if (st == ESP_ENOENT)
-		f->missing++;
-	if (st != ESP_OK)
-		return st == ESP_ENOENT ? ESP_OK : st;
-	st = esp_mime_parse(message, &mime);
-	if (st == ESP_OK) {
-		put_message(f, row, &mime, index, uid, flags);
-		esp_mime_free(&mime);
-	}
-	free((char *)(uintptr_t)message.ptr);
-	return st;
+	if (st == ESP_OK)
+		put_message(f, row, index, uid, flags);
+	body_end(&f->body);
+	f->missing += st == ESP_ENOENT;
+	return st == ESP_ENOENT ? ESP_OK : st;
 }
 
 /* --- pages
@@ -214,9 +166,9 @@ static esp_status send_page(struct fetch *f)
 			if (at == f->npending || f->pending[at].first != row[i].uid)
 				continue;
 			if (f->needs_blob)
-				st = with_blob(f, &row[i], f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
+				st = with_body(f, &row[i], f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
 			else
-				put_message(f, &row[i], NULL, f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
+				put_message(f, &row[i], f->index[at], row[i].uid, flags_of(c->s->view, f->index[at]));
 			at++;
 		}
 		if (next == 0) {
@@ -240,7 +192,7 @@ static int each(void *arg, uint32_t index, const esp_view_chunk *chunk, uint32_t
 	struct fetch *f = arg;
 
 	if (f->what == 0) {
-		put_message(f, NULL, NULL, index, chunk->uid[place], chunk->flags[place]);
+		put_message(f, NULL, index, chunk->uid[place], chunk->flags[place]);
 		return f->c->io;
 	}
 	f->pending[f->npending] = (esp_uid_range){ chunk->uid[place], chunk->uid[place] };
@@ -318,9 +270,7 @@ esp_status command_fetch(struct command *c)
 	f->page = s->imap->core.mem->arena_new(s->imap->self, "imap fetch", 64u << 20);
 	if (!f->page)
 		return out_status(c, ESP_EUNAVAIL);
-	esp_buf_init(&f->section, 8u << 20);
 	st = run(f, set);
-	esp_buf_free(&f->section);
 	s->imap->core.mem->arena_free(f->page);
 	return st;
 }

@@ -25,6 +25,7 @@ struct imap {
 	esp_binding mailstore, blob, auth;
 	uint64_t max_append;
 	struct intake intake;
+	esp_fmutex *large;         /* one a worker: body.c */
 	uint32_t max_literals;     /* bytes of all literals of a command but APPEND's message */
 	uint32_t hard_errors;
 	esp_nsec idle, idle_unauth, recheck;
@@ -118,6 +119,25 @@ command_fn command_fetch;                                                       
 command_fn command_store, command_expunge, command_copy, command_move;                              /* store.c */
 command_fn command_search;                                                                          /* search.c */
 command_fn command_append;                                                                          /* append.c */
+
+/* body.c: sections of one message, found before the first of them is sent. */
+enum { SPAN_NONE = 0 /* NIL */, SPAN_FILE, SPAN_COMPOSED };
+struct span { uint32_t where; uint64_t at, len; };
+struct body {
+	int32_t fd;
+	uint64_t bytes;
+	char *held;                /* a small message; NULL: pieces of the file */
+	esp_buf composed;          /* HEADER.FIELDS, one behind the other */
+	struct span span[ESP_IMAP_ITEMS_MAX];   /* beside the items */
+};
+int body_is(const esp_imap_item *it);
+/*! \brief Where the sections of `item` are.  `header_len` of the message, 0: not known.  May suspend.  ESP_ENOENT: it
+ *  is gone.  body_end() in any case. */
+ESP_CHECKED esp_status body_find(
+	struct command *c, esp_id id, uint32_t header_len, const esp_imap_item *item, uint32_t n, struct body *ret);
+/*! \brief Say the bytes of item `i` as a literal, or NIL. */
+void body_put(struct command *c, const struct body *b, uint32_t i);
+void body_end(struct body *b);
 
 /* append.c: the message of APPEND goes straight into a blob writer while the command is gathered. */
 /*! \brief Is this literal APPEND's message?  `head` is the command up to the brace. */

@@ -39,6 +39,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	esp_core_init(&m->core, self);
 	c = m->core.cfg;
 	m->self = self;
+	m->large = esp_alloc_array(self->host->arena(self), m->core.loop->workers(), sizeof *m->large);
 	m->listen = self->host->core("esp.listen/1", 0);
 	m->topic = self->host->core("esp.topic/1", 0);
 	m->hook = self->host->core("esp.hook/1", 0);
@@ -104,7 +105,7 @@ static const esp_cfg_item config[] = { { .name = "max_size",
 		.help = "What messages that are still coming may hold in memory together; more is deferred. "
 				"The first 128 KiB of each do not count." },
 	{ .name = NULL } };
-static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1" },
+static const esp_need needs[] = { { .id = "esp.mailstore/1" }, { .id = "esp.blob/1", .min_minor = 1 },
 	{ .id = "esp.auth/1", .min_minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "protocol_imap", .version = "1.0", .summary = "IMAP4rev1 for mail clients", .license = "MIT",

@@ -213,7 +213,7 @@ esp_status file_prepare(struct maildir *m, esp_err *err)
 
 /* --- reading -------------------------------------------------------------------------------------------------- */
 
-struct read_job { int fd; char *to; size_t len; };
+struct read_job { int fd; char *to; size_t len; off_t at; };
 
 static int32_t on_read(void *arg)
 {
@@ -221,7 +221,7 @@ static int32_t on_read(void *arg)
 	size_t got = 0;
 
 	while (got < job->len) {
-		ssize_t n = pread(job->fd, job->to + got, job->len - got, (off_t)got);
+		ssize_t n = pread(job->fd, job->to + got, job->len - got, job->at + (off_t)got);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -231,15 +231,17 @@ static int32_t on_read(void *arg)
 	return ESP_OK;
 }
 
-static esp_status read_all(struct maildir *m, struct read_job *job)
+esp_status file_read_at(const esp_blob *b, int32_t fd, uint64_t offset, void *to, size_t n)
 {
-	struct iovec iov = { .iov_base = job->to, .iov_len = job->len };
+	struct maildir *m = maildir_of(b);
+	struct read_job job = { fd, to, n, (off_t)offset };
+	struct iovec iov = { .iov_base = to, .iov_len = n };
 	int32_t result = ESP_OK;
 	esp_status st;
 
-	if (job->len <= (256u << 10) && preadv2(job->fd, &iov, 1, 0, RWF_NOWAIT) == (ssize_t)job->len)
+	if (n <= (256u << 10) && preadv2(fd, &iov, 1, job.at, RWF_NOWAIT) == (ssize_t)n)
 		return ESP_OK;
-	st = m->core.pool->run(m->self, m->sync_lane, on_read, job, &result);
+	st = m->core.pool->run(m->self, m->sync_lane, on_read, &job, &result);
 	return st == ESP_OK ? result : st;
 }
 
@@ -257,51 +259,53 @@ esp_status file_stat(struct maildir *m, esp_id id, struct stat *ret)
 	return fstatat(m->blobs, name, ret, AT_SYMLINK_NOFOLLOW) == 0 ? ESP_OK : file_status(errno);
 }
 
-static int open_blob(struct maildir *m, esp_id id)
+esp_status file_descriptor(const esp_blob *b, esp_id id, int32_t *ret_fd, uint64_t *ret_bytes)
 {
+	struct maildir *m = maildir_of(b);
+	const int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
 	char name[40];
+	struct stat sb;
 	int fd;
 
 	file_name(id, name);
-	fd = openat(m->blobs, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	fd = openat(m->blobs, name, how);
 	if (fd < 0 && errno == ENOENT && lost_link_back(m, id) == ESP_OK)
-		fd = openat(m->blobs, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	return fd;
+		fd = openat(m->blobs, name, how);
+	if (fd < 0)
+		return file_status(errno);
+	if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode) || sb.st_size > BLOB_MAX) {
+		(void)close(fd);
+		return ESP_ECORRUPT;
+	}
+	*ret_fd = fd;
+	*ret_bytes = (uint64_t)sb.st_size;
+	return ESP_OK;
 }
 
 esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret)
 {
-	struct maildir *m = maildir_of(b);
-	struct read_job job = { .fd = -1 };
-	struct stat sb;
-	esp_status st;
+	uint64_t bytes;
+	int32_t fd;
+	char *content;
+	esp_status st = file_descriptor(b, id, &fd, &bytes);
 
-	job.fd = open_blob(m, id);
-	if (job.fd < 0)
-		return file_status(errno);
-	if (fstat(job.fd, &sb) != 0 || !S_ISREG(sb.st_mode) || sb.st_size > BLOB_MAX) {
-		(void)close(job.fd);
-		return ESP_ECORRUPT;
-	}
-	job.len = (size_t)sb.st_size;
-	job.to = malloc(job.len + 1);
-	st = job.to ? read_all(m, &job) : ESP_ENOMEM;
-	if (st != ESP_OK) {
-		free(job.to);
-		(void)close(job.fd);
+	if (st != ESP_OK)
 		return st;
-	}
-	*ret = (esp_blob_file){ .size = sizeof *ret, .fd = job.fd, .content = { job.to, job.len }, .opaque = { job.to } };
-	return ESP_OK;
+	content = malloc(bytes + 1);
+	st = content ? file_read_at(b, fd, 0, content, bytes) : ESP_ENOMEM;
+	(void)close(fd);
+	if (st == ESP_OK)
+		*ret = (esp_blob_file){ .size = sizeof *ret, .content = { content, bytes }, .opaque = { content } };
+	else
+		free(content);
+	return st;
 }
 
 void file_close(const esp_blob *b, esp_blob_file *f)
 {
 	(void)b;
 	free(f->opaque[0]);
-	if (f->fd >= 0)
-		(void)close(f->fd);
-	*f = (esp_blob_file){ .size = sizeof *f, .fd = -1 };
+	*f = (esp_blob_file){ .size = sizeof *f };
 }
 
 /* --- throwing away -------------------------------------------------------------------------------------------- */

@@ -95,6 +95,8 @@ ESP_CHECKED esp_status file_stat(struct maildir *m, esp_id id, struct stat *ret)
 /* [worker] */
 ESP_CHECKED esp_status file_open(const esp_blob *b, esp_id id, esp_blob_file *ret);
 void file_close(const esp_blob *b, esp_blob_file *f);
+ESP_CHECKED esp_status file_descriptor(const esp_blob *b, esp_id id, int32_t *ret_fd, uint64_t *ret_bytes);
+ESP_CHECKED esp_status file_read_at(const esp_blob *b, int32_t fd, uint64_t offset, void *to, size_t n);
 /* [any] */
 void file_discard(const esp_blob *b, esp_id id);
 

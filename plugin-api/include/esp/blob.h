@@ -15,8 +15,8 @@ extern "C" {
 /*! \brief A message being written.  One fiber at a time. */
 typedef struct esp_blob_writer esp_blob_writer;
 
-/*! \brief An open blob.  `content` is contiguous and valid until close(); fd may be -1 for content held in memory. */
-typedef struct esp_blob_file { uint32_t size; int32_t fd; esp_str content; void *opaque[2]; } esp_blob_file;
+/*! \brief A whole message in memory: `content` is contiguous and valid until close_file(). */
+typedef struct esp_blob_file { uint32_t size, reserved; esp_str content; void *opaque[2]; } esp_blob_file;
 
 /*! \brief Put a message into, or take it out of, a Maildir++ folder. */
 enum { ESP_BLOB_LINK = 1, ESP_BLOB_UNLINK, ESP_BLOB_FLAGS, ESP_BLOB_MKFOLDER, ESP_BLOB_RMFOLDER, ESP_BLOB_MVFOLDER,
@@ -105,7 +105,8 @@ struct esp_blob {
 	/*! [worker] The writer's end, always; what was committed stays. */
 	void (*close)(esp_blob_writer *w);
 
-	/*! [worker] ESP_SUSPENDS.  ESP_ENOENT, ESP_ECORRUPT. */
+	/*! [worker] ESP_SUSPENDS.  Reads all of it.  ESP_ENOENT, ESP_ECORRUPT.  What a client is going to wait for is read
+	 *  in pieces: descriptor(). */
 	ESP_CHECKED esp_status (*open)(const esp_blob *b, esp_id id, esp_blob_file *ret);
 	void (*close_file)(const esp_blob *b, esp_blob_file *f);
 
@@ -157,6 +158,12 @@ struct esp_blob {
 	 *  not everybody who may name files can be asked. */
 	ESP_CHECKED esp_status (*sweep)(
 		const esp_blob *b, uint32_t part, int32_t act, esp_blob_swept *ret, esp_err *err);
+	/*! [worker] ESP_SUSPENDS.  The message's file and its size, without reading it.  *ret_fd is the caller's: close(2);
+	 *  it outlives this service and the message.  ESP_ENOENT, ESP_ECORRUPT (not a regular file).  Since minor 1. */
+	ESP_CHECKED esp_status (*descriptor)(const esp_blob *b, esp_id id, int32_t *ret_fd, uint64_t *ret_bytes);
+	/*! [worker] ESP_SUSPENDS where it must come from the disk.  Exactly `n` bytes of such a file.  ESP_ECORRUPT: it
+	 *  ends before.  Since minor 1. */
+	ESP_CHECKED esp_status (*read_at)(const esp_blob *b, int32_t fd, uint64_t offset, void *to, size_t n);
 };
 
 #ifdef __cplusplus
