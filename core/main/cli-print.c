@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_COLUMNS = 64, MAX_CELL = 60 };
+enum { MAX_COLUMNS = 64, MAX_CELL = 60, MAX_LIST = 80 };
 
 void cli_print_clean(esp_str text, FILE *out)
 {
@@ -186,6 +186,26 @@ static bool fits_a_line(struct json_object *v)
 	return true;
 }
 
+/* The value behind its key; several long texts: each on a line of its own. */
+static void print_beside(struct json_object *v, size_t indent, FILE *out)
+{
+	size_t n = json_object_is_type(v, json_type_array) ? json_object_array_length(v) : 0;
+	char *text = value_text(v);
+
+	if (n < 2 || text_width(text) <= MAX_LIST) {
+		fprintf(out, "%s\n", text);
+		free(text);
+		return;
+	}
+	free(text);
+	for (size_t i = 0; i < n; i++) {
+		text = value_text(json_object_array_get_idx(v, i));
+		print_padded("", i ? indent : 0, out);
+		fprintf(out, "%s\n", text);
+		free(text);
+	}
+}
+
 static void print_object(struct json_object *o, FILE *out)
 {
 	size_t width = 0;
@@ -204,7 +224,7 @@ static void print_object(struct json_object *o, FILE *out)
 		text = value_text(value);
 		if (text[0]) {
 			print_padded(key, width + 2, out);
-			fprintf(out, "%s\n", text);
+			print_beside(value, width + 2, out);
 		}
 		free(text);
 	}

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LONG "a sentence that fills half of a line, or more"
+
 static void prints(void (*print)(esp_str, FILE *), const char *json, const char *expected)
 {
 	char *text = NULL;
@@ -38,6 +40,8 @@ Test(print, an_object_is_keys_and_values_and_what_is_nested_comes_behind)
 	prints(cli_print_value,
 		"{\"state\":\"serving\",\"rows\":[{\"a\":1}],\"list\":[\"x\",2],\"none\":null,\"empty\":\"\"}",
 		"state  serving\nlist   x, 2\nnone   -\n\nrows\nA\n1\n");
+	prints(cli_print_value, "{\"warnings\":[\"" LONG "\",\"" LONG "\"],\"one\":[\"" LONG LONG "\"]}",
+		"warnings  " LONG "\n          " LONG "\none       " LONG LONG "\n");
 	prints(cli_print_value, "7", "7\n");
 	prints(cli_print_value, "[1,2]", "1, 2\n");
 }
