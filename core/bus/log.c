@@ -365,6 +365,17 @@ esp_status log_open(const struct log_config *c, esp_err *err)
 	return ESP_OK;
 }
 
+esp_status log_check(const struct log_config *c, esp_err *err)
+{
+	struct log_sink *probe = malloc(sizeof *probe);
+	esp_status st = probe ? log_sink_open(probe, c->target, c->path, err) : ESP_ENOMEM;
+
+	if (st == ESP_OK)
+		log_sink_close(probe);
+	free(probe);
+	return st;
+}
+
 esp_status log_reopen(esp_err *err)
 {
 	esp_status st;

@@ -32,6 +32,8 @@ struct log_config {
 /*! \brief [control] Start logging as `c` says, or change to it while running.  On failure nothing changes.
  *  ESP_EIO with the reason in *err: the file or socket cannot be opened. */
 ESP_CHECKED esp_status log_open(const struct log_config *c, esp_err *err);
+/*! \brief [control] Could log_open() do it?  Changes nothing, but a FILE that is not there is made. */
+ESP_CHECKED esp_status log_check(const struct log_config *c, esp_err *err);
 /*! \brief [control] SIGHUP: open the file anew (after logrotate moved it).  The old one stays if that fails. */
 ESP_CHECKED esp_status log_reopen(esp_err *err);
 /*! \brief [control] From now on lines are queued for this loop.  Its thread must run until log_detach(). */

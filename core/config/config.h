@@ -137,6 +137,9 @@ struct config_changes {
 };
 /*! \brief Compare; a key that only one of the trees has counts as a change that is not LIVE. */
 ESP_CHECKED int config_diff(const esp_cfg *old, const esp_cfg *next, struct config_changes *ret);
+/*! \brief Of two esp.conf, only what a server reads when it starts and never again: "server.workers: 2 -> 4". */
+ESP_CHECKED int config_needs_restart(const struct config *started, const struct config *next,
+                                     struct config_changes *ret);
 void config_changes_free(struct config_changes *changes);
 
 /* --- schemas ------------------------------------------------------------------------------------------------------ */

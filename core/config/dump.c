@@ -233,7 +233,11 @@ int config_hash(const esp_cfg *c, uint8_t ret[16])
 
 /* --- comparing ---------------------------------------------------------------------------------------------------- */
 
-struct diff { struct config_changes *changes; int rc; };
+struct diff {
+	struct config_changes *changes;
+	uint32_t only;           /* flags: items with none of them are passed over; 0: none is */
+	int rc;
+};
 
 static void diff_groups(struct diff *d, const esp_cfg *a, const esp_cfg *b, const char *path);
 
@@ -277,13 +281,16 @@ static char *scalar_text(const struct cfg_value *v, unsigned flags)
 	return text;
 }
 
-static void say(struct diff *d, bool live, const char *path, const char *old, const char *next)
+/* `flags`: those of both items. */
+static void say(struct diff *d, uint32_t flags, const char *path, const char *old, const char *next)
 {
 	char *line;
 
+	if (d->only && !(flags & d->only))
+		return;
 	if (asprintf(&line, "%s: %s -> %s", path, old, next) < 0)
 		line = NULL;
-	add_change(d, live, line);
+	add_change(d, flags & ESP_CFG_LIVE, line);
 }
 
 static void diff_scalar(struct diff *d, const struct cfg_value *a, const struct cfg_value *b, const char *path)
@@ -295,7 +302,7 @@ static void diff_scalar(struct diff *d, const struct cfg_value *a, const struct 
 	} else if (strcmp(old, next) != 0) {
 		bool secret = (a->flags | b->flags) & ESP_CFG_SECRET;
 
-		say(d, a->flags & b->flags & ESP_CFG_LIVE, path, secret ? MASK : old, secret ? MASK " (changed)" : next);
+		say(d, a->flags & b->flags, path, secret ? MASK : old, secret ? MASK " (changed)" : next);
 	}
 	free_text(old, old ? strlen(old) : 0);
 	free_text(next, next ? strlen(next) : 0);
@@ -312,7 +319,7 @@ static const esp_cfg *entry_named(const struct cfg_value *v, const char *name)
 
 static void diff_map(struct diff *d, const struct cfg_value *a, const struct cfg_value *b, const char *path)
 {
-	bool live = a->flags & b->flags & ESP_CFG_LIVE;
+	uint32_t flags = a->flags & b->flags;
 	char inner[512];
 
 	for (uint32_t i = 0; i < a->count; i++) {
@@ -322,12 +329,12 @@ static void diff_map(struct diff *d, const struct cfg_value *a, const struct cfg
 		if (next)
 			diff_groups(d, a->groups[i], next, inner);
 		else
-			say(d, live, inner, "present", "removed");
+			say(d, flags, inner, "present", "removed");
 	}
 	for (uint32_t i = 0; i < b->count; i++) {
 		config_join(inner, sizeof inner, path, b->strings[i].ptr);
 		if (!entry_named(a, b->strings[i].ptr))
-			say(d, live, inner, "absent", "added");
+			say(d, flags, inner, "absent", "added");
 	}
 }
 
@@ -345,16 +352,16 @@ static void diff_list(struct diff *d, const struct cfg_value *a, const struct cf
 		return;
 	snprintf(old, sizeof old, "%u entries", a->count);
 	snprintf(next, sizeof next, "%u entries", b->count);
-	say(d, a->flags & b->flags & ESP_CFG_LIVE, path, old, next);
+	say(d, a->flags & b->flags, path, old, next);
 }
 
 static void diff_value(struct diff *d, const struct cfg_value *a, const struct cfg_value *b, const char *path)
 {
 	if (a->type != b->type) {
-		say(d, false, path, "one type", "another type");
+		say(d, 0, path, "one type", "another type");
 	} else if (a->type == ESP_CFG_GROUP) {
 		if (a->is_set != b->is_set)
-			say(d, a->flags & b->flags & ESP_CFG_LIVE, path, a->is_set ? "set" : "not set",
+			say(d, a->flags & b->flags, path, a->is_set ? "set" : "not set",
 			    b->is_set ? "set" : "not set");
 		diff_groups(d, a->groups[0], b->groups[0], path);
 	} else if (a->type == ESP_CFG_MAP) {
@@ -377,12 +384,12 @@ static void diff_groups(struct diff *d, const esp_cfg *a, const esp_cfg *b, cons
 		if (next)
 			diff_value(d, &a->values[i], next, inner);
 		else
-			say(d, false, inner, "a setting", "no longer a setting");
+			say(d, 0, inner, "a setting", "no longer a setting");
 	}
 	for (uint32_t i = 0; i < b->nvalues; i++) {
 		config_join(inner, sizeof inner, path, b->values[i].name);
 		if (!cfg_find(a, b->values[i].name))
-			say(d, false, inner, "no setting", "a new setting");
+			say(d, 0, inner, "no setting", "a new setting");
 	}
 }
 
@@ -392,6 +399,15 @@ int config_diff(const esp_cfg *old, const esp_cfg *next, struct config_changes *
 
 	*ret = (struct config_changes){ .all_live = true };
 	diff_groups(&d, old, next, "");
+	return d.rc;
+}
+
+int config_needs_restart(const struct config *started, const struct config *next, struct config_changes *ret)
+{
+	struct diff d = { .changes = ret, .only = CONFIG_CFG_RESTART };
+
+	*ret = (struct config_changes){ .all_live = true };
+	diff_groups(&d, config_root(started), config_root(next), "");
 	return d.rc;
 }
 

@@ -22,6 +22,7 @@ static const esp_cfg_item log_items[] = {
 	  .help = "Absolute path of the log file; needed when the target is file." },
 	{ .name = "events", .type = ESP_CFG_STRINGS, .max = 16,
 	  .def_str = "user.*|domain.*|mailbox.*|message.received|message.quarantined|message.rejected|message.deferred",
+	  .flags = CONFIG_CFG_RESTART,
 	  .help = "Events that are also lines of the log, at level info: a name, \"prefix.*\" or \"*\" (docs/events.md)." },
 	{ .name = NULL }
 };
@@ -37,19 +38,21 @@ static const esp_cfg_item drain_items[] = {
 };
 
 static const esp_cfg_item server_items[] = {
-	{ .name = "hostname", .type = ESP_CFG_STRING, .min = 1, .max = 253, .flags = ESP_CFG_REQUIRED,
+	{ .name = "hostname", .type = ESP_CFG_STRING, .min = 1, .max = 253, .flags = ESP_CFG_REQUIRED | CONFIG_CFG_RESTART,
 	  .help = "The full name this server gives itself, as in its MX record and its greeting." },
-	{ .name = "workers", .type = ESP_CFG_INT, .min = 0, .max = 256, .def_int = 0,
+	{ .name = "workers", .type = ESP_CFG_INT, .min = 0, .max = 256, .def_int = 0, .flags = CONFIG_CFG_RESTART,
 	  .help = "Worker threads; 0 means one for each core." },
-	{ .name = "user", .type = ESP_CFG_STRING, .max = 32, .def_str = "esp",
+	{ .name = "user", .type = ESP_CFG_STRING, .max = 32, .def_str = "esp", .flags = CONFIG_CFG_RESTART,
 	  .help = "Unprivileged user the server process runs as when it was started as root." },
-	{ .name = "group", .type = ESP_CFG_STRING, .max = 32,
+	{ .name = "group", .type = ESP_CFG_STRING, .max = 32, .flags = CONFIG_CFG_RESTART,
 	  .help = "Group the server process runs as when it was started as root; unset means the user's own." },
 	{ .name = "path", .type = ESP_CFG_STRING, .min = 1, .max = 4000, .def_str = "/var/lib/esp",
+	  .flags = CONFIG_CFG_RESTART,
 	  .help = "Absolute path of the directory for data." },
 	{ .name = "control", .type = ESP_CFG_STRING, .min = 1, .max = 107, .def_str = "/run/esp/control.sock",
+	  .flags = CONFIG_CFG_RESTART,
 	  .help = "Absolute path of the socket that esp-cli talks to." },
-	{ .name = "module_dir", .type = ESP_CFG_STRING, .max = 4000,
+	{ .name = "module_dir", .type = ESP_CFG_STRING, .max = 4000, .flags = CONFIG_CFG_RESTART,
 	  .help = "Absolute path of the directory with the modules; unset means the one of the installation." },
 	{ .name = "log", .type = ESP_CFG_GROUP, .children = log_items, .help = "The log." },
 	{ .name = "shutdown_timeout", .type = ESP_CFG_TIME, .min = ESP_SEC, .max = SECONDS(3600), .def_int = SECONDS(60),

@@ -181,6 +181,8 @@ static void put_help(const esp_cfg_item *it, FILE *out)
 		fprintf(out, " *Live.*");
 	if (it->flags & ESP_CFG_SECRET)
 		fprintf(out, " *Secret.*");
+	if (it->flags & CONFIG_CFG_RESTART)
+		fprintf(out, " *Restart.*");
 }
 
 static void put_table(const esp_cfg_item *items, uint32_t stride, const char *title, unsigned level, unsigned depth,

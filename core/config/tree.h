@@ -14,6 +14,7 @@
 #define CONFIG_MAX_SCHEMA_DEPTH 8u
 #define CONFIG_MAX_ITEMS   512u         /* keys of one group of a schema */
 #define CONFIG_CFG_RAW     1000u        /* schema-core only: a subtree that is checked later */
+#define CONFIG_CFG_RESTART (1u << 31)   /* schema-core only, a flag: read once, when the server starts */
 
 /* --- memory: an arena made at the first use; a failure is remembered -------------------------------------------- */
 

@@ -31,7 +31,7 @@ extern char **environ;
 
 /* --- log, certificates --------------------------------------------------------------------------------------- */
 
-int server_log_open(const struct config *c, int32_t level, esp_err *err)
+static struct log_config log_wanted(const struct config *c, int32_t level)
 {
 	const esp_cfg *log = cfg_group(cfg_group(config_root(c), "server"), "log");
 	struct log_config lc = {
@@ -42,6 +42,13 @@ int server_log_open(const struct config *c, int32_t level, esp_err *err)
 	static const enum log_target targets[] = { LOG_TO_STDERR, LOG_TO_STDOUT, LOG_TO_FILE, LOG_TO_JOURNAL };
 
 	lc.target = targets[cfg_choice(log, "target")];
+	return lc;
+}
+
+int server_log_open(const struct config *c, int32_t level, esp_err *err)
+{
+	struct log_config lc = log_wanted(c, level);
+
 	return log_open(&lc, err);
 }
 
@@ -158,13 +165,16 @@ int server_listen_first(struct server *s, const struct config *c, esp_err *err)
 int server_on_prepare(void *arg, const struct config *next, esp_err *err)
 {
 	struct server *s = arg;
+	struct log_config log = log_wanted(next, 0);
 	struct listen_spec *specs = NULL;
 	size_t n = 0;
 	int status;
 
 	if (s->starting)                  /* the first load: the sockets came with the start */
 		return s->state == HEALTH_STOPPING ? err_fail(err, ESP_ECANCELED, "the server is stopping") : ESP_OK;
-	status = server_link_open(s, err);
+	status = log_check(&log, err);
+	if (!status)
+		status = server_link_open(s, err);
 	if (status)
 		return status;
 	status = specs_make(s, next, &specs, &n, err);

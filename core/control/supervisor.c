@@ -250,6 +250,14 @@ static void on_ready(struct supervisor *s, struct child *c)
 	report_ready(s);
 }
 
+/* A reload moves neither: the server process listens at the one, and our lock and its data are in the other. */
+static void keep_places(const struct settings *now, struct settings *next)
+{
+	memcpy(next->path, now->path, sizeof(next->path));
+	memcpy(next->control, now->control, sizeof(next->control));
+	memcpy(next->address[0], now->address[0], sizeof(next->address[0]));
+}
+
 static void on_open(struct supervisor *s, struct child *c, uint32_t serial)
 {
 	struct config_errors errs = CONFIG_ERRORS_INIT;
@@ -266,6 +274,7 @@ static void on_open(struct supervisor *s, struct child *c, uint32_t serial)
 		snprintf(reasons, sizeof(reasons), "%s:%u: %s", err.file, err.line, err.text);
 		goto out;
 	}
+	keep_places(&s->settings, &s->next);
 	status = settings_open(&s->next, &s->sockets, reasons, sizeof(reasons));
 	if (status == ESP_OK)
 		status = send_sockets(s, c, serial);

@@ -45,6 +45,7 @@ struct modules {
 	size_t nleft_out;
 	bool told_unloaded;
 	struct { esp_event_id loaded, reloaded, failed; } facts;
+	struct config *started;              /* the first one: what is read only at the start is in force from it */
 	struct snapshot *current;            /* published last */
 	struct list snapshots, draining;     /* struct snapshot, struct generation */
 	uint32_t nloops;

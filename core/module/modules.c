@@ -320,6 +320,7 @@ void modules_free(struct modules *m)
 	free(m->here);
 	free(m->state_dir);
 	free(m->hostname);
+	config_unref(m->started);
 	MAGIC_CLEAR(m);
 	free(m);
 }

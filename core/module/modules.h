@@ -33,7 +33,7 @@ struct modules_opts {
 	size_t nleft_out;
 	const char *binary; /* esp-server: modules are first loaded in a process of it (trial.h); NULL: they are not */
 	bool check_only;              /* esp-server check: modules_load stops after init() and undoes it */
-	esp_nsec deadline;            /* for check .. worker_start of one reload; 0: 30 s */
+	esp_nsec deadline;            /* for check .. worker_start of one reload; 0: server.reload_timeout */
 	void *arg;                    /* of the callbacks below; each may be NULL */
 	/*! Run `esp-server check --config F` on the new configuration (posix_spawn).  Suspends.  Negative: refused. */
 	int (*rehearse)(void *arg, const char *config_path, esp_err *err);
@@ -83,7 +83,7 @@ void modules_set_left_out(struct modules *m, const char *const *names, size_t n)
 /*! \brief [control] Instances that are left out: each(arg, name). */
 void modules_left_out(const struct modules *m, void (*each)(void *arg, const char *name), void *arg);
 
-/*! \brief [control] Another deadline for the loads and reloads to come; 0: 30 s. */
+/*! \brief [control] Another deadline for the loads and reloads to come; 0: server.reload_timeout. */
 void modules_set_deadline(struct modules *m, esp_nsec deadline);
 
 /*! \brief [control] Suspends.  Build, start and publish the first snapshot from the configuration (taken over,

@@ -18,6 +18,8 @@
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
+#define START_LIMIT (30 * ESP_SEC)
+
 static int nothing(struct generation *g, struct worker *w, esp_err *said)
 {
 	(void)g;
@@ -109,6 +111,21 @@ static int rehearse(struct reload *r)
 	return rc < 0 ? err_fail(r->err, rc, "rehearsal: %.360s", why.text) : ESP_OK;
 }
 
+/* Whoever asked hears of it, and the log: SIGHUP has nobody to tell. */
+static void warn_restart(const struct reload *r, bool dry)
+{
+	struct config_changes waiting = { .count = 0 };
+
+	if (r->m->started && config_needs_restart(r->m->started, r->config, &waiting) != ESP_OK)
+		log_line(ESP_LOG_WARNING, "core/module", "no memory to say which settings need a restart");
+	for (uint32_t i = 0; i < waiting.count; i++) {
+		config_errors_warn(r->errs, config_path(r->config), 0, "needs a restart: %s", waiting.lines[i]);
+		if (!dry)
+			log_line(ESP_LOG_WARNING, "core/module", "needs a restart", log_cstr("setting", waiting.lines[i]));
+	}
+	config_changes_free(&waiting);
+}
+
 static bool is_served(const struct reload *r, esp_str role)
 {
 	for (size_t i = 0; i < r->n; i++) {
@@ -173,14 +190,27 @@ static int run(struct reload *r, bool dry, struct plan **ret_plan)
 		rc = plan_decide(r);
 	if (rc == ESP_OK && ret_plan)
 		rc = plan_describe(r, ret_plan);
+	if (rc == ESP_OK && dry)
+		warn_restart(r, dry);
 	if (rc < 0 || dry)
 		return rc;
 	rc = bring_up(r);
-	if (rc == ESP_OK && !r->m->opts.check_only)
+	if (rc == ESP_OK && !r->m->opts.check_only) {
+		warn_restart(r, dry);
 		publish(r);
-	else
+	} else {
 		stage_undo(r);
+	}
 	return rc;
+}
+
+/* A start may take longer than a reload: it replays and recovers. */
+static esp_nsec time_limit(const struct modules *m)
+{
+	if (m->opts.deadline)
+		return m->opts.deadline;
+	return m->current ?
+		cfg_integer(cfg_group(config_root(m->current->config), "server"), "reload_timeout") : START_LIMIT;
 }
 
 /* The errors of r->errs are the caller's when it gave some. */
@@ -195,7 +225,7 @@ static int reload_run(struct modules *m, struct config *c, const char *only, boo
 	int rc;
 
 	snapshot_unpin(snapshot_enter(NULL));   /* the caller need not keep the old one alive */
-	r.deadline = clock_monotonic() + (m->opts.deadline ? m->opts.deadline : 30 * ESP_SEC);
+	r.deadline = clock_monotonic() + time_limit(m);
 	(void)fiber_set_deadline(r.deadline);
 	rc = run(&r, dry, ret_plan ? &plan : NULL);
 	(void)fiber_set_deadline(before);
@@ -237,6 +267,8 @@ int modules_load(struct modules *m, struct config *c, struct config_errors *errs
 		return rc;
 	}
 	rc = reload_run(m, c, NULL, false, NULL, errs, err);
+	if (rc == ESP_OK && m->current)
+		m->started = config_ref(m->current->config);
 	if (!m->opts.check_only)
 		account(m, rc, err, "cannot start");
 	fiber_unlock(&m->reload);

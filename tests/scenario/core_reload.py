@@ -78,6 +78,56 @@ def a_listener_that_nobody_serves_is_told_of():
 
 
 @scenario
+def what_a_reload_cannot_change_is_said():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        assert s.cli("reload", "--json").json["warnings"] == []
+        s.server.update(workers=3, hostname="other.example.test", log={"target": "stderr", "events": ["user.*"]})
+        s.write()
+        for words in (("--dry-run",), (), ()):        # until the restart, not only once
+            said = s.cli("reload", *words, "--json").json["warnings"]
+            assert [w.partition(":")[2].split(":")[0].strip() for w in said] == \
+                ["server.hostname", "server.workers", "server.log.events"], said
+            assert "needs a restart: server.workers: 2 -> 3" in said, said
+        assert "needs a restart: server.workers: 2 -> 3\n" in s.cli("reload").out
+        s.signal(signal.SIGHUP)                       # which has nobody to tell
+        s.logged(r'warning core/module: needs a restart setting="server\.workers: 2 -> 3"')
+        s.stop()
+        s.start()
+        assert s.cli("reload", "--json").json["warnings"] == [] and s.status()["workers"] == 3
+
+
+@scenario
+def a_reload_moves_neither_the_control_socket_nor_the_directory():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        old = s.control
+        s.server["control"] = os.path.join(s.dir, "run", "other.sock")
+        s.write()
+        for _ in range(2):                            # s.cli speaks to the old one
+            assert "needs a restart: server.control" in s.cli("reload").out
+        s.stop()
+        assert not os.path.exists(old)
+        s.control = s.server["control"]
+        s.start()
+
+
+@scenario
+def a_log_that_cannot_be_opened_refuses_the_reload():
+    with Server([greeting("one")], {"echo": {}}) as s:
+        s.start()
+        s.server["log"] = {"target": "file", "file": os.path.join(s.dir, "nowhere", "esp.log")}
+        s.write()
+        assert "nowhere/esp.log for the log: No such file" in s.cli("reload", check=1).err
+        assert s.status()["snapshot"] == 1
+        s.server["log"]["file"] = os.path.join(s.dir, "esp.log")
+        s.write()
+        assert s.cli("reload", "--json").json["warnings"] == [], "another file needs no restart"
+        with open(s.server["log"]["file"]) as f:
+            assert "reloaded" in f.read()
+
+
+@scenario
 def a_module_without_a_name_is_refused_too():
     with Server([greeting("one")], {"echo": {}}) as s:
         s.start()

@@ -216,7 +216,8 @@ LOG_TEST(reopens_its_file_after_rotation)
 LOG_TEST(keeps_its_target_when_a_new_one_cannot_be_opened)
 {
 	const struct log_config bad = { .target = LOG_TO_FILE, .path = "/nowhere/at/all" },
-							none = { .target = LOG_TO_FILE };
+							none = { .target = LOG_TO_FILE },
+							good = { .target = LOG_TO_FILE, .path = moved };
 	esp_err err = ESP_ERR_INIT;
 	char *text;
 
@@ -224,6 +225,8 @@ LOG_TEST(keeps_its_target_when_a_new_one_cannot_be_opened)
 	cr_expect_eq(log_open(&bad, &err), ESP_EIO);
 	cr_expect(strstr(err.text, "/nowhere/at/all"));
 	cr_expect_eq(log_open(&none, &err), ESP_EIO);
+	cr_expect_eq(log_check(&bad, &err), ESP_EIO);
+	cr_expect_eq(log_check(&good, &err), ESP_OK);
 	log_line(ESP_LOG_INFO, "m", "still here");
 	text = file_read(path);
 	cr_expect(strstr(text, "still here"));

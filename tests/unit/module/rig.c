@@ -96,8 +96,8 @@ void rig_conf(struct rig *r, const char *modules)
 	cr_assert(f);
 	(void)fprintf(f,
 		"server = { hostname = \"mx.example.test\"; path = \"%s\"; module_dir = \"%s\"; control = \"%s/sock\";\n"
-		"  drain = { filter = \"300ms\"; storage = \"300ms\"; protocol = \"300ms\"; }; };\nmodules = ( %s );\n",
-		r->dir, r->mods, r->dir, modules);
+		"  drain = { filter = \"300ms\"; storage = \"300ms\"; protocol = \"300ms\"; }; %s };\nmodules = ( %s );\n",
+		r->dir, r->mods, r->dir, r->server ? r->server : "", modules);
 	cr_assert(fclose(f) == 0);
 }
 

@@ -17,6 +17,7 @@ struct rig {
 	struct modules_opts opts;
 	esp_err err;
 	void (*body)(struct rig *r);
+	const char *server;      /* more settings of that group; NULL: none */
 	bool done;
 };
 

@@ -190,6 +190,27 @@ static void too_long(struct rig *r)
 }
 Test(exclusive, gives_up_at_the_deadline_and_leaves_everything) { rig_run(too_long); }
 
+static void too_long_for_the_administrator(struct rig *r)
+{
+	struct caller before = { .code = 0 };
+	char text[256];
+	esp_nsec began;
+
+	r->server = "reload_timeout = \"1s\";";
+	lock_conf(r, text, sizeof text, 501, "");
+	load(r, "{ name = \"c\"; file = \"abi_consumer\"; config = { nap = \"3s\"; }; }", "abi_exclusive", text);
+	cr_assert(worker_post_fiber(loop_worker(0), NULL, "before", on_call, &before) == ESP_OK);
+	rig_sleep(50 * ESP_MSEC);
+	lock_conf(r, text, sizeof text, 502, "");
+	conf(r, CONSUMER, "abi_exclusive", text);
+	began = clock_monotonic();
+	cr_expect(rig_reload(r) < 0);
+	cr_expect(clock_monotonic() - began < 2500 * ESP_MSEC, "it waited for the call");
+	while (!atomic_load(&before.done))
+		rig_sleep(5 * ESP_MSEC);
+}
+Test(exclusive, gives_up_after_the_reload_timeout_of_the_configuration) { rig_run(too_long_for_the_administrator); }
+
 static void held(struct rig *r)
 {
 	char text[256];
