@@ -171,7 +171,7 @@ def auth_plain_and_login_in_every_form():
                 [(f"AUTH PLAIN {good}", 235)],
                 [(f"auth plain {good}", 235)],
                 [("AUTH PLAIN", 334), (good, 235)],
-                [("AUTH PLAIN =", 334), (good, 235)],
+                [("AUTH PLAIN ", 334), (good, 235)],
                 [(f"AUTH PLAIN {plain(address('alice'), password('alice'), address('alice'))}", 235)],
                 [("AUTH LOGIN", 334), (b64(address("alice")), 334), (b64(password("alice")), 235)],
                 [(f"AUTH LOGIN {b64(address('alice'))}", 334), (b64(password("alice")), 235)],
@@ -185,6 +185,8 @@ def auth_plain_and_login_in_every_form():
                 [(f"AUTH PLAIN {plain(address('alice'), password('alice'), address('bob'))}", 535)],   # no delegation
                 [(f"AUTH PLAIN {b64(address('alice') + chr(0) + password('alice'))}", 501)],   # one NUL too few
                 [(f"AUTH PLAIN {b64(chr(0) + address('alice') + chr(0) + password('alice') + chr(0))}", 501)],
+                [("AUTH PLAIN =", 501)], [("AUTH PLAIN", 334), ("=", 501)], [("AUTH LOGIN", 334), ("=", 501)],
+                [("AUTH LOGIN =", 334), (b64("x"), 535)],                                     # an empty name (RFC 4954 4)
                 [("AUTH PLAIN !!!!", 501)], [("AUTH PLAIN", 334), ("*", 501)], [("AUTH PLAIN", 334), ("", 501)],
                 [("AUTH LOGIN", 334), ("*", 501)], [("AUTH LOGIN", 334), (b64(address("alice")), 334), ("*", 501)],
                 [("AUTH LOGIN", 334), ("", 334), (b64("x"), 535)], [("AUTH", 501)], [("AUTH CRAM-MD5", 504)],

@@ -54,7 +54,7 @@ static esp_status step_plain(esp_sasl *s, esp_str in, esp_str *out, esp_identity
 	const char *first, *second, *end = in.ptr + in.len;
 	esp_str authzid, user, password;
 
-	if (s->step++ == 0 && in.len == 0) {
+	if (s->step++ == 0 && !in.ptr) {            /* an empty response is one, and no message of PLAIN */
 		*out = (esp_str){ "", 0 };
 		return ESP_EAGAIN;
 	}
@@ -75,7 +75,7 @@ static esp_status step_login(esp_sasl *s, esp_str in, esp_str *out, esp_identity
 {
 	switch (s->step) {
 	case 0:
-		if (in.len == 0) {
+		if (!in.ptr) {
 			s->step = 1;
 			*out = ESP_STR("Username:");
 			return ESP_EAGAIN;

@@ -59,14 +59,13 @@ esp_status command_login(struct command *c)
 static esp_status decode(struct command *c, esp_str text, esp_str *ret)
 {
 	char *room = esp_alloc(c->arena, text.len + 1);
-	esp_status st = ESP_OK;
+	esp_status st;
 	esp_buf b;
 
 	if (!room)
 		return ESP_ENOMEM;
 	esp_buf_init_fixed(&b, room, text.len + 1);
-	if (!esp_str_eq(text, ESP_STR("=")))
-		st = esp_base64_decode(text, &b);
+	st = esp_base64_decode(text, &b);
 	*ret = (esp_str){ room, b.len };
 	return st;
 }
@@ -113,7 +112,8 @@ esp_status command_authenticate(struct command *c)
 			initial.ptr--;
 			initial.len++;
 		}
-		if (decode(c, initial, &answer) != ESP_OK)
+		/* "=": an empty one (RFC 4959 3); nothing at all: none */
+		if (initial.len && decode(c, esp_str_eq(initial, ESP_STR("=")) ? ESP_STR("") : initial, &answer) != ESP_OK)
 			return out_bad(c, "the initial response is not base64");
 	} else if (!esp_imap_read_end(&c->r)) {
 		return out_bad(c, c->r.why);

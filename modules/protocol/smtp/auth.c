@@ -7,7 +7,6 @@
 
 #define AUTH_LINE 12288u
 
-/* "=" is an empty initial response. */
 static esp_status decode(struct session *s, esp_arena *arena, esp_str text, esp_str *ret)
 {
 	char *room = esp_alloc(arena, text.len + 1);
@@ -17,10 +16,6 @@ static esp_status decode(struct session *s, esp_arena *arena, esp_str text, esp_
 	(void)s;
 	if (!room)
 		return ESP_ENOMEM;
-	if (esp_str_eq(text, ESP_STR("="))) {
-		*ret = (esp_str){ room, 0 };
-		return ESP_OK;
-	}
 	esp_buf_init_fixed(&b, room, text.len + 1);
 	st = esp_base64_decode(text, &b);
 	*ret = esp_buf_str(&b);
@@ -65,8 +60,8 @@ static esp_status exchange(struct session *s, const esp_auth *auth, esp_sasl *sa
 	esp_status st = ESP_EAGAIN;
 	esp_str answer = { NULL, 0 }, out, line;
 
-	if (initial) {
-		st = decode(s, arena, in, &answer);
+	if (initial) {     /* "=": an empty one; as a later answer it is no base64 (RFC 4954 4) */
+		st = decode(s, arena, esp_str_eq(in, ESP_STR("=")) ? ESP_STR("") : in, &answer);
 		if (st != ESP_OK)
 			return st;
 	}
@@ -143,7 +138,8 @@ esp_status command_auth(struct session *s, esp_str args)
 	mechanism.ptr = copy;
 	if (blank)
 		initial = (esp_str){ copy + mechanism.len + 1, args.len - mechanism.len - 1 };
-	st = run(s, auth, arena, mechanism, initial, blank != NULL);
+	/* a blank at the end is tolerated (RFC 5321 4.1.1) */
+	st = run(s, auth, arena, mechanism, initial, initial.len != 0);
 	s->smtp->core.mem->arena_free(arena);
 	return st;
 }

@@ -45,7 +45,8 @@ struct esp_auth {
 	ESP_CHECKED esp_status (*sasl_begin)(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena,
 	                                     esp_str mechanism, esp_sasl **ret);
 	/*! [worker] ESP_SUSPENDS.  Feed the client's (decoded) answer; the first call without an initial response passes
-	 *  {NULL,0}.  ESP_EAGAIN: send *out as challenge; ESP_OK: *who is filled; others as login(). */
+	 *  {NULL,0}; one that is empty has a pointer.  ESP_EAGAIN: send *out as challenge; ESP_OK: *who is filled; others
+	 *  as login(). */
 	ESP_CHECKED esp_status (*sasl_step)(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who);
 	/*! [worker] Give the exchange up (client said "*", or closed). */
 	void (*sasl_end)(esp_sasl *s);

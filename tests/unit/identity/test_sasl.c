@@ -127,6 +127,7 @@ Test(sasl, plain_lets_nobody_act_for_somebody_else)
 Test(sasl, plain_refuses_what_is_no_plain_message)
 {
 	asked = 0;
+	cr_assert_eq(plain(S("")), ESP_EPROTO, "nor is an empty initial response");
 	cr_assert_eq(plain(S("alice")), ESP_EPROTO);
 	cr_assert_eq(plain(S("alice\0secret")), ESP_EPROTO, "one NUL too few");
 	cr_assert_eq(plain(S("\0alice\0secret\0")), ESP_EPROTO, "one too many");
