@@ -1,4 +1,7 @@
 """tests/scenario/accounts.py - what esp-cli says about accounts, aliases and grants, and what it refuses."""
+import socket
+import struct
+
 from lib import run, scenario, wait_until
 from mail import MailServer, address, message, password
 
@@ -61,6 +64,52 @@ def who_has_no_password_is_said_and_how_to_give_one():
         assert s.cli("user", "add", address("carol"), "--with-mail", "--json").json["warning"] == way
 
 
+def asked_raw(s, words, text):
+    """The type of the last frame that answers these words with this input, and its payload (core/control/frame.h)."""
+    payload = struct.pack(">H", len(words)) + b"".join(struct.pack(">H", len(w)) + w.encode() for w in words) + text
+    with socket.socket(socket.AF_UNIX) as c:
+        c.settimeout(20)
+        c.connect(s.control)
+        c.sendall(struct.pack(">Ic", 1 + len(payload), b"R") + payload)
+        got = b"".join(iter(lambda: c.recv(4096), b""))
+    while len(got) > 4 + struct.unpack(">I", got[:4])[0]:
+        got = got[4 + struct.unpack(">I", got[:4])[0]:]
+    return got[4:5], got[5:].decode()
+
+
+@scenario
+def a_password_that_cannot_be_leaves_no_account_behind():
+    with MailServer(users=[]) as s:
+        words = ("user", "add", address("carol"))
+        assert "a password has 1 to 1024 bytes" in \
+            s.cli(*words, "--password-stdin", input="x" * 1025 + "\n", check=1).err
+        assert "the password is empty" in s.cli(*words, "--password-stdin", input="\n", check=2).err
+        assert asked_raw(s, words, b"\n") == (b"E", "a password has 1 to 1024 bytes")
+        assert users(s) == {}
+        s.cli(*words, "--password-stdin", input="x" * 1024 + "\n")
+        s.cli("user", "remove", address("carol"), "--keep-mail")
+        s.cli(*words, "--with-mail", "--password-stdin", input="x" * 1025 + "\n", check=1)
+        assert users(s) == {}, "nor does it bring one back"
+
+
+@scenario
+def a_user_does_not_take_the_name_of_an_alias():
+    with MailServer(users=["alice"]) as s:
+        s.cli("domain", "add", "alias.test", "--alias-of=example.test")
+        s.cli("alias", "add", "info@example.test", "alice@example.test")
+        for name in ("info@example.test", "Info@alias.test"):
+            assert f"{name} is an alias of alice@example.test: remove the alias first (esp-cli alias remove {name})" in \
+                refused(s, "user", "add", name)
+        s.cli("alias", "add", "info@example.test", "x@elsewhere.test")
+        assert "is an alias of alice@example.test and others" in refused(s, "user", "add", "info@example.test")
+        assert sorted(users(s)) == [address("alice")]
+        s.cli("alias", "remove", "info@alias.test")
+        s.cli("user", "add", "info@example.test")
+        s.cli("user", "remove", "info@example.test", "--keep-mail")
+        s.cli("alias", "add", "info@example.test", "alice@example.test")
+        assert "is an alias" in refused(s, "user", "add", "info@example.test", "--with-mail")
+
+
 @scenario
 def grants_are_listed_and_a_missing_one_is_not_a_missing_user():
     alice, bob = address("alice"), address("bob")
@@ -118,6 +167,20 @@ def a_domain_in_use_says_by_what():
         assert "does not exist" in refused(s, "domain", "remove", "elsewhere.test")
         s.cli("alias", "remove", "team@example.test")
         s.cli("domain", "remove", "example.test")
+
+
+@scenario
+def a_domain_stays_while_others_stand_for_it():
+    with MailServer(users=[]) as s:
+        for name in ("b.test", "a.test"):
+            s.cli("domain", "add", name, "--alias-of=example.test")
+        assert "domain example.test cannot go while a.test and 1 more stand for it: remove first what does " \
+            "(esp-cli domain remove a.test)" in refused(s, "domain", "remove", "example.test")
+        s.cli("domain", "remove", "a.test")
+        assert "cannot go while b.test stands for it" in refused(s, "domain", "remove", "example.test", "--purge")
+        s.cli("domain", "remove", "b.test")
+        s.cli("domain", "remove", "example.test")
+        assert s.cli("domain", "list", "--json").json == []
 
 
 run()

@@ -91,6 +91,14 @@ esp_status credential_rehash(struct auth *a, esp_id account, esp_str password)
 	return st == ESP_OK ? sql->transact(sql, &key, 1, rehash_tx, &args) : st;
 }
 
+static esp_status check_password(esp_str password, esp_err *err)
+{
+	if (password.len && password.len <= AUTH_PASSWORD_MAX)
+		return ESP_OK;
+	snprintf(err->text, sizeof err->text, "a password has 1 to %u bytes", AUTH_PASSWORD_MAX);
+	return ESP_EINVAL;
+}
+
 esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_str password, esp_err *err)
 {
 	const esp_sql *sql = auth_sql(a);
@@ -98,12 +106,10 @@ esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_s
 	struct set_args args = { .a = a, .account = account, .address = address, .phc = phc,
 	                         .log = (const esp_eventlog *)a->core.host->service(a->self, a->eventlog) };
 	esp_sql_key key = { .kind = ESP_SQL_KEY_ACCOUNT, .id = account };
-	esp_status st;
+	esp_status st = check_password(password, err);
 
-	if (password.len == 0 || password.len > AUTH_PASSWORD_MAX) {
-		snprintf(err->text, sizeof err->text, "a password has 1 to %u bytes", AUTH_PASSWORD_MAX);
-		return ESP_EINVAL;
-	}
+	if (st != ESP_OK)
+		return st;
 	st = sql ? hash_make(a, password, phc) : ESP_EUNAVAIL;
 	if (st == ESP_OK)
 		st = sql->transact(sql, &key, 1, set_tx, &args);
@@ -181,6 +187,8 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 
 	if (st == ESP_OK && !dir)
 		st = ESP_EUNAVAIL;
+	if (st == ESP_OK && call->input.len)        /* before the account is there */
+		st = check_password(password_of(call), call->err);
 	if (st == ESP_OK)
 		st = (u.with_mail ? dir->revive_account : dir->create_account)(
 			dir, call->arena, call->argv[0], u.name, u.quota, &account, call->err);

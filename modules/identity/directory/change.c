@@ -147,6 +147,23 @@ esp_status change_place(
 	return change_fail(err, store_domain(d, arena, key->domain, domain), "domain", key->domain);
 }
 
+esp_status change_no_alias(struct directory *d, esp_arena *arena, const struct domain *domain, const struct key *key,
+	esp_str address, esp_err *err)
+{
+	const esp_str *targets;
+	uint32_t n;
+	esp_status st = store_alias(d, arena, domain, key->local, &targets, &n);
+
+	if (st == ESP_ENOENT)
+		return ESP_OK;
+	if (st != ESP_OK)
+		return change_fail(err, st, "user", address);
+	snprintf(err->text, sizeof err->text,
+		"%.*s is an alias of %.*s%s: remove the alias first (esp-cli alias remove %.*s), or choose another name",
+		SHORT(address), SHORT(targets[0]), n > 1 ? " and others" : "", SHORT(address));
+	return ESP_EEXIST;
+}
+
 esp_status change_account_add(const esp_directory *service, esp_arena *arena, esp_str address, esp_str display_name,
                               uint64_t quota, esp_account *ret, esp_err *err)
 {
@@ -163,6 +180,8 @@ esp_status change_account_add(const esp_directory *service, esp_arena *arena, es
 	esp_str canonical;
 	esp_status st = change_place(d, arena, address, &key, &domain, err);
 
+	if (st == ESP_OK)
+		st = change_no_alias(d, arena, &domain, &key, address, err);
 	if (st != ESP_OK)
 		return st;
 	st = removed_address(arena, &key, &domain, &canonical);

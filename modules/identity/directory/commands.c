@@ -257,7 +257,9 @@ COMMAND(domain_add, "domain add", "DOMAIN [--alias-of=DOMAIN]", "Serve a domain,
 	on_domain_add);
 COMMAND(domain_list, "domain list", "", "All domains", on_domain_list);
 COMMAND(domain_remove, "domain remove", "DOMAIN [--keep-mail|--purge]",
-	"Stop serving a domain without users; the word says what becomes of mail kept of removed ones", on_domain_remove);
+	"Stop serving a domain that has no users and no domain stands for; the word says what becomes of mail kept of "
+	"removed users",
+	on_domain_remove);
 COMMAND(domain_catch_all, "domain catch-all", "DOMAIN [ADDRESS]",
 	"Who gets mail for names nobody has; without ADDRESS: nobody", on_catch_all);
 COMMAND(

@@ -77,6 +77,9 @@ ESP_CHECKED esp_status change_domain_add(
 	struct directory *d, esp_arena *arena, esp_str name, esp_str alias_of, esp_err *err);
 ESP_CHECKED esp_status change_domain_catch_all(
 	struct directory *d, esp_arena *arena, esp_str name, esp_str address, esp_err *err);
+/*! \brief ESP_EEXIST and what to do: an alias has this name, and would never be asked again. */
+ESP_CHECKED esp_status change_no_alias(struct directory *d, esp_arena *arena, const struct domain *domain,
+	const struct key *key, esp_str address, esp_err *err);
 ESP_CHECKED esp_status change_account_add(const esp_directory *d, esp_arena *arena, esp_str address,
 	esp_str display_name, uint64_t quota, esp_account *ret, esp_err *err);
 ESP_CHECKED esp_status change_account_enable(

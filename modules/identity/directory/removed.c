@@ -115,23 +115,39 @@ static esp_status purge_domain(esp_tx *tx, const struct change *c)
 	return tx->exec(tx, "UPDATE removed_account SET purge = 1 WHERE domain = $1", c->args, 1, NULL);
 }
 
-/* The database refused: who or what is still there? */
-static esp_status in_use(struct directory *d, esp_arena *arena, esp_str name, esp_err *err)
+/* It was not removed (`why`): who or what is still there? */
+static esp_status in_use(struct directory *d, esp_arena *arena, esp_str name, esp_status why, esp_err *err)
 {
 	const esp_sql *sql = directory_sql(d);
 	esp_sql_rows rows;
-	long long users, aliases;
+	long long users, aliases, domains;
+	esp_str first;
 	esp_status st = sql ? sql->query(sql, 0, arena,
 		"SELECT (SELECT COUNT(*) FROM account WHERE account.domain_id = domain.id),"
-		" (SELECT COUNT(*) FROM alias WHERE alias.domain_id = domain.id) FROM domain WHERE name = $1",
+		" (SELECT COUNT(*) FROM alias WHERE alias.domain_id = domain.id),"
+		" (SELECT COUNT(*) FROM domain AS other WHERE other.alias_of = domain.id),"
+		" (SELECT COALESCE(MIN(other.name), '') FROM domain AS other WHERE other.alias_of = domain.id)"
+		" FROM domain WHERE name = $1",
 		(esp_sql_value[]){ ESP_SQL_T(name) }, 1, &rows) : ESP_EUNAVAIL;
 
 	if (st != ESP_OK || rows.nrows == 0)
-		return change_fail(err, ESP_EINVAL, "domain", name);
+		return change_fail(err, why, "domain", name);
 	users = esp_sql_at(&rows, 0, 0)->i;
 	aliases = esp_sql_at(&rows, 0, 1)->i;
+	domains = esp_sql_at(&rows, 0, 2)->i;
+	first = esp_sql_at(&rows, 0, 3)->s;
+	if (domains > 0) {
+		char more[40] = " stands";
+
+		if (domains > 1)
+			snprintf(more, sizeof more, " and %lld more stand", domains - 1);
+		snprintf(err->text, sizeof err->text,
+			"domain %.*s cannot go while %.*s%s for it: remove first what does (esp-cli domain remove %.*s)",
+			ESP_FMT(name), ESP_FMT(first), more, ESP_FMT(first));
+		return ESP_EINVAL;
+	}
 	if (users + aliases == 0)
-		return change_fail(err, ESP_EINVAL, "domain", name);
+		return change_fail(err, why, "domain", name);
 	snprintf(err->text, sizeof err->text, "domain %.*s is still in use by %lld user%s and %lld alias%s", ESP_FMT(name),
 		users, users == 1 ? "" : "s", aliases, aliases == 1 ? "" : "es");
 	return ESP_EINVAL;
@@ -140,7 +156,8 @@ static esp_status in_use(struct directory *d, esp_arena *arena, esp_str name, es
 esp_status removed_domain(struct directory *d, esp_arena *arena, esp_str name, enum removed_mail mail, esp_err *err)
 {
 	struct change c = { .event = EVENT_DOMAIN_DELETED, .what = ESP_STR("deleted"), .nargs = 1,
-		.stmt = "DELETE FROM domain WHERE name = $1",
+		.stmt = "DELETE FROM domain WHERE name = $1"
+			" AND NOT EXISTS (SELECT 1 FROM domain AS other WHERE other.alias_of = domain.id)",
 		.then = mail == REMOVED_PURGE ? purge_domain : mail == REMOVED_UNSAID ? no_kept_mail : NULL };
 	esp_status st = change_domain_name(arena, name, &c.name);
 
@@ -148,8 +165,8 @@ esp_status removed_domain(struct directory *d, esp_arena *arena, esp_str name, e
 		return change_fail(err, st, "domain", name);
 	c.args[0] = ESP_SQL_T(c.name);
 	st = change_run(d, &c);
-	if (st == ESP_EINVAL)
-		return in_use(d, arena, c.name, err);
+	if (st == ESP_EINVAL || st == ESP_ENOENT)
+		return in_use(d, arena, c.name, st, err);
 	if (st != ESP_EBUSY)
 		return change_fail(err, st, "domain", name);
 	snprintf(err->text, sizeof err->text,
@@ -191,6 +208,8 @@ esp_status removed_revive(const esp_directory *service, esp_arena *arena, esp_st
 	int purge = 0;
 	esp_status st = change_place(d, arena, address, &key, &domain, err);
 
+	if (st == ESP_OK)
+		st = change_no_alias(d, arena, &domain, &key, address, err);
 	if (st != ESP_OK)
 		return st;
 	st = removed_address(arena, &key, &domain, &canonical);
