@@ -36,6 +36,20 @@ def the_socket_unit_names_the_listeners_of_the_sample():
 
 
 @scenario
+def wrap_lines_touches_c_alone():
+    with Server() as s:
+        c, script, line = os.path.join(s.dir, "x.c"), os.path.join(s.dir, "x.py"), "/* " + "word " * 40 + "*/\n"
+        for path in (c, script):
+            with open(path, "w") as f:
+                f.write(line)
+        done = subprocess.run([os.path.join(SOURCE, "contrib", "wrap-lines"), c, script], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stdout.endswith(f"nothing was changed: {script}\n"), done
+        for path in (c, script):
+            with open(path) as f:
+                assert f.read() == line, path
+
+
+@scenario
 def the_service_is_confined():
     analyze = shutil.which("systemd-analyze")
     if not analyze:
