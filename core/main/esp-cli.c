@@ -295,6 +295,9 @@ static int help_of_core(const struct cli_request *r)
 	if (found) {
 		cli_complain(CLI_OK, "commands of the core; a server that runs tells those of its modules as well");
 		print_answer(r, &text);
+	} else {
+		cli_complain(CLI_OK, "the core has no such command; those of modules are told by a server that runs, and by"
+			" docs/commands.md (esp-server docs commands --config FILE --out DIR makes yours)");
 	}
 	buffer_free(&text);
 	return found ? CLI_OK : CLI_UNREACHABLE;
