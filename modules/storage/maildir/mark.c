@@ -9,7 +9,7 @@
  *   end                   a file without its last line is not believed
  *
  * Too high is right, too low never happens: mark_write() syncs, and a lock lets one writer on all servers at a time
- * read and raise it.  A new folder has a file that is not synced: until the first UID is given nothing would be lost
+ * read and write it.  A new folder has a file that is not synced: until the first UID is given nothing would be lost
  * with it.  Everything here runs on a lane.
  */
 #include "maildir.h"
@@ -66,6 +66,18 @@ static int same_mailbox(const esp_blob_mark *a, const esp_blob_mark *b)
 	return a->uidvalidity == b->uidvalidity && memcmp(a->mailbox.b, b->mailbox.b, sizeof a->mailbox.b) == 0;
 }
 
+/* The lock, held until it is closed; -1: errno says why not. */
+static int take_lock(struct maildir *m)
+{
+	int lock = openat(m->tmp, "marks.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (lock >= 0 && flock(lock, LOCK_EX) != 0) {
+		(void)close(lock);
+		lock = -1;
+	}
+	return lock;
+}
+
 /* What is there may have been renamed into place by somebody who crashed before its directory was synced. */
 static esp_status raise(struct maildir *m, const char *dir, const esp_blob_mark *mark)
 {
@@ -88,37 +100,40 @@ esp_status mark_write(const esp_blob *b, const esp_blob_mark *mark)
 
 	if (st != ESP_OK)
 		return st;
-	lock = openat(m->tmp, "marks.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (lock < 0 || flock(lock, LOCK_EX) != 0)
-		st = file_status(errno);
-	if (st == ESP_OK)
-		st = raise(m, dir, mark);
-	if (lock >= 0)
-		(void)close(lock);
+	lock = take_lock(m);
+	if (lock < 0)
+		return file_status(errno);
+	st = raise(m, dir, mark);
+	(void)close(lock);
 	return st;
 }
 
 esp_status mark_begin(struct maildir *m, const char *dir, const esp_blob_mark *mark)
 {
 	esp_blob_mark there = { .size = sizeof there };
-	esp_status st = mark_read(m, dir, NULL, &there);
+	int lock = take_lock(m);
+	esp_status st = lock < 0 ? file_status(errno) : mark_read(m, dir, NULL, &there);
 
-	if (st == ESP_OK && same_mailbox(&there, mark))     /* UIDs were given meanwhile */
-		return ESP_OK;
-	return st == ESP_OK ? write_mark(m, dir, mark, 0) : st;
+	if (st == ESP_OK && !same_mailbox(&there, mark))     /* else UIDs were given meanwhile */
+		st = write_mark(m, dir, mark, 0);
+	if (lock >= 0)
+		(void)close(lock);
+	return st;
 }
 
 void mark_remove(struct maildir *m, const char *dir, const esp_id *mailbox)
 {
 	char path[PATH_ROOM];
 	esp_blob_mark there = { .size = sizeof there };
+	int lock = take_lock(m);
 
-	/* a mailbox that has this name now may have written its own file already: it stays */
-	if (mailbox && (mark_read(m, dir, NULL, &there) != ESP_OK || !there.uidvalidity ||
-					memcmp(there.mailbox.b, mailbox->b, sizeof mailbox->b) != 0))
-		return;
 	snprintf(path, sizeof path, "%s/" MARK_FILE, dir);
-	(void)unlinkat(m->root, path, 0);
+	/* a mailbox that has this name now may have written its own file already: it stays */
+	if (lock >= 0 && (!mailbox || (mark_read(m, dir, NULL, &there) == ESP_OK && there.uidvalidity &&
+					memcmp(there.mailbox.b, mailbox->b, sizeof mailbox->b) == 0)))
+		(void)unlinkat(m->root, path, 0);
+	if (lock >= 0)
+		(void)close(lock);
 }
 
 esp_status mark_move(struct maildir *m, const char *from, const char *to)

@@ -20,6 +20,8 @@ static ssize_t test_pread(int fd, void *buf, size_t n, off_t at);
 #undef pread
 
 #include <dirent.h>
+#include <pthread.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 
 static int test_fdatasync(int fd)
@@ -813,6 +815,34 @@ Test(mark, a_new_folder_has_one_and_a_job_done_again_does_not_lower_it, .init = 
 	/* the removal of a mailbox that had the name before leaves the file of the one that has it now */
 	cr_assert_neq(job(m, ESP_BLOB_RMFOLDER, "Play", other, 0, 0, ""), ESP_OK);
 	cr_assert_eq(mark_at(m, A "/.Play").uid, 1000);
+	gone(m);
+}
+
+static void *make_slowly(void *arg)
+{
+	esp_blob_job make = { .size = sizeof make, .kind = ESP_BLOB_MKFOLDER, .account = z("u@example.test"),
+		.folder = z("Work"), .id = { { 7 } }, .uidvalidity = 9 };
+
+	return link_job(arg, &make) == ESP_OK ? arg : NULL;
+}
+
+Test(mark, the_job_of_a_new_folder_waits_for_who_raises_it, .init = set_up, .fini = tear_down)
+{
+	struct maildir *m = maildir_at("m");
+	esp_blob_mark mark = mark_of((esp_id){ { 7 } }, "Work", 9, 1000);
+	int lock = openat(m->tmp, "marks.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	void *done = NULL;
+	pthread_t job;
+
+	cr_assert_eq(flock(lock, LOCK_EX), 0);
+	cr_assert_eq(pthread_create(&job, NULL, make_slowly, m), 0);
+	usleep(50000);
+	cr_assert_eq(mark_at(m, A "/.Work").uidvalidity, 0, "the job wrote the file of a folder that somebody raises");
+	(void)close(lock);
+	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
+	cr_assert_eq(pthread_join(job, &done), 0);
+	cr_assert_eq(done, m);
+	cr_assert_eq(mark_at(m, A "/.Work").uid, 1000);
 	gone(m);
 }
 
