@@ -18,6 +18,7 @@ Exit code 1 when a state is wrong, or a sync can be left out unnoticed.  The see
 not the same order of the server's threads: --keep keeps the recording, --recording reads it again.
 """
 import argparse
+import bisect
 import collections
 import multiprocessing
 import os
@@ -191,8 +192,20 @@ def sync_kind(record, target):
     site = re.sub(r"-[0-9a-f]{12}-\d+\.so", ".so", record.first)
     if target is None:
         return site, "volume"
-    label = re.sub(r"/[0-9a-f]{2}/[0-9a-f]{32}$|/[0-9a-f]{32}$|/[0-9a-f]{2}$|/[01]$", "/*", target.label)
+    label = kind_of_file(target.label)
     return site, f"directory {label}" if isinstance(target, Directory) else label
+
+
+def kind_of_file(path):
+    """mail/.journal/*, mail/DOMAIN/USER/.FOLDER/cur ..."""
+    path = re.sub(r"/[0-9a-f]{2}/[0-9a-f]{32}$|/[0-9a-f]{32}$|/[0-9a-f]{2}$|/[01]$", "/*", path)
+    path = re.sub(r"\.journal-\d", ".journal", re.sub(r"/[0-9a-f]{32}\.", "/*.", path))
+    names = path.split("/")
+    for n, name in ((1, "DOMAIN"), (2, "USER"), (3, ".FOLDER")):
+        if len(names) <= n or (n < 3) == names[n].startswith("."):
+            break
+        names[n] = name
+    return "/".join(names)
 
 
 def function_of(site):
@@ -217,39 +230,49 @@ def sync_kinds(recording):
 
 
 def missing_syncs(recording, kind):
-    """Where in the recording this line's syncs are."""
+    """Where in the recording this line's syncs are that would have had something to do."""
     found = []
 
     def note(d, record, target):
-        if sync_kind(record, target) == kind:
+        if sync_kind(record, target) != kind:
+            return False
+        if target is None or target.pending:
             found.append(d.now)
-        return False
+        return True
     Disk(recording, note).advance(len(recording))
     return found
 
 
 def telling_points(run, recording, missing):
-    """Right behind some of the syncs that are not there, the first answers after them, and answers all over."""
-    answers = [i + 1 for i, r in enumerate(recording)
-               if r.op == disk.MARK and i > missing[0] and (b'"sent"' in bytes(r.data) or b'"end"' in bytes(r.data))]
+    """After the syncs and the answers that follow some of the syncs that are not there; then after answers all over."""
+    syncs = [i + 1 for i, r in enumerate(recording) if r.op == disk.SYNCED]
+    answers = [i + 1 for i, r in enumerate(recording) if r.op == disk.MARK and i > missing[0] and
+               re.search(rb'"(sent|end)"|"stopped": true', bytes(r.data))]
+
+    def next_of(points, n, many):
+        at = bisect.bisect(points, n)
+        return points[at:at + many]
     some = [missing[0], *run.rng.sample(missing, min(len(missing), 4))]
-    behind = [n + k for n in some for k in range(2, 10) if n + k <= len(recording)]
-    first = [next((a for a in answers if a > n), len(recording)) for n in some]
-    return sorted({*behind, *first, *run.rng.sample(answers, min(len(answers), run.args.probes)), len(recording)})
+    yield sorted({p for n in some for p in next_of(syncs, n, 10) + next_of(answers, n, 4)})
+    yield sorted({*run.rng.sample(answers, min(len(answers), run.args.probes)), len(recording)})
 
 
 def notice(run, recording, kind, verifier):
     """(after how many states without this sync something is wrong, what); (None, why not)"""
-    d, told, tried = Disk(recording, lambda _, record, target: sync_kind(record, target) == kind), Told(recording), 0
-    for point in telling_points(run, recording, missing_syncs(recording, kind)):
-        d.advance(point)
-        told.advance(point)
-        few = len(d.unsettled()) <= 3
-        for choice in (Choice(False), *(Random(run.rng, d.unsettled()[:6 * (n % 2)]) for n in range(24 if few else 2))):
-            tried += 1
-            wrong = run.state(d, told, choice, verifier, "without a sync")
-            if wrong:
-                return tried, wrong[0]
+    missing, tried = missing_syncs(recording, kind), 0
+    if not missing:
+        return None, "it never had anything to do"
+    for points in telling_points(run, recording, missing):
+        d, told = Disk(recording, lambda _, record, target: sync_kind(record, target) == kind), Told(recording)
+        for point in points:
+            d.advance(point)
+            told.advance(point)
+            few = len(d.unsettled()) <= 3
+            for choice in (Choice(False), *(Random(run.rng, d.unsettled()[:6 * (n % 2)]) for n in range(24 if few else 2))):
+                tried += 1
+                wrong = run.state(d, told, choice, verifier, "without a sync")
+                if wrong:
+                    return tried, wrong[0]
     return None, f"{tried} states are right"
 
 

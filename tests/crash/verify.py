@@ -19,6 +19,7 @@ from storm import blob_directory, check_rows
 
 BITS = ((1, "\\Seen"), (2, "\\Answered"), (4, "\\Flagged"), (8, "\\Deleted"), (16, "\\Draft"))
 FIRST_KEYWORD = 16
+MAKES, MOVES = 4, {5, 6}           # folder jobs (plugin-api/include/esp/blob.h)
 
 
 class Told:
@@ -32,6 +33,7 @@ class Told:
         self.next = 0
         self.users, self.sending, self.sent = set(), {}, set()
         self.owners = {}               # address: [number of the last command with an answer, of the last one begun]
+        self.stopped = False           # in order, and not started again
 
     def advance(self, point):
         while self.next < len(self.marks) and self.marks[self.next][0] < point:
@@ -49,6 +51,8 @@ class Told:
             self.owners.setdefault(m["who"], [0, 0])[1] = m["begin"]
         elif "end" in m:
             self.owners[m["who"]][0] = m["end"]
+        elif "stopped" in m:
+            self.stopped = m["stopped"]
 
     def allowed(self, who):
         """The boxes an account may have: as after the last answer, or as after the command that has none yet."""
@@ -101,7 +105,8 @@ def check_database(folder, told):
             whole = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             lost = [f"the tables are gone, and {len(told.users)} users with them"] if told.users else []
             return lost + ([] if whole else ["SQLite's integrity check fails"])
-        return check_rows(db) + check_users(db, told) + check_mail(db, folder, told) + check_folders(db, folder)
+        return [*check_rows(db), *check_users(db, told), *check_mail(db, folder, told), *check_folders(db, folder),
+                *check_stopped(db, folder, told)]
     finally:
         db.close()
 
@@ -134,24 +139,41 @@ def unpacked(kind, blobs, uid, marks):
 
 
 def check_folders(db, folder):
-    """What the Maildir++ folders lack, or have too much, is what a folder job is still there for; and each folder's own
-    file has the mailbox's UIDVALIDITY and reserves every UID that was given."""
+    """What the Maildir++ folders lack, or have too much, is what a folder job is still there for; and the file of each
+    folder in which UIDs were given has the mailbox's UIDVALIDITY and reserves them, whether the folder was made or not."""
     wrong = []
     for account, address in db.execute("SELECT account_id, address FROM mail_account").fetchall():
         found = db.execute("SELECT kind, blob_id, uid, marks FROM blob_job WHERE account = ?", (address,)).fetchall()
         jobs = [job for row in found for job in unpacked(*row)]
         doubt = {(blob.hex(), uid) for _, blob, uid in jobs}
-        moves = any(kind in (4, 5, 6) for kind, _, _ in jobs)
+        kinds = {kind for kind, _, _ in jobs}
         rows = {(blob.hex(), uid) for blob, uid in db.execute(
             "SELECT m.blob_id, m.uid FROM message m JOIN mailbox b ON b.id = m.mailbox_id WHERE b.account_id = ?", (account,))}
         there = links_below(account_path(folder, address))
         wrong += [f"{address}: no link of {one}, and no job to make it" for one in list(rows - there - doubt)[:2]]
         wrong += [f"{address}: a link of {one}, which is gone, and no job to take it away" for one in list(there - rows - doubt)[:2]]
         for name, validity, uidnext in db.execute(
-                "SELECT name, uidvalidity, uidnext FROM mailbox WHERE account_id = ? AND uidnext > 1", (account,)):
-            fault = check_mark(folder_path(folder, address, name), validity, uidnext)
-            wrong += [f"{address} {name}: {fault}"] if fault and not moves else []
+                "SELECT name, uidvalidity, uidnext FROM mailbox WHERE account_id = ? AND noselect = 0", (account,)):
+            path, fault = folder_path(folder, address, name), None
+            if uidnext > 1 and not kinds & MOVES:
+                fault = check_mark(path, validity, uidnext)
+            elif not kinds & {MAKES, *MOVES} and not os.path.isdir(f"{path}/cur"):
+                fault = "has no folder, and no job to make it"
+            wrong += [f"{address} {name}: {fault}"] if fault else []
     return wrong
+
+
+def check_stopped(db, folder, told):
+    """A start that finds ".stopped" takes a link that is missing for a message that somebody deleted."""
+    try:
+        with open(f"{folder}/mail/.stopped", "rb") as f:
+            there = f.read().endswith(b"\n")
+    except FileNotFoundError:
+        there = False
+    jobs, = db.execute("SELECT COUNT(*) FROM blob_job").fetchone()
+    if there and jobs:
+        return [f"it stopped in order, so it says, with {jobs} folder jobs to do"]
+    return ["an orderly stop is forgotten"] if told.stopped and not there else []
 
 
 def check_mark(path, validity, uidnext):

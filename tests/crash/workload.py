@@ -10,9 +10,11 @@ flags, expunges, renames and removes, one command after the other, and knows the
     {"who": address, "begin": n, "via": {...}}      before the n-th command of an account; via: half of it may be seen
     {"who": address, "end": n, "boxes": {...}}      after it: {mailbox: {"v": UIDVALIDITY, "top": UID, "mail": {uid: [name, flags]}}}
     {"user": address}                               an account was added
+    {"stopped": bool}                               the server ended in order; it is to start
 """
 import contextlib
 import copy
+import fcntl
 import hashlib
 import json
 import os
@@ -73,12 +75,19 @@ class Preloaded(Server):
         super().cleanup()
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def add_users(self, *users, told=None):
-        self.cli("domain", "add", DOMAIN)
+    def add_users(self, *users, domain=DOMAIN, told=None):
+        self.cli("domain", "add", domain)
         for user in users:
-            self.cli("user", "add", f"{user}@{DOMAIN}", "--password-stdin", input=PASSWORD + "\n")
+            self.cli("user", "add", f"{user}@{domain}", "--password-stdin", input=PASSWORD + "\n")
             if told:
-                told(user=f"{user}@{DOMAIN}")
+                told(user=f"{user}@{domain}")
+
+    @contextlib.contextmanager
+    def slot_in_use(self):
+        """As if the server before it still drained: who starts meanwhile makes a journal beside the first one."""
+        with open(os.path.join(self.data, "mail/.journal/lock"), "rb") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            yield
 
 
 class Load:
@@ -121,7 +130,7 @@ class Sender:
             for _ in range(n):
                 self.sent += 1
                 name = f"m-{self.number}-{self.sent}"
-                to = self.rng.sample(self.recipients, self.rng.choice((1, 1, 2, 3)))
+                to = self.rng.sample(self.recipients, min(len(self.recipients), self.rng.choice((1, 1, 2, 3))))
                 content = self.load.content(name, self.rng.choice(SIZES))
                 self.load.told(send=name, to=to)
                 peer.deliver("x@else.test", to, content)
@@ -277,26 +286,56 @@ def put(box, uid, what):
     box["mail"][uid], box["top"] = what, uid
 
 
+def welcome(load, n):
+    """Accounts in new domains.  One has mail before its folders are made: the folder's own file takes the names of all
+    directories above it along.  The next is only looked at: folder jobs do that."""
+    for k in range(n):
+        wait_until(lambda: settled(load.server))
+        address = f"new@d{k}.test"
+        load.server.add_users("new", domain=f"d{k}.test", told=load.told)
+        if k % 2 == 0:
+            Sender(load, f"new{k}", [address]).deliver(1)
+        else:
+            with Imap(load.server.ports["imap"], address) as peer:
+                peer.select("INBOX")
+
+
 def record(log, seed, deliveries, commands):
-    """A server from its first start on an empty directory to its orderly end, with a restart and a kill in between."""
+    """A server from its first start on an empty directory to its orderly end: stopped, killed, and beside another."""
     open(log, "wb").close()
-    senders, owners, boxes = range(3), ("u0", "u1"), ("s0", "s1", "s2")
+    users, boxes = ("u0", "u1"), ("s0", "s1", "s2")
     with Preloaded(log, sync_us=1000) as server:
-        server.start()
         load = Load(server, log, seed)
-        server.add_users(*owners, *boxes, told=load.told)
-        senders = [Sender(load, n, [f"{b}@{DOMAIN}" for b in boxes]) for n in senders]
-        owners = [Owner(load, u) for u in owners]
-        # twelfths of the load, and how it ends; the first share fills the journal's segments more than once
-        for share, killed, again in ((7, False, True), (3, True, True), (2, False, False)):
-            load.run(*(lambda s=s: s.deliver(deliveries * share // 36) for s in senders),
-                     *(lambda o=o: o.work(commands * share // 24) for o in owners))
-            if killed:
-                server.kill()
-            else:
-                wait_until(lambda: settled(server), 30)
-                assert server.stop() == 0, server.log_text()[-2000:]
-            if again:
-                server.start()
+        senders = [Sender(load, n, [f"{b}@{DOMAIN}" for b in boxes]) for n in range(3)]
+        owners = [Owner(load, u) for u in users]
+
+        def work(twelfths):
+            load.run(*(lambda s=s: s.deliver(deliveries * twelfths // 36) for s in senders),
+                     *(lambda o=o: o.work(commands * twelfths // 24) for o in owners))
+
+        def stop():
+            wait_until(lambda: settled(server), 30)
+            assert server.stop() == 0, server.log_text()[-2000:]
+            load.told(stopped=True)
+
+        def start():
+            load.told(stopped=False)
+            server.start()
+
+        start()
+        welcome(load, 6)
+        server.add_users(*users, *boxes, told=load.told)
+        work(7)                    # fills the journal's segments more than once
+        stop()
+        start()
+        work(3)
+        server.kill()
+        start()
+        work(1)
+        stop()
+        with server.slot_in_use():
+            start()
+            work(1)
+            stop()
     os.close(load.log)
     return disk.Recording(log)
