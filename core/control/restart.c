@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "core/control/say.h"
 #include "core/control/spawn.h"
 #include "core/module/crash.h"
 
@@ -32,4 +33,12 @@ bool restart_is_due(const struct restart *r, int64_t now)
 void restart_leave_out(struct spawn *s, const char *dir, esp_time now)
 {
 	s->nleft_out = crash_left_out(dir, now, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S, s->left_out, SPAWN_LEFT_OUT);
+	for (size_t i = 0; i < s->nleft_out; i++) {
+		const char *name = s->left_out[i] + (s->left_out[i][0] == '-');
+
+		say(ESP_LOG_ERROR,
+			"module \"%s\" crashed the server %d times in %d minutes: starting without it if esp.conf calls it "
+			"optional; \"esp-cli reload %s\" tries it again",
+			name, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S / 60, name);
+	}
 }

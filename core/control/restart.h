@@ -25,7 +25,7 @@ int64_t restart_later(struct restart *r, int64_t now, int64_t served);
 /*! \brief Remember that it ended at `now`, and how. */
 void restart_count(struct spawn_restarts *r, esp_time now, const char *how);
 bool restart_is_due(const struct restart *r, int64_t now);
-/*! \brief Whom <dir>/crash.log says to leave out of the next server process. */
+/*! \brief Whom <dir>/crash.log says to leave out of the next server process; says so. */
 void restart_leave_out(struct spawn *s, const char *dir, esp_time now);
 
 #endif

@@ -130,6 +130,13 @@ void settings_control(const char *config_path, char *ret, struct config_errors *
 	config_unref(c);
 }
 
+void settings_keep_places(const struct settings *now, struct settings *next)
+{
+	memcpy(next->path, now->path, sizeof(next->path));
+	memcpy(next->control, now->control, sizeof(next->control));
+	memcpy(next->address[0], now->address[0], sizeof(next->address[0]));
+}
+
 int settings_open(const struct settings *st, struct sockets *s, char *reasons, size_t cap)
 {
 	const char *address[SOCKETS_MAX];

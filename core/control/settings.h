@@ -31,6 +31,8 @@ ESP_CHECKED int settings_load(const char *config_path, struct settings *ret, str
 void settings_control(const char *config_path, char *ret, struct config_errors *errs);
 /*! \brief From a loaded configuration. */
 ESP_CHECKED int settings_take(const struct config *c, struct settings *ret, struct config_errors *errs);
+/*! \brief A reload moves neither: the server process listens at `control`, our lock and its data are in `path`. */
+void settings_keep_places(const struct settings *now, struct settings *next);
 /*! \brief sockets_open() for its addresses. */
 ESP_CHECKED int settings_open(const struct settings *st, struct sockets *s, char *reasons, size_t cap);
 /*! \brief Make a directory that is missing (its parent must exist) and give it to the user.  ESP_EIO. */

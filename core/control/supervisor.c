@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +21,11 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
-#include "core/bus/log.h"
 #include "core/config/config.h"
 #include "core/control/link.h"
 #include "core/control/notify.h"
 #include "core/control/restart.h"
+#include "core/control/say.h"
 #include "core/control/spawn.h"
 #include "core/module/crash.h"
 
@@ -68,29 +67,11 @@ static int64_t now_ms(void)
 	return clock_monotonic() / ESP_MSEC;
 }
 
-/* --- what we say --------------------------------------------------------------------------------------------- */
-
-/* Lines like the server's, on standard error wherever its log goes: that is where we can always write. */
-ESP_PRINTF(2, 3) static void say(int32_t level, const char *fmt, ...)
-{
-	char text[2048];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	log_write(level, "supervisor", text, NULL, 0);
-}
-
 /* From now on these settings are in force. */
 static void follow(struct supervisor *s, const struct settings *st)
 {
-	struct log_config lc = { .json = st->log_json, .target = LOG_TO_STDERR };
-	esp_err err = ESP_ERR_INIT;
-
 	s->settings = *st;
-	if (log_open(&lc, &err) != ESP_OK)
-		say(ESP_LOG_WARNING, "lines keep their format: %s", err.text[0] ? err.text : "no memory");
+	say_as_json(st->log_json);
 }
 
 /* --- children ------------------------------------------------------------------------------------------------ */
@@ -125,19 +106,6 @@ static int send_sockets(struct supervisor *s, struct child *c, uint32_t serial)
 	return link_send(c->link, LINK_SOCKETS, serial, s->msg.text, len, fds, (uint32_t)nfds);
 }
 
-static void leave_out_the_blamed(struct supervisor *s)
-{
-	restart_leave_out(&s->spawn, s->settings.path, time(NULL));
-	for (size_t i = 0; i < s->spawn.nleft_out; i++) {
-		const char *name = s->spawn.left_out[i] + (s->spawn.left_out[i][0] == '-');
-
-		say(ESP_LOG_ERROR,
-			"module \"%s\" crashed the server %d times in %d minutes: starting without it if esp.conf calls it "
-			"optional; \"esp-cli reload %s\" tries it again",
-			name, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S / 60, name);
-	}
-}
-
 /* Follow the file on disk as far as it is good; a broken one is the server process's to complain about. */
 static void refresh_settings(struct supervisor *s)
 {
@@ -164,7 +132,7 @@ static struct child *start_child(struct supervisor *s)
 		say(ESP_LOG_ERROR, "%d server processes are still stopping: not starting another one", MAX_CHILDREN);
 		return NULL;
 	}
-	leave_out_the_blamed(s);
+	restart_leave_out(&s->spawn, s->settings.path, time(NULL));
 	if (spawn_server(&s->spawn, &c->pid, &c->link) != ESP_OK) {
 		say(ESP_LOG_ERROR, "cannot start a server process: %s", strerror(errno));
 		return NULL;
@@ -250,14 +218,6 @@ static void on_ready(struct supervisor *s, struct child *c)
 	report_ready(s);
 }
 
-/* A reload moves neither: the server process listens at the one, and our lock and its data are in the other. */
-static void keep_places(const struct settings *now, struct settings *next)
-{
-	memcpy(next->path, now->path, sizeof(next->path));
-	memcpy(next->control, now->control, sizeof(next->control));
-	memcpy(next->address[0], now->address[0], sizeof(next->address[0]));
-}
-
 static void on_open(struct supervisor *s, struct child *c, uint32_t serial)
 {
 	struct config_errors errs = CONFIG_ERRORS_INIT;
@@ -274,7 +234,7 @@ static void on_open(struct supervisor *s, struct child *c, uint32_t serial)
 		snprintf(reasons, sizeof(reasons), "%s:%u: %s", err.file, err.line, err.text);
 		goto out;
 	}
-	keep_places(&s->settings, &s->next);
+	settings_keep_places(&s->settings, &s->next);
 	status = settings_open(&s->next, &s->sockets, reasons, sizeof(reasons));
 	if (status == ESP_OK)
 		status = send_sockets(s, c, serial);
