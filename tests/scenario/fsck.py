@@ -55,6 +55,10 @@ def lose_database(s):
         os.remove(name)
 
 
+def folder(s, user, *parts):
+    return os.path.join(s.dir, "data", "mail", "example.test", user, *parts)
+
+
 def fill(s):
     """Two accounts with folders, flags, gaps between UIDs and above them."""
     for n in range(12):
@@ -217,6 +221,33 @@ def an_older_database_takes_the_younger_mail_from_the_folders():
 
 
 @scenario
+def folders_from_an_older_copy_expunge_nothing():
+    with MailServer() as s:
+        fill(s)
+        is_clean(s)
+        s.stop()
+        stopped = os.path.join(s.dir, "data", "mail", ".stopped")
+        shutil.copytree(folder(s, "alice"), os.path.join(s.dir, "old"))
+        shutil.copy(stopped, os.path.join(s.dir, "old.stopped"))
+        s.start()
+        for n in range(5):
+            s.deliver(message(f"younger {n}"), "alice")
+        before = boxes(s, "alice")
+        s.stop()
+        shutil.rmtree(folder(s, "alice"))
+        shutil.copytree(os.path.join(s.dir, "old"), folder(s, "alice"))
+        for path in glob.glob(folder(s, "alice", "**", "cur"), recursive=True):
+            os.utime(path)                                   # as copies do that keep no times
+        shutil.copy(os.path.join(s.dir, "old.stopped"), stopped)
+        s.start()
+        s.logged("left by another database", 30)
+        done = fsck(s, "--repair")
+        assert done["links_missing"] == 5 and done["left"] == 0, done
+        assert {n: b[2] for n, b in boxes(s, "alice").items()} == {n: b[2] for n, b in before.items()}
+        is_clean(s)
+
+
+@scenario
 def a_message_whose_file_is_gone_is_given_back_or_given_up():
     with MailServer() as s:
         fill(s)
@@ -281,10 +312,6 @@ def merged(s):
     return s.log_text().count("is taken over")
 
 
-def folder(s, user, *parts):
-    return os.path.join(s.dir, "data", "mail", "example.test", user, *parts)
-
-
 @scenario
 def what_other_programs_do_while_it_is_stopped_is_taken_over():
     with MailServer() as s:
@@ -314,7 +341,7 @@ def what_other_programs_do_while_it_is_stopped_is_taken_over():
             with open(os.path.join(s.dir, "data", "mail", ".stopped")) as f:
                 assert f.read() == stopped
         s.start()
-        wait_until(lambda: merged(s) == 1, 30)
+        wait_until(lambda: merged(s), 30)
         after = boxes(s, "alice")
         assert after["INBOX"][2][4][0] == ("\\Flagged", "\\Seen")
         moved = list(after["Empty"][2].values())

@@ -43,7 +43,7 @@ def nodes(n=NODES, users=("alice", "bob"), store=None, imap=None, blob=None):
             for user in users:
                 servers[0].add_user(user)
             for s in servers:
-                s.mail_dir = mail
+                s.mail_dir, s.where = mail, where
             yield servers
     finally:
         postgres.drop(name)
@@ -279,6 +279,32 @@ def two_nodes_that_sweep_take_nothing_from_each_other():
             assert s.count("alice") == sent
         wait_until(lambda: files(servers[1], "") == list(range(1, sent + 1)), 30)
         assert servers[1].cli("fsck", "--json").json["result"] == "clean"
+
+
+@scenario
+def whoever_stops_last_the_next_start_takes_over_what_others_did():
+    with nodes(2) as servers:
+        for n in range(6):
+            servers[n % 2].deliver(message(f"m-{n}"))
+        for gone in (2, 5):                                    # the first time they stop at once
+            wait_until(lambda: int(postgres.psql(servers[0].where, "SELECT COUNT(*) FROM blob_job")) == 0, 30)
+            for s in servers:
+                s.signal(signal.SIGTERM)
+                if gone == 5:
+                    s.wait_end()
+            for s in servers:
+                assert s.wait_end() == 0
+            inbox = os.path.join(servers[0].mail_dir, DOMAIN, "alice", "cur")
+            for name in os.listdir(inbox):
+                if f",U={gone}:" in name:
+                    os.remove(os.path.join(inbox, name))
+            for s in servers:
+                s.start(wait=False)
+            for s in servers:
+                s.wait_serving()
+            wait_until(lambda: str(gone) not in contents(servers[1], "INBOX"), 30)
+        assert {uid: subject for uid, (subject, _) in contents(servers[0], "INBOX").items()} == \
+            {str(n + 1): f"m-{n}" for n in (0, 2, 3, 5)}
 
 
 @scenario

@@ -46,6 +46,10 @@ static const esp_sql_migration items[] = {
 				" FROM part p JOIN blob_job j ON j.id = p.id;\n"
 				"DELETE FROM blob_job WHERE marks <> '';\n"
 				"ALTER TABLE blob_job DROP COLUMN marks" },
+	{ .number = 4,
+		.title = "orderly stops",
+		.up = "CREATE TABLE blob_stop (id BLOB NOT NULL PRIMARY KEY)",
+		.down = "DROP TABLE blob_stop" },
 };
 const esp_sql_migrations maildir_migrations = {
 	.size = sizeof maildir_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],
@@ -328,12 +332,23 @@ void folder_drain(struct maildir *m)
 	m->core.fiber->signal(&m->sweep_ends);
 }
 
+static void leave(struct maildir *m)
+{
+	const esp_sql *sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
+
+	if (sql) {
+		lease_release(&m->lease, sql);
+		stopped_note(m, sql);
+	}
+}
+
 void folder_fiber(void *arg)
 {
 	struct maildir *m = arg;
 	esp_arena *arena = m->core.mem->arena_new(m->self, "folder jobs", 64 << 20);
 	esp_nsec trash_at = 0;
 
+	m->noted = 0;
 	while (arena && !m->core.fiber->canceled()) {
 		const esp_sql *sql;
 
@@ -350,8 +365,7 @@ void folder_fiber(void *arg)
 		m->core.mem->arena_reset(arena);
 		m->core.host->quiesce();
 		if (m->draining) {     /* what was committed before the stop has been done */
-			if ((sql = (const esp_sql *)m->core.host->service(m->self, m->sql)) != NULL)
-				lease_release(&m->lease, sql);
+			leave(m);
 			break;
 		}
 		if (!m->pending) {

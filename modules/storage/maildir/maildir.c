@@ -147,6 +147,8 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	if (st == ESP_OK)
 		st = result;
 	if (st == ESP_OK)
+		st = stopped_compare(m, sql);
+	if (st == ESP_OK)
 		st = place_start(m);
 	return st == ESP_OK ? journal_start(m) : st;
 }

@@ -51,7 +51,9 @@ struct maildir {
 	esp_nsec grace;
 	struct lease lease;        /* of the folder jobs */
 	int serving;               /* lock of the servers on this directory */
-	int all_done;              /* no folder job was left when the fiber ended */
+	int all_done;              /* no folder job was left at the last look */
+	int noted;                 /* nor at the end, and the database has: */
+	esp_id stop;               /* this stop; at the start, the last one (stopped.c) */
 	int follows;               /* a generation of this process, which left held and stopped_at */
 	esp_time stopped_at;       /* in order, and the folders have not been compared yet; 0 otherwise */
 	/* folder jobs, worker 0 only (folder.c) */
@@ -170,6 +172,10 @@ ESP_CHECKED esp_status mark_move(struct maildir *m, const char *from, const char
 
 /* stopped.c */
 ESP_CHECKED esp_status stopped_take(struct maildir *m);    /* [lane] at the start */
+/*! \brief [control] ESP_SUSPENDS.  After stopped_take(): was it this database? */
+ESP_CHECKED esp_status stopped_compare(struct maildir *m, const esp_sql *sql);
+/*! \brief [fiber] ESP_SUSPENDS.  The last word to the database, when every folder job is done. */
+void stopped_note(struct maildir *m, const esp_sql *sql);
 void stopped_leave(struct maildir *m);                     /* [lane] at the stop */
 esp_time stopped_when(const esp_blob *b);
 void stopped_merged(const esp_blob *b);
