@@ -173,5 +173,5 @@ void lease_release(struct lease *l, const esp_sql *sql)
 	if (l->held)
 		(void)attempt(l, sql, LEAVE, 3);
 	l->held = 0;
-	l->sure_until = 0;
+	l->sure_until = l->look_at = 0;
 }

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+import time
 
 from kills import in_the_middle, kill_during
 from lib import run, scenario, wait_until
@@ -248,6 +249,29 @@ def folders_from_an_older_copy_expunge_nothing():
 
 
 @scenario
+def an_orderly_stop_leaves_nothing_to_do_in_the_folders():
+    # what a STORE of many messages put off is written when everybody was told to end
+    with MailServer(config={"store": {"store_rows": 4, "store_delay": "60s"}}) as s:
+        fill(s)
+        is_clean(s)                                          # every link is made
+        with s.imap("alice") as c:
+            c.ok("SELECT INBOX")
+            c.ok(r"UID STORE 1:* +FLAGS (\Flagged)")
+        if s.database:                                       # and here also after the last look at what there is to do
+            with postgres.held(s.database, "LOCK TABLE mail_account IN EXCLUSIVE MODE"):
+                s.signal(signal.SIGTERM)
+                waits = "SELECT COUNT(*) FROM pg_locks WHERE relation = 'mail_account'::regclass AND NOT granted"
+                wait_until(lambda: int(postgres.psql(s.database, waits)))
+                time.sleep(0.5)
+            s.wait_end()
+        else:
+            s.stop()
+        assert rows(s, "blob_job") == 0 and os.path.exists(os.path.join(s.dir, "data", "mail", ".stopped"))
+        flags = [name.rpartition(",")[2] for name in os.listdir(folder(s, "alice", "cur"))]
+        assert flags and all("F" in f for f in flags), flags
+
+
+@scenario
 def a_message_whose_file_is_gone_is_given_back_or_given_up():
     with MailServer() as s:
         fill(s)
@@ -340,6 +364,8 @@ def what_other_programs_do_while_it_is_stopped_is_taken_over():
             s.run("migrate", *words, check=0)
             with open(os.path.join(s.dir, "data", "mail", ".stopped")) as f:
                 assert f.read() == stopped
+        s.start()
+        s.stop()                                                                  # perhaps before it is done
         s.start()
         wait_until(lambda: merged(s), 30)
         after = boxes(s, "alice")

@@ -6,6 +6,7 @@
 The first test that needs one starts it (contrib/devpostgres keep); it ends by itself a while after the last.  With
 ESP_TEST_DB_HOST (and _PORT, _USER, _PASSWORD, _NAME) the tests use that server instead.
 """
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -77,6 +78,25 @@ def psql(where, sql):
                           env=dict(os.environ, PGPASSWORD=where["password"]))
     assert done.returncode == 0, f"{sql}: {done.stderr}"
     return done.stdout
+
+
+@contextlib.contextmanager
+def held(where, lock):
+    """Somebody else's transaction has this lock meanwhile."""
+    holder = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-h", where["host"], "-p", str(where["port"]), "-U", where["user"],
+                               "-d", where["name"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True,
+                              env=dict(os.environ, PGPASSWORD=where["password"]))
+    holder.stdin.write(f"BEGIN;\n{lock};\nSELECT pg_backend_pid();\nSELECT pg_sleep(120);\n")
+    holder.stdin.flush()
+    backend = int(holder.stdout.readline())
+    try:
+        yield
+    finally:
+        psql(where, f"SELECT pg_terminate_backend({backend})")
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()
 
 
 class Reader:

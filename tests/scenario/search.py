@@ -2,7 +2,6 @@
 import contextlib
 import os
 import re
-import subprocess
 
 import postgres
 from lib import run, scenario, wait_until
@@ -151,27 +150,6 @@ def postgresql_fills_tables_that_were_emptied():
             check(c)
 
 
-@contextlib.contextmanager
-def held(where):
-    """Nobody can put texts into the index."""
-    sql = "BEGIN; LOCK TABLE esp_search_text IN SHARE MODE; SELECT 'held'; SELECT pg_sleep(120)"
-    holder = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-h", where["host"], "-p", str(where["port"]), "-U", where["user"],
-                               "-d", where["name"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, text=True,
-                              env=dict(os.environ, PGPASSWORD=where["password"]))
-    holder.stdin.write(sql.replace("; ", ";\n") + ";\n")
-    holder.stdin.flush()
-    assert holder.stdout.readline() == "held\n"
-    try:
-        yield
-    finally:
-        postgres.psql(where, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'esp_search_text'::regclass"
-                             " AND mode = 'ShareLock' AND granted")
-        holder.stdin.close()
-        holder.wait()
-        holder.stdout.close()
-
-
 @scenario
 def a_server_killed_while_it_fills_postgresql_s_index_goes_on_there():
     if DATABASE != "pgsql":
@@ -179,7 +157,7 @@ def a_server_killed_while_it_fills_postgresql_s_index_goes_on_there():
     waits = "SELECT count(*) FROM pg_locks WHERE relation = 'esp_search_text'::regclass AND NOT granted"
     with server() as s:
         indexed(s, 40)
-        with held(s.database):
+        with postgres.held(s.database, "LOCK TABLE esp_search_text IN SHARE MODE"):
             fill(s, 41, 50)
             wait_until(lambda: int(postgres.psql(s.database, waits)) > 0, 20)      # in the middle of a batch
             with s.imap("alice") as c:

@@ -210,6 +210,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 		st = sql->transact(sql, NULL, 0, forget_tx, &round);
 		round.forgotten = round.done - round.forgotten > ROWS_A_COMMIT ? round.forgotten + ROWS_A_COMMIT : round.done;
 	}
+	m->all_done = st == ESP_OK && round.done == rows.nrows && rows.nrows < JOBS_A_ROUND;
 	tell_failures(m, &round);
 	m->metric->add(m->jobs, st == ESP_OK ? round.jobs : 0);
 	return st == ESP_OK && !round.waits && (rows.nrows == JOBS_A_ROUND || round.done < rows.nrows);
@@ -312,6 +313,8 @@ static void on_kicked(void *arg)       /* worker 0 */
 	atomic_store(&m->posted, 0);
 	m->pending = 1;
 	m->core.fiber->signal(&m->kicked);
+	if (m->ended && m->core.fiber->spawn(m->self, 0, "folder jobs", folder_fiber, m, NULL) == ESP_OK)
+		m->ended = 0;
 }
 
 void folder_kick(const esp_blob *b)
@@ -327,7 +330,7 @@ void folder_kick(const esp_blob *b)
 
 void folder_drain(struct maildir *m)
 {
-	m->draining = 1;
+	m->draining = m->pending = 1;
 	m->core.fiber->signal(&m->kicked);
 	m->core.fiber->signal(&m->sweep_ends);
 }
@@ -342,6 +345,7 @@ static void leave(struct maildir *m)
 	}
 }
 
+/* At the stop others still end what they had begun: what they commit when nothing was left here begins it anew. */
 void folder_fiber(void *arg)
 {
 	struct maildir *m = arg;
@@ -364,8 +368,10 @@ void folder_fiber(void *arg)
 		}
 		m->core.mem->arena_reset(arena);
 		m->core.host->quiesce();
-		if (m->draining) {     /* what was committed before the stop has been done */
+		if (m->draining && !m->pending)
 			leave(m);
+		if (m->draining && !m->pending) {
+			m->ended = 1;
 			break;
 		}
 		if (!m->pending) {

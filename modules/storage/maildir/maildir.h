@@ -59,6 +59,7 @@ struct maildir {
 	/* folder jobs, worker 0 only (folder.c) */
 	esp_fcond kicked;
 	int pending, draining;
+	int ended;                 /* draining, and its fiber saw nothing left to do */
 	esp_nsec tell_at;          /* not before: say again that jobs wait */
 	struct trouble trash_trouble;
 	atomic_int posted;
