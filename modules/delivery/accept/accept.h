@@ -29,6 +29,6 @@ esp_status reserve(const esp_accept *a, esp_txn *t, const esp_rcpt *r, uint64_t 
 void reservations_free(struct accept *a);
 
 /*! \brief esp_accept.deliver. */
-esp_status deliver(const esp_accept *a, esp_txn *t, esp_blob_writer *w, esp_str trace, esp_err *err);
+esp_status deliver(const esp_accept *a, esp_txn *t, esp_str content, esp_str trace, esp_err *err);
 
 #endif

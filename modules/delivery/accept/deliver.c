@@ -182,7 +182,7 @@ static esp_status find_mailboxes(struct delivery *d)
 
 /* --- store ------------------------------------------------------------------------------------------------ */
 
-static esp_status commit_blobs(struct delivery *d, esp_blob_writer *w)
+static esp_status put_blobs(struct delivery *d, esp_str content)
 {
 	esp_status st = ESP_OK;
 
@@ -190,7 +190,7 @@ static esp_status commit_blobs(struct delivery *d, esp_blob_writer *w)
 		struct copy *c = &d->copies[i];
 		st = d->mailstore->prepare(d->mailstore, d->t->arena, &c->append);
 		if (st == ESP_OK)
-			st = d->blob->commit(w, c->id, c->prefix, &c->append.bytes);
+			st = d->blob->put(d->blob, c->id, c->prefix, content, &c->append.bytes);
 		d->stored += st == ESP_OK;
 	}
 	return st;
@@ -279,7 +279,7 @@ static esp_status commit(struct delivery *d, const esp_sql *sql)
 	return st;
 }
 
-esp_status deliver(const esp_accept *service, esp_txn *t, esp_blob_writer *w, esp_str trace, esp_err *err)
+esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_str trace, esp_err *err)
 {
 	struct accept *a = (struct accept *)service;
 	const esp_sql *sql = (const esp_sql *)a->core.host->service(a->self, a->sql);
@@ -300,7 +300,7 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_blob_writer *w, es
 	}
 	if (st == ESP_OK) {
 		step = "store the message";
-		st = commit_blobs(&d, w);
+		st = put_blobs(&d, content);
 	}
 	if (st == ESP_OK) {
 		step = "commit";

@@ -147,21 +147,6 @@ void append_drop(struct append_literal *a)
 }
 
 /* Blob first, then its row; what no row names is discarded. */
-static esp_status commit_blob(
-	struct session *s, const esp_blob *blob, const struct append_literal *a, esp_append *item, uint64_t *ret_bytes)
-{
-	esp_blob_writer *writer;
-	esp_status st = blob->create(blob, item->id, s->imap->max_append, &writer);
-
-	if (st != ESP_OK)
-		return st;
-	st = blob->write(writer, a->body.data, a->body.len);
-	if (st == ESP_OK)
-		st = blob->commit(writer, item->id, (esp_str){ NULL, 0 }, ret_bytes);
-	blob->close(writer);
-	return st;
-}
-
 static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_uid, uint32_t *ret_validity,
 	esp_id *ret_mailbox, uint64_t *ret_modseq)
 {
@@ -180,7 +165,7 @@ static esp_status commit(struct command *c, const struct head *h, uint32_t *ret_
 	if (st == ESP_OK)
 		st = ms->prepare(ms, c->arena, &item);
 	if (st == ESP_OK)
-		st = commit_blob(s, blob, c->append, &item, &item.bytes);
+		st = blob->put(blob, item.id, (esp_str){ NULL, 0 }, item.content, &item.bytes);
 	if (st == ESP_OK) {
 		st = ms->append(ms, &s->actor, m.id, &item, 1, ret_uid, ret_validity, ret_modseq, &err);
 		if (st != ESP_OK && st != ESP_EUNKNOWN)

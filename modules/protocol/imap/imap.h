@@ -139,7 +139,7 @@ ESP_CHECKED esp_status body_find(
 void body_put(struct command *c, const struct body *b, uint32_t i);
 void body_end(struct body *b);
 
-/* append.c: the message of APPEND goes straight into a blob writer while the command is gathered. */
+/* append.c: the message of APPEND goes into a buffer of its own while the command is gathered. */
 /*! \brief Is this literal APPEND's message?  `head` is the command up to the brace. */
 int append_is_message(struct session *s, esp_str head, esp_arena *arena);
 /*! \brief Take it.  ESP_OK: it waits in *ret, or was refused and thrown away; ESP_EAGAIN: refused, and nothing more of

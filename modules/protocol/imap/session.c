@@ -1,7 +1,7 @@
 /* session - one client: greeted, its commands run one after the other.
  *
  * A command is its line and every literal in it.  They are gathered here, bounded, so that parsers see the whole;
- * APPEND's message is the exception and goes straight into a blob writer.
+ * APPEND's message is the exception and goes into a buffer of its own.
  */
 #include "imap.h"
 

@@ -13,13 +13,14 @@
 #include <stdlib.h>
 
 #define STEP 8192u
+#define OUT_MAX (2 * STEP + 2)     /* what STEP bytes can become */
 
 struct data {
 	struct session *s;
-	esp_buf body;              /* grows up to the size limit */
+	esp_buf body;              /* up to the size limit, and room for the next step */
 	uint64_t counted;          /* of it, in smtp->intake */
 	esp_smtp_undot undot;
-	char *room;                /* 2 * STEP + 2 */
+	char *spare;               /* OUT_MAX */
 	uint64_t seen;             /* bytes from the client */
 	esp_nsec began;
 	esp_status store;          /* first failure to keep it; then the rest is thrown away */
@@ -61,19 +62,25 @@ static void look_for_headers(struct data *d)
 	d->s->smtp->core.host->give_back();
 }
 
+/* Straight behind what is there; when that is full or refused, somewhere else, and forgotten. */
 static esp_status feed(struct data *d, esp_str in, size_t *ret_used)
 {
+	char *room = d->store == ESP_OK ? esp_buf_room(&d->body, OUT_MAX) : NULL;
 	esp_buf out;
 	esp_status st;
 
-	esp_buf_init_fixed(&out, d->room, 2 * STEP + 2);
+	if (d->store == ESP_OK && !room)
+		d->store = d->body.err;
+	esp_buf_init_fixed(&out, room ? room : d->spare, OUT_MAX);
 	st = esp_smtp_undot_feed(&d->undot, in, ret_used, &out);
 	if (st != ESP_OK && st != ESP_EAGAIN)
 		return ESP_EIO;
-	if (d->store == ESP_OK && out.len)
+	if (d->store == ESP_OK && out.len > d->s->smtp->max_size - d->body.len)
+		d->store = ESP_E2BIG;
+	if (d->store == ESP_OK)
 		d->store = intake_grow(&d->s->smtp->intake, &d->counted, d->body.len + out.len);
-	if (d->store == ESP_OK && out.len)
-		d->store = esp_buf_add(&d->body, out.data, out.len);
+	if (d->store == ESP_OK)
+		d->body.len += out.len;
 	look_for_headers(d);
 	return st;
 }
@@ -164,33 +171,17 @@ static esp_status accepted(struct session *s)
 	return reply(s, 250, "2.0.0", text);
 }
 
-static esp_status store(struct data *d, const esp_accept *accept, const esp_blob *blob, esp_str trace, esp_err *err)
-{
-	struct session *s = d->s;
-	esp_blob_writer *writer;
-	esp_status st = blob->create(blob, s->txn->message->id, s->smtp->max_size, &writer);
-
-	if (st != ESP_OK)
-		return st;
-	st = blob->write(writer, d->body.data, d->body.len);
-	if (st == ESP_OK)
-		st = accept->deliver(accept, s->txn, writer, trace, err);
-	blob->close(writer);
-	return st;
-}
-
 static esp_status deliver(struct data *d)
 {
 	struct session *s = d->s;
 	const esp_host *host = s->smtp->core.host;
 	const esp_accept *accept = (const esp_accept *)host->service(s->smtp->self, s->smtp->accept);
-	const esp_blob *blob = (const esp_blob *)host->service(s->smtp->self, s->smtp->blob);
 	esp_err err = ESP_ERR_INIT;
 	esp_str trace;
-	esp_status st = accept && blob ? trace_received(s, &trace) : ESP_EUNAVAIL;
+	esp_status st = accept ? trace_received(s, &trace) : ESP_EUNAVAIL;
 
 	if (st == ESP_OK)
-		st = store(d, accept, blob, trace, &err);
+		st = accept->deliver(accept, s->txn, esp_buf_str(&d->body), trace, &err);
 	if (st != ESP_OK) {
 		esp_log(s->smtp->core.log, s->smtp->self, ESP_LOG_WARNING, "a message was deferred",
 			ESP_FSTR("why", ((esp_str){ err.text, strlen(err.text) })), ESP_FSTR("from", s->txn->from),
@@ -256,10 +247,10 @@ static esp_status receive_and_finish(struct session *s)
 	esp_status st;
 
 	d.headers.size = sizeof d.headers;
-	d.room = malloc(2 * STEP + 2);
-	if (!d.room)
+	d.spare = malloc(OUT_MAX);
+	if (!d.spare)
 		return reply_status(s, ESP_ENOMEM);
-	esp_buf_init(&d.body, s->smtp->max_size);
+	esp_buf_init(&d.body, s->smtp->max_size + OUT_MAX);
 	st = reply(s, 354, NULL, "end with <CRLF>.<CRLF>");
 	s->smtp->core.host->give_back();
 	if (st == ESP_OK)
@@ -267,7 +258,7 @@ static esp_status receive_and_finish(struct session *s)
 	st = finish(&d, st);
 	esp_buf_free(&d.body);
 	intake_end(&s->smtp->intake, &d.counted);
-	free(d.room);
+	free(d.spare);
 	return st;
 }
 

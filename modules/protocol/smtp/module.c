@@ -44,8 +44,8 @@ static esp_status bind_all(struct smtp *m)
 {
 	const esp_host *host = m->core.host;
 	static const struct { const char *id; size_t at; } needs[] = {
-		{ "esp.accept/1", offsetof(struct smtp, accept) }, { "esp.blob/1", offsetof(struct smtp, blob) },
-		{ "esp.directory/1", offsetof(struct smtp, directory) }, { "esp.auth/1", offsetof(struct smtp, auth) },
+		{ "esp.accept/1", offsetof(struct smtp, accept) }, { "esp.directory/1", offsetof(struct smtp, directory) },
+		{ "esp.auth/1", offsetof(struct smtp, auth) },
 	};
 	static const char *const roles[] = { "mx", "submission", "submissions" };
 	esp_status st = ESP_OK;
@@ -171,7 +171,7 @@ static const esp_cfg_item config[] = { { .name = "hostname",
 		.help = "What messages that are still coming may hold in memory together; more is deferred. "
 				"The first 128 KiB of each do not count." },
 	{ .name = NULL } };
-static const esp_need needs[] = { { .id = "esp.accept/1" }, { .id = "esp.blob/1" }, { .id = "esp.directory/1" },
+static const esp_need needs[] = { { .id = "esp.accept/1" }, { .id = "esp.directory/1" },
 	{ .id = "esp.auth/1", .min_minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
 ESP_MODULE(.name = "protocol_smtp", .version = "1.0", .summary = "SMTP for servers and for users", .license = "MIT",

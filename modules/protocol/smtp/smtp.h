@@ -19,7 +19,7 @@ struct smtp {
 	const esp_hook_api *hook;
 	const esp_mail_api *mail;
 	const esp_metric_api *metric;
-	esp_binding accept, blob, directory, auth;
+	esp_binding accept, directory, auth;
 	esp_str hostname;
 	uint64_t max_size;
 	struct intake intake;
@@ -40,7 +40,7 @@ enum smtp_role { SMTP_MX = 1, SMTP_SUBMISSION };
 #define SMTP_NAME_MAX 256u
 #define SMTP_LOGIN_MAX 320u    /* 64 octets, "@" and 255 octets (RFC 5321 4.5.3.1) */
 
-/* One client.  Everything about the message under way is in `txn` and `writer`; reset() is their only end. */
+/* One client.  Everything about the message under way is in `txn`; reset() is their only end. */
 struct session {
 	uint32_t magic;
 	enum smtp_role role;

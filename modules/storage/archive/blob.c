@@ -20,21 +20,6 @@ static esp_status look(const esp_blob *blob, esp_id id, esp_str content)
 	return st;
 }
 
-static esp_status write_new(const esp_blob *blob, esp_id id, esp_str content)
-{
-	esp_blob_writer *w = NULL;
-	uint64_t size;
-	esp_status st = blob->create(blob, id, content.len ? content.len : 1, &w);
-
-	if (st == ESP_OK && content.len)
-		st = blob->write(w, content.ptr, content.len);
-	if (st == ESP_OK)
-		st = blob->commit(w, id, (esp_str){ "", 0 }, &size);
-	if (w)
-		blob->close(w);
-	return st;
-}
-
 /* discard() goes its own way: wait for it. */
 static esp_status remove_part(const struct archive *a, const esp_blob *blob, esp_id id, esp_str content)
 {
@@ -53,6 +38,7 @@ static esp_status remove_part(const struct archive *a, const esp_blob *blob, esp
 esp_status blob_put(const struct archive *a, esp_id id, esp_str content, int ours, int *ret_new)
 {
 	const esp_blob *blob = archive_blob(a);
+	uint64_t size;
 	esp_status st = blob ? look(blob, id, content) : ESP_EUNAVAIL;
 
 	*ret_new = 0;
@@ -63,7 +49,7 @@ esp_status blob_put(const struct archive *a, esp_id id, esp_str content, int our
 	}
 	if (st != ESP_ENOENT)
 		return st;
-	st = write_new(blob, id, content);
+	st = blob->put(blob, id, (esp_str){ NULL, 0 }, content, &size);
 	*ret_new = st == ESP_OK;
 	return st;
 }

@@ -36,7 +36,7 @@
 #define HEADER        4096u
 #define PAGE          4096u
 #define BATCH_MAX     256u
-#define GATHER_FROM   16u    /* messages on their way in */
+#define GATHER_FROM   8u     /* messages that wait to be durable */
 #define GATHER        500u   /* us */
 #define SLOTS         8u     /* processes on one volume: the one that drains beside the one that took over */
 
@@ -494,7 +494,7 @@ static void gather(void *arg)
 {
 	const struct journal *j = arg;
 
-	if (atomic_load_explicit(&j->m->writers, memory_order_relaxed) >= GATHER_FROM)
+	if (atomic_load_explicit(&j->m->coming, memory_order_relaxed) >= GATHER_FROM)
 		usleep(GATHER);
 }
 

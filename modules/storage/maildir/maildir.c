@@ -60,11 +60,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	m->orphan_grace = m->core.cfg->integer(cfg, "orphan_grace");
 	m->lost_keep = m->core.cfg->integer(cfg, "lost_keep");
 	m->table = (esp_blob){ .service = { .size = sizeof(esp_blob), .minor = 1, .provider = self },
-		.create = writer_create,
-		.write = writer_write,
-		.content = writer_content,
-		.commit = writer_commit,
-		.close = writer_close,
+		.put = put_blob,
 		.open = file_open,
 		.close_file = file_close,
 		.job = folder_job,

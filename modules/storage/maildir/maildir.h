@@ -45,7 +45,7 @@ struct maildir {
 	struct journal *journal;
 	struct batch place;        /* files of small messages, made while the journal syncs (place.c) */
 	atomic_ullong asked, placed;
-	atomic_uint writers;       /* messages on their way in */
+	atomic_uint coming;        /* messages that wait to be durable */
 	uint64_t journal_bytes;    /* of one segment */
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
@@ -116,12 +116,8 @@ ESP_CHECKED esp_status place_start(struct maildir *m);                         /
 /*! \brief [lane] Returns when every file asked for until now is there (or was refused). */
 void place_settle(struct maildir *m);
 
-/* writer.c */
-ESP_CHECKED esp_status writer_create(const esp_blob *b, esp_id id, uint64_t max, esp_blob_writer **ret);
-ESP_CHECKED esp_status writer_write(esp_blob_writer *w, const void *data, size_t n);
-ESP_CHECKED esp_status writer_content(esp_blob_writer *w, esp_str *ret);
-ESP_CHECKED esp_status writer_commit(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t *ret_size);
-void writer_close(esp_blob_writer *w);
+/* put.c.  [worker] */
+ESP_CHECKED esp_status put_blob(const esp_blob *b, esp_id id, esp_str prefix, esp_str content, uint64_t *ret_size);
 
 /* jobs.c */
 ESP_CHECKED esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job);

@@ -16,12 +16,12 @@ extern "C" {
 typedef struct esp_accept esp_accept;
 struct esp_accept {
 	esp_service service;
-	/*! [worker] ESP_SUSPENDS, shielded once the blob is being committed.  Store the message of `t` (after message())
-	 * for every recipient by its verdict: CONTINUE and ACCEPT are delivered, QUARANTINE (and REJECT in a mixed result)
-	 * goes to the quarantine, DISCARD is dropped.  `trace` is put in front of every copy (Received; Return-Path is
-	 * added here).  ESP_OK: durable.  Anything else: nothing is stored and the reply is 4xx (ESP_EQUOTA, ESP_ENOSPC:
-	 * 452). */
-	ESP_CHECKED esp_status (*deliver)(const esp_accept *a, esp_txn *t, esp_blob_writer *w, esp_str trace, esp_err *err);
+	/*! [worker] ESP_SUSPENDS, shielded once the blob is being committed.  Store `content`, the message of `t` (after
+	 *  message()), for every recipient by its verdict: CONTINUE and ACCEPT are delivered, QUARANTINE (and REJECT in a
+	 *  mixed result) goes to the quarantine, DISCARD is dropped.  `trace` is put in front of every copy (Received;
+	 *  Return-Path is added here).  ESP_OK: durable.  Anything else: nothing is stored and the reply is 4xx
+	 *  (ESP_EQUOTA, ESP_ENOSPC: 452). */
+	ESP_CHECKED esp_status (*deliver)(const esp_accept *a, esp_txn *t, esp_str content, esp_str trace, esp_err *err);
 	/*! [worker] ESP_SUSPENDS.  RCPT: is there room for `bytes` (0: unknown) in this account?  Counts the reservation
 	 *  on the transaction until end().  ESP_OK or ESP_EQUOTA. */
 	ESP_CHECKED esp_status (*reserve)(const esp_accept *a, esp_txn *t, const esp_rcpt *r, uint64_t bytes);

@@ -12,9 +12,6 @@
 extern "C" {
 #endif
 
-/*! \brief A message being written.  One fiber at a time. */
-typedef struct esp_blob_writer esp_blob_writer;
-
 /*! \brief A whole message in memory: `content` is contiguous and valid until close_file(). */
 typedef struct esp_blob_file { uint32_t size, reserved; esp_str content; void *opaque[2]; } esp_blob_file;
 
@@ -92,18 +89,11 @@ typedef struct esp_blob_swept {
 typedef struct esp_blob esp_blob;
 struct esp_blob {
 	esp_service service;
-	/*! [worker] A new message; at most `max` bytes (ESP_E2BIG on the way).  Small ones stay in memory until commit. */
-	ESP_CHECKED esp_status (*create)(const esp_blob *b, esp_id id, uint64_t max, esp_blob_writer **ret);
-	/*! [worker] ESP_SUSPENDS (only when it goes to disk). */
-	ESP_CHECKED esp_status (*write)(esp_blob_writer *w, const void *data, size_t n);
-	/*! [worker] ESP_SUSPENDS.  All bytes so far, contiguous, until commit or abort. */
-	ESP_CHECKED esp_status (*content)(esp_blob_writer *w, esp_str *ret);
-	/*! [worker] ESP_SUSPENDS, shielded.  Write `prefix` (headers put in front) and the bytes as blob `id`, make it
-	 *  durable, shared with others that commit at the same time.  May be called again with another id and prefix
-	 * (another group of recipients).  ESP_EIO, ESP_ENOSPC: nothing is there.  *ret_size: size with prefix. */
-	ESP_CHECKED esp_status (*commit)(esp_blob_writer *w, esp_id id, esp_str prefix, uint64_t *ret_size);
-	/*! [worker] The writer's end, always; what was committed stays. */
-	void (*close)(esp_blob_writer *w);
+	/*! [worker] ESP_SUSPENDS, shielded.  Make `prefix` (headers put in front; may be empty) and `content` the blob
+	 *  `id`, durable, together with others that come at the same time.  Both stay the caller's and are not copied:
+	 *  another prefix for another group of recipients is another call.  ESP_EIO, ESP_ENOSPC: nothing is there.
+	 *  *ret_size: of both. */
+	ESP_CHECKED esp_status (*put)(const esp_blob *b, esp_id id, esp_str prefix, esp_str content, uint64_t *ret_size);
 
 	/*! [worker] ESP_SUSPENDS.  Reads all of it.  ESP_ENOENT, ESP_ECORRUPT.  What a client is going to wait for is read
 	 *  in pieces: descriptor(). */

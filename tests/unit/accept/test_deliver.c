@@ -46,14 +46,14 @@ static esp_id id_of(uint8_t n)
 
 /* --- blobs ---------------------------------------------------------------------------------------------- */
 
-static esp_status blob_commit(esp_blob_writer *w, esp_id id, esp_str text, uint64_t *ret_size)
+static esp_status blob_put(const esp_blob *b, esp_id id, esp_str text, esp_str content, uint64_t *ret_size)
 {
-	(void)w;
+	(void)b;
 	note("blob %d", id.b[15]);
 	snprintf(prefix[blobs], sizeof prefix[0], "%.*s", ESP_FMT(text));
 	if (++blobs == fail_blob)
 		return ESP_ENOSPC;
-	*ret_size = text.len + 100;
+	*ret_size = text.len + content.len;
 	return ESP_OK;
 }
 static void blob_discard(const esp_blob *b, esp_id id)
@@ -66,7 +66,7 @@ static void blob_kick(const esp_blob *b)
 	(void)b;
 	note("kick");
 }
-static const esp_blob blob = { .commit = blob_commit, .discard = blob_discard, .kick = blob_kick };
+static const esp_blob blob = { .put = blob_put, .discard = blob_discard, .kick = blob_kick };
 
 /* --- mailboxes ------------------------------------------------------------------------------------------ */
 
@@ -216,7 +216,10 @@ static void set_up(void)
 		.ngroups = 1, .rcpt = to, .groups = group };
 }
 static void tear_down(void) { arena_free(arena); }
-static esp_status go(void) { return deliver(&accept.table, &txn, NULL, ESP_STR("Received: r\r\n"), &err); }
+static esp_status go(void)
+{
+	return deliver(&accept.table, &txn, ESP_STR("Subject: x\r\n\r\nx"), ESP_STR("Received: r\r\n"), &err);
+}
 
 #define DELIVERY(name) Test(deliver, name, .init = set_up, .fini = tear_down)
 

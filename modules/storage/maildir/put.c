@@ -1,0 +1,40 @@
+/* put - a message becomes durable: small ones through the journal, larger ones with a file and an fsync of their own on
+ * the sync lane. */
+#include "maildir.h"
+
+struct large_job { struct maildir *m; esp_id id; struct iovec iov[2]; };
+
+static int32_t on_large(void *arg)
+{
+	struct large_job *job = arg;
+
+	return file_write_durable(job->m, job->id, job->iov, 2);
+}
+
+static esp_status put_large(struct maildir *m, esp_id id, esp_str prefix, esp_str content)
+{
+	struct large_job job = { .m = m, .id = id, .iov = { { (void *)(uintptr_t)prefix.ptr, prefix.len },
+	                                                    { (void *)(uintptr_t)content.ptr, content.len } } };
+	int32_t result = ESP_OK;
+	esp_status st;
+
+	m->core.fiber->shield(1);
+	st = m->core.pool->run(m->self, m->sync_lane, on_large, &job, &result);
+	m->core.fiber->shield(0);
+	m->metric->add(m->large, st == ESP_OK && result == ESP_OK);
+	return st == ESP_OK ? result : st;
+}
+
+esp_status put_blob(const esp_blob *b, esp_id id, esp_str prefix, esp_str content, uint64_t *ret_size)
+{
+	struct maildir *m = maildir_of(b);
+	esp_status st;
+
+	atomic_fetch_add_explicit(&m->coming, 1, memory_order_relaxed);
+	st = prefix.len + content.len <= m->journal_limit ? journal_commit(m, id, prefix, content)
+	                                                  : put_large(m, id, prefix, content);
+	atomic_fetch_sub_explicit(&m->coming, 1, memory_order_relaxed);
+	if (st == ESP_OK)
+		*ret_size = prefix.len + content.len;
+	return st;
+}
