@@ -144,7 +144,7 @@ class Owner:
         self.load, self.address = load, f"{user}@{DOMAIN}"
         self.rng = random.Random(f"{load.seed} {user}")
         self.done = self.serial = 0
-        self.boxes = None
+        self.boxes, self.names = None, []
 
     def work(self, n):
         with Imap(self.load.server.ports["imap"], self.address) as self.peer:
@@ -248,13 +248,16 @@ class Owner:
         self.step(lambda: self.peer.ask(f"UID EXPUNGE {','.join(map(str, uids))}"), after)
 
     def fresh(self):
+        """A name that no mailbox has; mostly one that a mailbox had a moment ago."""
+        if self.names and self.rng.random() < 0.7:
+            return self.names.pop()
         self.serial += 1
         return f"Box{self.serial}"
 
     def create(self):
         if len(self.boxes) < 6:
             parent = self.rng.choice([b for b in self.boxes if b != "INBOX" and b.count("/") < 2])
-            name = self.rng.choice((self.fresh(), f"{parent}/{self.fresh()}"))
+            name = self.rng.choice(("", f"{parent}/")) + self.fresh()
             self.step(lambda: self.peer.ask(f'CREATE "{name}"'), lambda boxes, _: self.look(boxes, name))
 
     def rename(self):
@@ -268,6 +271,12 @@ class Owner:
         self.at = None
         self.peer.select("INBOX")
         self.step(lambda: self.peer.ask(f'RENAME "{old}" "{new}"'), after)
+        self.gone(old)
+
+    def gone(self, name):
+        """Below another one it may be made anew by whoever makes its parent."""
+        if "/" not in name:
+            self.names.append(name)
 
     def delete(self):
         leaves = [b for b in self.boxes if b != "INBOX" and not any(o.startswith(b + "/") for o in self.boxes)]
@@ -279,6 +288,7 @@ class Owner:
         # a mailbox is emptied first, in transactions of bounded size, and then removed
         emptied = {**self.boxes, name: {**self.boxes[name], "mail": {}}}
         self.step(lambda: self.peer.ask(f'DELETE "{name}"'), lambda boxes, _: boxes.pop(name), emptied)
+        self.gone(name)
 
 
 def put(box, uid, what):

@@ -150,6 +150,28 @@ def a_rebuild_that_was_killed_goes_on():
 
 
 @scenario
+def a_mailbox_with_the_name_of_another_has_a_mark_of_its_own():
+    with MailServer() as s:
+        for n in range(3):
+            s.deliver(message(f"m{n}"), "alice")
+        with s.imap("alice") as c:
+            c.ok("CREATE Plans")
+            c.ok("SELECT INBOX")
+            c.ok("UID COPY 1:3 Plans")
+            is_clean(s)
+            # nobody waits for the folders here
+            for old, new in (("Plans", "Old"), ("Old", "Older"), ("Plans", "Past")):
+                c.ok(f"RENAME {old} {new}")
+                if old == "Plans":
+                    c.ok("CREATE Plans")
+                    c.ok("UID COPY 2:3 Plans")
+            c.ok("DELETE Plans")
+            c.ok("CREATE Plans")
+            c.ok("UID COPY 3 Plans")
+        is_clean(s)
+
+
+@scenario
 def every_difference_is_found_and_mended():
     with MailServer() as s:
         fill(s)

@@ -22,6 +22,8 @@ const char jobs_select[] =
 	"SELECT id, kind, account, folder, target, blob_id, uid, flags, modseq, received, marks FROM blob_job"
 	" ORDER BY id LIMIT $1";
 
+static const char MOVES[] = "SELECT 1 FROM blob_job WHERE account = $1 AND kind IN ($2, $3) LIMIT 1";
+
 /* --- into the table --------------------------------------------------------------------------------------------- */
 
 /* Ids ascend within the one thread that runs transactions, so that jobs keep the order of their commits. */
@@ -118,4 +120,15 @@ esp_blob_job jobs_at(const esp_sql_rows *rows, uint32_t row, uint32_t i)
 		job.flags = number(marks.ptr + i * MARK + 10, 5);
 	}
 	return job;
+}
+
+esp_status folder_moves(const esp_blob *b, esp_arena *arena, esp_str account)
+{
+	struct maildir *m = maildir_of(b);
+	const esp_sql *sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
+	esp_sql_value args[] = { ESP_SQL_T(account), ESP_SQL_I(ESP_BLOB_RMFOLDER), ESP_SQL_I(ESP_BLOB_MVFOLDER) };
+	esp_sql_rows rows = { .nrows = 0 };
+	esp_status st = sql ? sql->query(sql, 0, arena, MOVES, args, 3, &rows) : ESP_EUNAVAIL;
+
+	return st == ESP_OK && rows.nrows ? ESP_EBUSY : st;
 }

@@ -71,7 +71,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.keep = folder_keep,
 		.mark = mark_write, .accounts = scan_accounts, .folders = scan_folders, .links = scan_links,
 		.sizes = scan_sizes, .take = take_file, .settle = folder_settle, .stopped = stopped_when,
-		.merged = stopped_merged, .jobs = folder_jobs, .sweep = sweep,
+		.merged = stopped_merged, .jobs = folder_jobs, .moves = folder_moves, .sweep = sweep,
 		.descriptor = file_descriptor, .read_at = file_read_at };
 	self->state = m;
 	st = self->host->bind(self, "esp.sql/1", &m->sql);

@@ -122,6 +122,7 @@ ESP_CHECKED esp_status put_blob(const esp_blob *b, esp_id id, esp_str prefix, es
 /* jobs.c */
 ESP_CHECKED esp_status folder_job(const esp_blob *b, esp_tx *tx, const esp_blob_job *job);
 ESP_CHECKED esp_status folder_jobs(const esp_blob *b, esp_tx *tx, const esp_blob_job *job, uint32_t n);
+ESP_CHECKED esp_status folder_moves(const esp_blob *b, esp_arena *arena, esp_str account);
 /*! \brief The oldest $1 rows. */
 extern const char jobs_select[];
 /*! \brief How many jobs a row of them is, and each. */

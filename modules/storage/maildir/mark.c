@@ -88,6 +88,9 @@ static esp_status raise(struct maildir *m, const char *dir, const esp_blob_mark 
 		st = mark_read(m, dir, NULL, &there);
 	if (st != ESP_OK)
 		return st;
+	/* a mailbox that had this name: its folder may still be about to move */
+	if (there.uidvalidity && !same_mailbox(&there, mark) && !mark->over)
+		return ESP_EBUSY;
 	return same_mailbox(&there, mark) && there.uid >= mark->uid ? names_sync_path(m, dir) : write_mark(m, dir, mark, 1);
 }
 

@@ -14,8 +14,6 @@
 
 #define LOOK (100 * ESP_MSEC)
 #define SETTLE_MOST (60 * ESP_SEC)   /* jobs that are not done by then wait for somebody: the disk is full */
-/* does this provider know the member? */
-#define HAS(s, member) ((s)->service.size > offsetof(__typeof__(*(s)), member) && (s)->member)
 
 static const struct { const char *key, *text; } faults[FAULTS] = {
 	[FAULT_DATABASE] = { "database", "the database file is damaged" },

@@ -3,7 +3,8 @@
  * mailbox.uid_mark is at most what the file says, synced.  message_target() looks at it in the row that it reads anyway
  * and raises it in time; a transaction that would give a UID above it all the same (500 deliveries at once, a long
  * COPY) does nothing and answers ESP_EAGAIN, and its caller raises the mark first.  So delivery pays nothing, and the
- * disk is only waited for in a fiber: the file is written on the `sync` lane, then the row is changed.
+ * disk is only waited for in a fiber: the file is written on the `sync` lane, then the row is changed.  While a
+ * folder of the account is to be moved or removed, the file would go along with it: that is waited for.
  */
 #include "store.h"
 
@@ -51,6 +52,17 @@ static esp_status read_box(struct raise *r, struct op *op, esp_id mailbox, uint3
 	return ESP_OK;
 }
 
+/* A folder with the mailbox's name may still be that of another one.  ESP_EAGAIN: it was, read the name again. */
+static esp_status wait_for_moves(const struct raise *r, struct op *op)
+{
+	esp_status st = HAS(r->blob, moves) ? r->blob->moves(r->blob, op->arena, r->mark.account) : ESP_OK;
+
+	if (st != ESP_EBUSY)
+		return st;
+	st = r->blob->settle(r->blob, r->mark.account);
+	return st == ESP_OK ? ESP_EAGAIN : st;
+}
+
 struct raise_op { struct op op; const esp_blob_mark *mark; };
 
 static esp_status on_raise(esp_tx *tx, void *arg)
@@ -69,6 +81,7 @@ esp_status mark_raise(const struct mailstore *m, esp_id account, esp_id mailbox,
 	struct raise_op o = { .mark = NULL };
 	struct raise r;
 	int32_t written = ESP_OK;
+	uint32_t over = 0;
 	esp_status st = op_begin(m, &o.op, account);
 
 	r.blob = o.op.blob;
@@ -78,9 +91,16 @@ esp_status mark_raise(const struct mailstore *m, esp_id account, esp_id mailbox,
 	for (int again = 0; st == ESP_OK || (st == ESP_EAGAIN && again < 8); again++) {
 		st = read_box(&r, &o.op, mailbox, uid);
 		if (st == ESP_OK)
+			st = wait_for_moves(&r, &o.op);
+		r.mark.over = over;
+		if (st == ESP_OK)
 			st = m->core.pool->run(m->self, m->sync_lane, on_write, &r, &written);
 		if (st == ESP_OK)
 			st = written;
+		if (st == ESP_EBUSY && !over) {
+			over = 1;
+			st = ESP_EAGAIN;
+		}
 		o.mark = &r.mark;
 		if (st == ESP_OK)
 			st = op_run(&o.op, &mailbox, 1, on_raise, &o);

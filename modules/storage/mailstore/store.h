@@ -28,6 +28,9 @@
 #define MARK_SLOTS      64u
 #define LOG_ROWS        2000u          /* of one mailbox; then the older half is pruned */
 
+/* Does this service have the function? */
+#define HAS(s, member) ((s)->service.size > offsetof(__typeof__(*(s)), member) && (s)->member)
+
 enum fact_kind {
 	FACT_DELETED, FACT_MOVED, FACT_FLAGS, FACT_CREATED, FACT_REMOVED, FACT_RENAMED, FACT_QUOTA, FACT_KINDS
 };

@@ -38,7 +38,7 @@ typedef struct esp_blob_mark {
 	uint32_t size;
 	uint32_t uidvalidity;      /* 0: there is no such file, or it is damaged */
 	uint32_t uid;              /* no UID above it was ever given */
-	uint32_t reserved;
+	uint32_t over;             /* mark(): 1: also over the file of another mailbox */
 	uint64_t modseq;           /* of the account when it was written */
 	esp_id mailbox;
 	esp_str account;           /* "user@example.test" */
@@ -116,7 +116,8 @@ struct esp_blob {
 	ESP_CHECKED esp_status (*keep)(const esp_blob *b, esp_tx *tx, esp_id id);
 
 	/*! [lane] Blocks.  Write the folder's own file, synced; a higher UID that it has for this mailbox and UIDVALIDITY
-	 *  stays.  Before a UID above its mark is promised. */
+	 *  stays.  Before a UID above its mark is promised.  ESP_EBUSY: it is another mailbox's; once no job
+	 *  moves or removes a folder (moves()) it is nobody's any more (mark->over). */
 	ESP_CHECKED esp_status (*mark)(const esp_blob *b, const esp_blob_mark *mark);
 	/*! [fiber] ESP_SUSPENDS.  Addresses of all accounts that have a directory, sorted. */
 	ESP_CHECKED esp_status (*accounts)(const esp_blob *b, esp_arena *arena, const esp_str **ret, uint32_t *ret_n);
@@ -154,6 +155,9 @@ struct esp_blob {
 	/*! [worker] ESP_SUSPENDS where it must come from the disk.  Exactly `n` bytes of such a file.  ESP_ECORRUPT: it
 	 *  ends before.  Since minor 1. */
 	ESP_CHECKED esp_status (*read_at)(const esp_blob *b, int32_t fd, uint64_t offset, void *to, size_t n);
+	/*! [fiber] ESP_SUSPENDS.  ESP_EBUSY: a folder of this account waits to be moved or removed (settle() waits for it).
+	 *  Since minor 1. */
+	ESP_CHECKED esp_status (*moves)(const esp_blob *b, esp_arena *arena, esp_str account);
 };
 
 #ifdef __cplusplus

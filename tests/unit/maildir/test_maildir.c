@@ -730,7 +730,7 @@ static esp_blob_mark mark_at(struct maildir *m, const char *folder)
 	esp_arena *arena = arena_new(&mem_api, "test", 0);
 
 	cr_assert_eq(mark_read(m, folder, arena, &mark), ESP_OK);
-	mark.reserved = (uint32_t)mark.special_use.len;     /* the text goes with the arena */
+	mark.over = (uint32_t)mark.special_use.len;     /* the text goes with the arena */
 	arena_free(arena);
 	return mark;
 }
@@ -755,15 +755,17 @@ Test(mark, what_was_written_is_read_back, .init = set_up, .fini = tear_down)
 	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
 	got = mark_at(m, A "/.Old.Sent");
 	cr_assert(got.uidvalidity == 1764171000 && got.uid == 4294967294u && got.modseq == 7 && id_eq(got.mailbox, box));
-	cr_assert_eq(got.reserved, strlen("\\Sent"));
+	cr_assert_eq(got.over, strlen("\\Sent"));
 	mark.uid = 7;                  /* somebody slow: the higher one stays */
 	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
 	cr_assert_eq(mark_at(m, A "/.Old.Sent").uid, 4294967294u);
 	mark.uidvalidity++;
 	mark.special_use = z("");
+	cr_assert_eq(mark_write(&m->table, &mark), ESP_EBUSY, "the file of another mailbox went before its folder");
+	mark.over = 1;
 	cr_assert_eq(mark_write(&m->table, &mark), ESP_OK);
 	got = mark_at(m, A "/.Old.Sent");
-	cr_assert(got.uidvalidity == 1764171001 && got.uid == 7 && got.reserved == 0);
+	cr_assert(got.uidvalidity == 1764171001 && got.uid == 7 && got.over == 0);
 	gone(m);
 }
 
