@@ -97,7 +97,8 @@ static void cut(struct span *s, const esp_imap_item *it)
 		s->len = it->partial_count;
 }
 
-static esp_status find_all(struct body *b, const esp_mime *mime, const esp_imap_item *item, uint32_t n)
+static esp_status find_all(
+	struct command *c, struct body *b, const esp_mime *mime, const esp_imap_item *item, uint32_t n)
 {
 	esp_status st = ESP_OK;
 
@@ -106,13 +107,15 @@ static esp_status find_all(struct body *b, const esp_mime *mime, const esp_imap_
 			continue;
 		st = find(b, mime, &item[i], &b->span[i]);
 		cut(&b->span[i], &item[i]);
+		command_give_way(c);   /* fields of a large header cost time and may be asked for by the dozen */
 	}
 	return st;
 }
 
 /* The front of the message comes into memory, and stays when that is all of a small one. */
-static esp_status look(struct body *b, const esp_blob *blob, const esp_imap_item *item, uint32_t n, uint32_t header_len)
+static esp_status look(struct command *c, struct body *b, const esp_imap_item *item, uint32_t n, uint32_t header_len)
 {
+	const esp_blob *blob = blob_of(c->s);
 	esp_mime mime = { .n = 0 };
 	int parse;
 	uint64_t front = needed(b, item, n, header_len, &parse), len = b->bytes <= SMALL ? b->bytes : front;
@@ -120,12 +123,12 @@ static esp_status look(struct body *b, const esp_blob *blob, const esp_imap_item
 
 	if (len) {
 		b->held = malloc(len);
-		st = b->held ? blob->read_at(blob, b->fd, 0, b->held, len) : ESP_ENOMEM;
+		st = !b->held ? ESP_ENOMEM : blob ? blob->read_at(blob, b->fd, 0, b->held, len) : ESP_EUNAVAIL;
 	}
 	if (st == ESP_OK && parse)
 		st = esp_mime_parse((esp_str){ b->held, front }, &mime);
 	if (st == ESP_OK)
-		st = find_all(b, &mime, item, n);
+		st = find_all(c, b, &mime, item, n);
 	esp_mime_free(&mime);
 	if (b->bytes > SMALL) {
 		free(b->held);
@@ -155,11 +158,12 @@ esp_status body_find(
 	st = blob ? blob->descriptor(blob, id, &ret->fd, &ret->bytes) : ESP_EUNAVAIL;
 	if (st == ESP_OK && ret->bytes > SMALL) {
 		large = large_here(s->imap);
+		s->imap->core.host->give_back();       /* others may be at it for some time */
 		st = fiber->lock(large);
 	}
 	if (st != ESP_OK)
 		return st;
-	st = look(ret, blob, item, n, header_len);
+	st = look(c, ret, item, n, header_len);
 	if (large)
 		fiber->unlock(large);
 	return st;

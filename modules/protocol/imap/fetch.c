@@ -81,7 +81,7 @@ static void put_section(struct fetch *f, uint32_t i)
 		(void)esp_buf_add_char(&c->out, ' ');
 	}
 	body_put(c, &f->body, i);
-	command_give_way(c);   /* sections of a large message cost time and may be asked for by the dozen */
+	command_give_way(c);   /* the same large section may be asked for by the dozen */
 }
 
 static void put_item(struct fetch *f, uint32_t i, const esp_message_row *row, uint32_t uid, uint64_t flags)
