@@ -1,7 +1,7 @@
 /* login - LOGIN, AUTHENTICATE (RFC 3501 6.2, RFC 4959), STARTTLS. */
 #include "imap.h"
 
-#include <esp/mail/encoding.h>
+#include "modules/common/sasl.h"
 
 static const esp_auth *auth_of(struct session *s)
 {
@@ -56,65 +56,24 @@ esp_status command_login(struct command *c)
 	return say_result(c, auth->login(auth, c->s->conn, "imap", c->arena, user, password, &who), &who);
 }
 
-static esp_status decode(struct command *c, esp_str text, esp_str *ret)
-{
-	char *room = esp_alloc(c->arena, text.len + 1);
-	esp_status st;
-	esp_buf b;
-
-	if (!room)
-		return ESP_ENOMEM;
-	esp_buf_init_fixed(&b, room, text.len + 1);
-	st = esp_base64_decode(text, &b);
-	*ret = (esp_str){ room, b.len };
-	return st;
-}
-
-static esp_status exchange(struct command *c, const esp_auth *auth, esp_sasl *sasl, esp_str answer, esp_identity *who)
-{
-	for (int rounds = 0; rounds < 10; rounds++) {
-		esp_str out, line;
-		esp_status st = auth->sasl_step(sasl, answer, &out, who);
-		if (st != ESP_EAGAIN)
-			return st;
-		(void)esp_buf_add_z(&c->out, "+ ");
-		(void)esp_base64_encode(out, 0, &c->out);
-		(void)esp_buf_add_z(&c->out, "\r\n");
-		out_flush(c);
-		c->s->imap->core.host->give_back();
-		if (c->io == ESP_OK)
-			c->io = c->s->conn->api->read_line(c->s->conn, &line);
-		if (c->io != ESP_OK)
-			return c->io;
-		if (esp_str_eq(line, ESP_STR("*")))
-			return ESP_ECANCELED;
-		st = decode(c, line, &answer);
-		if (st != ESP_OK)
-			return st;
-	}
-	return ESP_EPROTO;
-}
-
 esp_status command_authenticate(struct command *c)
 {
 	const esp_auth *auth = auth_of(c->s);
 	esp_identity who = { .size = sizeof who };
-	esp_str mechanism, initial, answer = { NULL, 0 };
+	esp_str mechanism, initial = { NULL, 0 };
+	struct sasl_talk talk;
 	esp_sasl *sasl;
 	esp_status st;
 
 	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_atom(&c->r, &mechanism))
 		return out_bad(c, c->r.why);
 	if (esp_imap_maybe_char(&c->r, ' ')) {
-		/* base64 is not an atom ("=", "+"): what is left of the line */
-		initial = (esp_str){ c->text.ptr + c->text.len, 0 };
-		while (initial.ptr[-1] != ' ') {
-			initial.ptr--;
-			initial.len++;
-		}
-		/* "=": an empty one (RFC 4959 3); nothing at all: none */
-		if (initial.len && decode(c, esp_str_eq(initial, ESP_STR("=")) ? ESP_STR("") : initial, &answer) != ESP_OK)
-			return out_bad(c, "the initial response is not base64");
+		/* base64 is not an atom ("=", "+"): what is left of the line; nothing at all: there is none */
+		const char *end = c->text.ptr + c->text.len, *from = end;
+		while (from[-1] != ' ')
+			from--;
+		if (from < end)
+			initial = (esp_str){ from, (size_t)(end - from) };
 	} else if (!esp_imap_read_end(&c->r)) {
 		return out_bad(c, c->r.why);
 	}
@@ -127,7 +86,9 @@ esp_status command_authenticate(struct command *c)
 		return out_no(c, "[PRIVACYREQUIRED]", "no passwords without TLS: STARTTLS first");
 	if (st != ESP_OK)
 		return out_status(c, st);
-	st = exchange(c, auth, sasl, answer, &who);
+	out_flush(c);
+	talk = (struct sasl_talk){ c->s->imap->core.host, auth, c->s->conn, c->arena, "+ " };
+	st = sasl_exchange(&talk, sasl, initial, &who, &c->io);
 	auth->sasl_end(sasl);
 	if (c->io == ESP_E2BIG || c->io == ESP_EPROTO)
 		return session_bad_line(c->s, c->io);

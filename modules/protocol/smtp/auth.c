@@ -1,45 +1,9 @@
-/* auth - AUTH (RFC 4954): base64 around the exchange that identity/auth decides. */
+/* auth - AUTH (RFC 4954): the exchange that identity/auth decides. */
 #include "smtp.h"
 
-#include <esp/mail/encoding.h>
-
-#include <stdio.h>
+#include "modules/common/sasl.h"
 
 #define AUTH_LINE 12288u
-
-static esp_status decode(struct session *s, esp_arena *arena, esp_str text, esp_str *ret)
-{
-	char *room = esp_alloc(arena, text.len + 1);
-	esp_buf b;
-	esp_status st;
-
-	(void)s;
-	if (!room)
-		return ESP_ENOMEM;
-	esp_buf_init_fixed(&b, room, text.len + 1);
-	st = esp_base64_decode(text, &b);
-	*ret = esp_buf_str(&b);
-	return st;
-}
-
-static esp_status challenge(struct session *s, esp_arena *arena, esp_str out, esp_str *ret_line)
-{
-	char *room = esp_alloc(arena, 4096);
-	esp_buf b;
-	esp_status st;
-
-	if (!room)
-		return ESP_ENOMEM;
-	esp_buf_init_fixed(&b, room, 4096);
-	(void)esp_buf_add_z(&b, "334 ");
-	(void)esp_base64_encode(out, 0, &b);
-	(void)esp_buf_add_z(&b, "\r\n");
-	if (b.err != ESP_OK)
-		return b.err;
-	st = esp_conn_write(s->conn, esp_buf_str(&b));
-	s->smtp->core.host->give_back();
-	return st == ESP_OK ? s->conn->api->read_line(s->conn, ret_line) : st;
-}
 
 static esp_status say_result(struct session *s, esp_status st)
 {
@@ -54,57 +18,30 @@ static esp_status say_result(struct session *s, esp_status st)
 	}
 }
 
-static esp_status exchange(struct session *s, const esp_auth *auth, esp_sasl *sasl, esp_arena *arena, esp_str in,
-	int initial, esp_identity *who, esp_status *ret_io)
+static esp_status run(struct session *s, const esp_auth *auth, esp_arena *arena, esp_str mechanism, esp_str initial)
 {
-	esp_status st = ESP_EAGAIN;
-	esp_str answer = { NULL, 0 }, out, line;
-
-	if (initial) {     /* "=": an empty one; as a later answer it is no base64 (RFC 4954 4) */
-		st = decode(s, arena, esp_str_eq(in, ESP_STR("=")) ? ESP_STR("") : in, &answer);
-		if (st != ESP_OK)
-			return st;
-	}
-	for (int rounds = 0; rounds < 10; rounds++) {
-		st = auth->sasl_step(sasl, answer, &out, who);
-		if (st != ESP_EAGAIN)
-			return st;
-		*ret_io = challenge(s, arena, out, &line);
-		if (*ret_io != ESP_OK)
-			return ESP_ECLOSED;
-		if (esp_str_eq(line, ESP_STR("*")))
-			return ESP_ECANCELED;
-		st = decode(s, arena, line, &answer);
-		if (st != ESP_OK)
-			return st;
-	}
-	return ESP_EPROTO;
-}
-
-static esp_status run(
-	struct session *s, const esp_auth *auth, esp_arena *arena, esp_str mechanism, esp_str initial, int has_initial)
-{
+	const struct sasl_talk talk = { s->smtp->core.host, auth, s->conn, arena, "334 " };
 	esp_identity who = { .size = sizeof who };
 	esp_sasl *sasl = NULL;
-	esp_status io = ESP_OK, st = auth->sasl_begin(auth, s->conn, "smtp", arena, mechanism, &sasl);
+	esp_status io, st = auth->sasl_begin(auth, s->conn, "smtp", arena, mechanism, &sasl);
 
-	if (st == ESP_ENOENT) {
-		st = reply_error(s, 504, "5.5.4", "that mechanism is not offered");
-	} else if (st == ESP_EACCES) {
-		st = reply_error(s, 538, "5.7.11", "encryption is required: STARTTLS first");
-	} else if (st == ESP_OK) {
-		s->conn->api->set_max_line(s->conn, AUTH_LINE);
-		st = exchange(s, auth, sasl, arena, initial, has_initial, &who, &io);
-		auth->sasl_end(sasl);
-		s->conn->api->set_max_line(s->conn, 0);
-		if (st == ESP_OK)
-			st = session_begin(s, &who);
-		if (io == ESP_E2BIG || io == ESP_EPROTO)
-			st = session_bad_line(s, io);
-		else
-			st = io == ESP_OK ? say_result(s, st) : io;
-	}
-	return st;
+	if (st == ESP_ENOENT)
+		return reply_error(s, 504, "5.5.4", "that mechanism is not offered");
+	if (st == ESP_EACCES)
+		return reply_error(s, 538, "5.7.11", "encryption is required: STARTTLS first");
+	if (st != ESP_OK)
+		return say_result(s, st);
+	s->conn->api->set_max_line(s->conn, AUTH_LINE);
+	st = sasl_exchange(&talk, sasl, initial, &who, &io);
+	s->conn->api->set_max_line(s->conn, 0);
+	auth->sasl_end(sasl);
+	if (io == ESP_E2BIG || io == ESP_EPROTO)
+		return session_bad_line(s, io);
+	if (io != ESP_OK)
+		return io;
+	if (st == ESP_OK)
+		st = session_begin(s, &who);
+	return say_result(s, st);
 }
 
 esp_status command_auth(struct session *s, esp_str args)
@@ -136,10 +73,9 @@ esp_status command_auth(struct session *s, esp_str args)
 	}
 	memcpy(copy, args.ptr, args.len);
 	mechanism.ptr = copy;
-	if (blank)
+	if (args.len > mechanism.len + 1)      /* a blank at the end is tolerated (RFC 5321 4.1.1) */
 		initial = (esp_str){ copy + mechanism.len + 1, args.len - mechanism.len - 1 };
-	/* a blank at the end is tolerated (RFC 5321 4.1.1) */
-	st = run(s, auth, arena, mechanism, initial, initial.len != 0);
+	st = run(s, auth, arena, mechanism, initial);
 	s->smtp->core.mem->arena_free(arena);
 	return st;
 }
