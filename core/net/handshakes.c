@@ -15,7 +15,9 @@ static struct handshake *of(struct list *node)
 
 void handshakes_init(struct handshakes *all, uint32_t cap, uint64_t secret)
 {
-	*all = (struct handshakes){ .cap = cap, .secret = secret };
+	memset(all, 0, sizeof(*all));      /* a literal would stand on the stack, 4 KiB, when nothing is optimised */
+	all->cap = cap;
+	all->secret = secret;
 	list_init(&all->flying);
 	list_init(&all->queue);
 }

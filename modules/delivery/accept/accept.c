@@ -5,6 +5,7 @@
  * nobody names: it is in nobody's view, and its space comes back with the next sweep of esp.blob/1.
  */
 #include "accept.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +85,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.accept/1", &a->table.service);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

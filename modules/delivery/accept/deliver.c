@@ -5,6 +5,7 @@
  * Thread: the transaction's worker; store_tx runs wherever the SQL provider runs transactions and is pure.
  */
 #include "accept.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -309,7 +310,7 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 	if (st == ESP_OK)
 		tell(&d);
 	else
-		snprintf(err->text, sizeof err->text, "cannot %s (status %d)", step, st);
+		snprintf(err->text, sizeof err->text, "cannot %s: %s", step, why(st));
 	if (st != ESP_OK && st != ESP_EUNKNOWN)
 		take_back(&d);
 	return st;

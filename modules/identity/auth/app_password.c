@@ -7,6 +7,7 @@
 
 #include "modules/common/json.h"
 #include "modules/common/words.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 
@@ -204,7 +205,7 @@ static esp_status run(struct change *c, esp_status (*fn)(esp_tx *tx, void *arg),
 	case ESP_EEXIST: snprintf(err->text, sizeof err->text, "there is one of that label already"); break;
 	case ESP_ENOENT: snprintf(err->text, sizeof err->text, "there is none of that label"); break;
 	case ESP_E2BIG: snprintf(err->text, sizeof err->text, "an account has %d app passwords at most", MOST); break;
-	default: snprintf(err->text, sizeof err->text, "cannot change app passwords now (status %d)", st); break;
+	default: snprintf(err->text, sizeof err->text, "cannot change app passwords now: %s", why(st)); break;
 	}
 	return st;
 }

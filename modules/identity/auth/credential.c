@@ -3,6 +3,7 @@
 
 #include "modules/common/json.h"
 #include "modules/common/words.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 
@@ -118,7 +119,7 @@ esp_status credential_set(struct auth *a, esp_id account, esp_str address, esp_s
 	if (st == ESP_OK)
 		a->topic->publish(account);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot store the password now (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot store the password now: %s", why(st));
 	return st;
 }
 
@@ -181,6 +182,7 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 	struct auth *a = self->state;
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(self, a->directory);
 	char warning[512] = "";
+	esp_err err = ESP_ERR_INIT;
 	struct new_user u;
 	esp_account account;
 	esp_status st = parse_user(a, call, &u);
@@ -194,8 +196,9 @@ static esp_status on_user_add(esp_module *self, esp_command_call *call)
 			dir, call->arena, call->argv[0], u.name, u.quota, &account, call->err);
 	if (st == ESP_OK && password_of(call).len == 0)
 		snprintf(warning, sizeof warning, NO_PASSWORD, ESP_FMT(account.address));
-	else if (st == ESP_OK)
-		st = credential_set(a, account.id, account.address, password_of(call), call->err);
+	else if (st == ESP_OK && (st = credential_set(a, account.id, account.address, password_of(call), &err)) != ESP_OK)
+		snprintf(call->err->text, sizeof call->err->text, "the account is there, its password is not: %.200s;"
+			" esp-cli password sets it", err.text);
 	return st == ESP_OK ? answer(call, account.address, warning[0] ? warning : NULL) : st;
 }
 

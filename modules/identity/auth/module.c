@@ -1,5 +1,6 @@
 /* identity_auth - "esp.auth/1": passwords and SASL; argon2id on the hash lane, a keyed cache of verified logins. */
 #include "auth.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 
@@ -79,7 +80,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = a;
 	st = register_all(a);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

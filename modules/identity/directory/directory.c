@@ -4,6 +4,7 @@
  * every node.  Whoever may write comes through change.c, with a durable event.
  */
 #include "directory.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 
@@ -114,7 +115,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = d;
 	st = register_all(d);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

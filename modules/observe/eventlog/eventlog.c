@@ -13,6 +13,7 @@
 #include "modules/common/json.h"
 #include "modules/common/migrate.h"
 #include "modules/common/trouble.h"
+#include "modules/common/why.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -451,7 +452,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	for (size_t i = 0; st == ESP_OK && i < sizeof facts / sizeof facts[0]; i++)
 		st = events->subscribe(self, &facts[i]);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

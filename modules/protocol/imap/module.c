@@ -1,5 +1,6 @@
 /* protocol_imap - IMAP4rev1 (RFC 3501) for mail clients. */
 #include "imap.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 
@@ -55,7 +56,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = m;
 	st = bind_all(m);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

@@ -1,5 +1,6 @@
 /* protocol_smtp - SMTP for other servers (role mx) and for users (roles submission, submissions). */
 #include "smtp.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 
@@ -102,7 +103,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = bind_all(m);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

@@ -20,6 +20,7 @@
  * Threads: jobs come from workers; everything else runs on the journal's private lane of width 1.
  */
 #include "maildir.h"
+#include "modules/common/why.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -305,8 +306,8 @@ esp_status journal_open(struct maildir *m, esp_err *err)
 		st = begin_segment(m->journal, &m->journal->segment[0]);
 	}
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, st == ESP_EBUSY ? "every journal in %s is in use (status %d)" :
-		         "cannot prepare the journal in %s (status %d)", m->path, st);
+		snprintf(err->text, sizeof err->text, "cannot prepare a journal in %s: %s", m->path,
+			st == ESP_EBUSY ? "every one is in use by another server" : why(st));
 	return st;
 }
 

@@ -1,6 +1,7 @@
 /* storage_maildir - "esp.blob/1": message files, durable in groups, with real Maildir++ folders beside them. */
 #include "maildir.h"
 #include "modules/common/migrate.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +85,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.blob/1", &m->table.service);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 

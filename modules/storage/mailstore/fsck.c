@@ -8,6 +8,7 @@
 #include "fsck.h"
 
 #include "modules/common/json.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -508,7 +509,10 @@ static esp_status on_fsck(esp_module *self, esp_command_call *call)
 		return answer(f, call);
 	if (goes_on(f, call, st))
 		return ESP_EAGAIN;
-	reason(call->err, "%s (status %d)", f->err.text[0] ? f->err.text : "the check was cut off; begin it again", st);
+	if (f->err.text[0])
+		reason(call->err, "%s", f->err.text);
+	else
+		reason(call->err, "the check was cut off (%s); begin it again", why(st));
 	return st;
 }
 

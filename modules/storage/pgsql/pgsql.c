@@ -7,6 +7,7 @@
 #include "pgsql.h"
 
 #include "modules/common/migrate.h"
+#include "modules/common/why.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,7 +106,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = self->host->provide(self, SQL_SERVICE, &p->table.service);
 	if (st != ESP_OK)
-		snprintf(err->text, sizeof err->text, "cannot register (status %d)", st);
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
 }
 
