@@ -86,6 +86,19 @@ def messages_without_a_header_or_without_a_body():
 
 
 @scenario
+def fields_of_a_large_header_that_are_asked_for_by_the_dozen():
+    field = b"X-Large: " + b"\r\n ".join([b"f" * 70] * 1500) + b"\r\n"
+    with MailServer() as s, s.imap("alice") as c:
+        assert c.append("INBOX", field + b"Subject: x\r\n\r\nbody\r\n").startswith("OK")
+        c.ok("SELECT INBOX")
+        for n in (1, 19):
+            assert asked(c, " ".join(["BODY.PEEK[HEADER.FIELDS (X-LARGE)]"] * n))[0] == [field + b"\r\n"] * n
+        # more than is put together for one client: said, and nothing else is sent in its place
+        assert c.ask("FETCH 1 (" + " ".join(["BODY.PEEK[HEADER.FIELDS (X-LARGE)]"] * 60) + ")") == ([], "NO [LIMIT] too large")
+        assert asked(c, "BODY.PEEK[HEADER.FIELDS (SUBJECT)]")[0] == [b"Subject: x\r\n\r\n"]
+
+
+@scenario
 def headers_that_delivery_puts_in_front_are_a_part_of_the_header():
     text, sections = built(200000)
     with MailServer() as s:

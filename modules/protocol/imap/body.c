@@ -81,7 +81,7 @@ static esp_status find(struct body *b, const esp_mime *mime, const esp_imap_item
 	if (ret->where == SPAN_COMPOSED)
 		st = esp_buf_add_str(&b->composed, s);
 	esp_buf_free(&scratch);
-	return st == ESP_ENOMEM ? st : ESP_OK;
+	return st == ESP_ENOENT ? ESP_OK : st;
 }
 
 static void cut(struct span *s, const esp_imap_item *it)

@@ -132,7 +132,7 @@ struct body {
 };
 int body_is(const esp_imap_item *it);
 /*! \brief Where the sections of `item` are.  `header_len` of the message, 0: not known.  May suspend.  ESP_ENOENT: it
- *  is gone.  body_end() in any case. */
+ *  is gone; ESP_E2BIG: more HEADER.FIELDS than are put together for one client.  body_end() in any case. */
 ESP_CHECKED esp_status body_find(
 	struct command *c, esp_id id, uint32_t header_len, const esp_imap_item *item, uint32_t n, struct body *ret);
 /*! \brief Say the bytes of item `i` as a literal, or NIL. */
