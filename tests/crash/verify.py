@@ -164,16 +164,18 @@ def check_folders(db, folder):
 
 
 def check_stopped(db, folder, told):
-    """A start that finds ".stopped" takes a link that is missing for a message that somebody deleted."""
+    """A start that finds ".stopped" takes a link that is missing for a message that somebody deleted, if the database
+    has the id in it: the file alone is not there while there is work."""
     try:
-        with open(f"{folder}/mail/.stopped", "rb") as f:
-            there = f.read().endswith(b"\n")
+        with open(f"{folder}/mail/.stopped") as f:
+            said = re.fullmatch(r"\d+ ([0-9a-f]{32})\n", f.read())
     except FileNotFoundError:
-        there = False
+        said = None
+    known = said and said[1] in {i.hex() for i, in db.execute("SELECT id FROM blob_stop")}
     jobs, = db.execute("SELECT COUNT(*) FROM blob_job").fetchone()
-    if there and jobs:
+    if said and jobs:
         return [f"it stopped in order, so it says, with {jobs} folder jobs to do"]
-    return ["an orderly stop is forgotten"] if told.stopped and not there else []
+    return ["an orderly stop is forgotten"] if told.stopped and not known else []
 
 
 def check_mark(path, validity, uidnext):
