@@ -244,8 +244,9 @@ def missing_syncs(recording, kind):
 
 
 def telling_points(run, recording, missing):
-    """After the syncs and the answers that follow some of the syncs that are not there; then after answers all over."""
-    syncs = [i + 1 for i, r in enumerate(recording) if r.op == disk.SYNCED]
+    """Around the syncs that follow some of those that are not there, and after the first answers; then after answers
+    all over."""
+    syncs = [i + (r.op == disk.SYNCED) for i, r in enumerate(recording) if r.op in (disk.SYNC, disk.SYNCFS, disk.SYNCED)]
     answers = [i + 1 for i, r in enumerate(recording) if r.op == disk.MARK and i > missing[0] and
                re.search(rb'"(sent|end)"|"stopped": true', bytes(r.data))]
 
@@ -253,7 +254,7 @@ def telling_points(run, recording, missing):
         at = bisect.bisect(points, n)
         return points[at:at + many]
     some = [missing[0], *run.rng.sample(missing, min(len(missing), 4))]
-    yield sorted({p for n in some for p in next_of(syncs, n, 10) + next_of(answers, n, 4)})
+    yield sorted({p for n in some for p in next_of(syncs, n, 16) + next_of(answers, n, 4)})
     yield sorted({*run.rng.sample(answers, min(len(answers), run.args.probes)), len(recording)})
 
 
@@ -267,8 +268,8 @@ def notice(run, recording, kind, verifier):
         for point in points:
             d.advance(point)
             told.advance(point)
-            few = len(d.unsettled()) <= 3
-            for choice in (Choice(False), *(Random(run.rng, d.unsettled()[:6 * (n % 2)]) for n in range(24 if few else 2))):
+            many = 24 if len(d.unsettled()) <= 3 else max(2, 400 // len(points))
+            for choice in (Choice(False), *(Random(run.rng, d.unsettled()[:6 * (n % 2)]) for n in range(many))):
                 tried += 1
                 wrong = run.state(d, told, choice, verifier, "without a sync")
                 if wrong:
