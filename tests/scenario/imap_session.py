@@ -115,6 +115,7 @@ def every_way_to_log_in():
                                   "NO [AUTHENTICATIONFAILED]"),
                                  (["AUTHENTICATE PLAIN", "*"], "BAD"), (["AUTHENTICATE PLAIN", "????"], "BAD"),
                                  (["AUTHENTICATE PLAIN ????"], "BAD"),
+                                 ([f"AUTHENTICATE PLAIN = {good}"], "BAD"), ([f"AUTHENTICATE PLAIN  {good}"], "BAD"),
                                  (["AUTHENTICATE LOGIN", user, "*"], "BAD"), (["AUTHENTICATE CRAM-MD5"], "NO"),
                                  (["AUTHENTICATE PLAIN ="], "BAD"),      # an empty initial response (RFC 4959 3)
                                  (["AUTHENTICATE PLAIN", "="], "BAD"),

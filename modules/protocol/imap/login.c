@@ -68,12 +68,10 @@ esp_status command_authenticate(struct command *c)
 	if (!esp_imap_read_sp(&c->r) || !esp_imap_read_atom(&c->r, &mechanism))
 		return out_bad(c, c->r.why);
 	if (esp_imap_maybe_char(&c->r, ' ')) {
-		/* base64 is not an atom ("=", "+"): what is left of the line; nothing at all: there is none */
-		const char *end = c->text.ptr + c->text.len, *from = end;
-		while (from[-1] != ' ')
-			from--;
-		if (from < end)
-			initial = (esp_str){ from, (size_t)(end - from) };
+		/* base64 is not an atom ("=", "+"): all that is left of the line; nothing at all: there is none */
+		esp_str rest = esp_cursor_rest(&c->r.c);
+		if (rest.len)
+			initial = rest;
 	} else if (!esp_imap_read_end(&c->r)) {
 		return out_bad(c, c->r.why);
 	}
