@@ -118,7 +118,7 @@ static int run_status(struct command_call *call)
 	json_put_bool(j, "ready", h.ready);
 	status_attention(j, s, &h);
 	json_put_text(j, "version", PACKAGE_VERSION);
-	json_put_str(j, "hostname", cfg_string(cfg_group(config_root(server_config(s)), "server"), "hostname"));
+	json_put_text(j, "hostname", modules_hostname(s->modules));
 	json_put_int(j, "pid", getpid());
 	json_put_int(j, "supervisor", getppid());
 	put_time(j, "started", s->started_wall);

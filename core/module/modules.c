@@ -174,6 +174,12 @@ void modules_each(const struct modules *m, void (*each)(void *arg, const struct 
 		tell(list_entry(n, struct generation, link), each, arg);
 }
 
+const char *modules_hostname(const struct modules *m)
+{
+	MAGIC_CHECK(m, MODULES_MAGIC);
+	return m->hostname;
+}
+
 void modules_stats(const struct modules *m, struct modules_stats *ret)
 {
 	MAGIC_CHECK(m, MODULES_MAGIC);

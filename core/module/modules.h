@@ -134,5 +134,7 @@ struct modules_stats {
 	bool last_reload_ok;
 };
 void modules_stats(const struct modules *m, struct modules_stats *ret);
+/*! \brief [control] server.hostname as it was at the start: what modules are told. */
+const char *modules_hostname(const struct modules *m);
 
 #endif

@@ -82,6 +82,7 @@ def what_a_reload_cannot_change_is_said():
     with Server([greeting("one")], {"echo": {}}) as s:
         s.start()
         assert s.cli("reload", "--json").json["warnings"] == []
+        was = s.status()
         s.server.update(workers=3, hostname="other.example.test", log={"target": "stderr", "events": ["user.*"]})
         s.write()
         for words in (("--dry-run",), (), ()):        # until the restart, not only once
@@ -90,11 +91,14 @@ def what_a_reload_cannot_change_is_said():
                 ["server.hostname", "server.workers", "server.log.events"], said
             assert "needs a restart: server.workers: 2 -> 3" in said, said
         assert "needs a restart: server.workers: 2 -> 3\n" in s.cli("reload").out
+        assert s.status()["hostname"] == was["hostname"] and s.status()["workers"] == 2, "what is in force"
         s.signal(signal.SIGHUP)                       # which has nobody to tell
         s.logged(r'warning core/module: needs a restart setting="server\.workers: 2 -> 3"')
         s.stop()
         s.start()
-        assert s.cli("reload", "--json").json["warnings"] == [] and s.status()["workers"] == 3
+        now = s.status()
+        assert s.cli("reload", "--json").json["warnings"] == [] and now["workers"] == 3
+        assert now["hostname"] == "other.example.test"
 
 
 @scenario
