@@ -35,8 +35,8 @@ static esp_status ask(const struct sasl_talk *t, esp_str challenge, esp_str *ret
 	(void)esp_buf_add_z(&b, "\r\n");
 	if (b.err != ESP_OK)
 		return b.err;
+	t->host->give_back();      /* a client that reads slowly makes the write wait as well */
 	st = esp_conn_write(t->conn, esp_buf_str(&b));
-	t->host->give_back();
 	return st == ESP_OK ? t->conn->api->read_line(t->conn, ret_line) : st;
 }
 

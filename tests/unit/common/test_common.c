@@ -1,8 +1,11 @@
-/* modules/common: the JSON writer against every byte; the two lines of a trouble; the end of a long wait. */
+/* modules/common: the JSON writer against every byte; the two lines of a trouble; the end of a long wait; who says what
+ * in a SASL exchange. */
 #include "tests/support/test.h"
 
+#include "core/base/arena.h"
 #include "modules/common/breathe.h"
 #include "modules/common/json.h"
+#include "modules/common/sasl.h"
 #include "modules/common/trouble.h"
 
 /* --- json ----------------------------------------------------------------------------------------------------- */
@@ -200,4 +203,104 @@ Test(breathe, a_wait_ends_when_it_is_stopped)
 	cr_assert_eq(wait_seconds(10, 3, ESP_ETIMEDOUT), ESP_OK);
 	cr_assert_eq(waits, 3);
 	cr_assert_eq(wait_seconds(10, 3, ESP_ECANCELED), ESP_ECANCELED);
+}
+
+/* --- sasl ----------------------------------------------------------------------------------------------------- */
+
+static void *arena_alloc_it(esp_arena *a, size_t n) { return arena_alloc(a, n); }
+static const esp_mem_api mem = { .size = sizeof mem, .alloc = arena_alloc_it };
+
+/* A client that answers each challenge with the next line, and a mechanism that ends with "end". */
+static struct {
+	const char *const *line;   /* NULL: it has gone */
+	int holds;                 /* services are held */
+	uint32_t steps;
+	char said[512], heard[256];
+} peer;
+
+static void give_back(void) { peer.holds = 0; }
+static esp_status to_peer(esp_conn *c, const void *data, size_t n)
+{
+	(void)c;
+	cr_assert(!peer.holds, "who reads slowly must not keep the store from being replaced");
+	strncat(peer.said, data, n);
+	return ESP_OK;
+}
+static esp_status from_peer(esp_conn *c, esp_str *ret)
+{
+	(void)c;
+	cr_assert(!peer.holds);
+	if (!*peer.line)
+		return ESP_ECLOSED;
+	*ret = (esp_str){ *peer.line, strlen(*peer.line) };
+	peer.line++;
+	return ESP_OK;
+}
+static esp_status step(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who)
+{
+	(void)s;
+	(void)who;
+	peer.holds = 1;
+	peer.steps++;
+	strcat(peer.heard, in.ptr ? "<" : "-");
+	strncat(peer.heard, in.len ? in.ptr : "", in.len);
+	*out = ESP_STR("hi");
+	return in.len == 3 && memcmp(in.ptr, "end", 3) == 0 ? ESP_OK : ESP_EAGAIN;
+}
+
+static esp_status talk(esp_str initial, esp_status *ret_io, const char *const *line)
+{
+	static const esp_host host = { .size = sizeof host, .give_back = give_back };
+	static const esp_conn_api conn_api = { .size = sizeof conn_api, .write = to_peer, .read_line = from_peer };
+	static const esp_auth auth = { .sasl_step = step };
+	esp_conn conn = { .api = &conn_api };
+	esp_arena *arena = arena_new(&mem, "sasl test", 0);
+	struct sasl_talk t = { &host, &auth, &conn, arena, "+ " };
+	esp_identity who;
+	esp_status st;
+
+	memset(&peer, 0, sizeof peer);
+	peer.line = line;
+	peer.holds = 1;
+	st = sasl_exchange(&t, NULL, initial, &who, ret_io);
+	arena_free(arena);
+	return st;
+}
+#define LINES(...) (const char *const[]){ __VA_ARGS__, NULL }
+
+Test(sasl, says_each_challenge_while_no_service_is_held)
+{
+	esp_status io;
+
+	cr_assert_eq(talk((esp_str){ NULL, 0 }, &io, LINES("YQ==", "", "ZW5k")), ESP_OK);
+	cr_assert_eq(io, ESP_OK);
+	cr_assert_str_eq(peer.said, "+ aGk=\r\n+ aGk=\r\n+ aGk=\r\n");
+	cr_assert_str_eq(peer.heard, "-<a<<end");
+}
+
+Test(sasl, takes_an_initial_response_which_may_be_empty)
+{
+	esp_status io;
+
+	cr_assert_eq(talk(ESP_STR("ZW5k"), &io, LINES("*")), ESP_OK);
+	cr_assert_str_eq(peer.said, "");
+	cr_assert_eq(talk(ESP_STR("="), &io, LINES("ZW5k")), ESP_OK);
+	cr_assert_str_eq(peer.heard, "<<end");
+	cr_assert_eq(talk(ESP_STR("*"), &io, LINES("ZW5k")), ESP_EPROTO);
+	cr_assert_eq(peer.steps, 0);
+}
+
+Test(sasl, ends_when_it_is_given_up_cannot_be_read_or_takes_too_long)
+{
+	esp_status io;
+
+	cr_assert_eq(talk((esp_str){ NULL, 0 }, &io, LINES("*")), ESP_ECANCELED);
+	cr_assert_eq(talk((esp_str){ NULL, 0 }, &io, LINES("=")), ESP_EPROTO);
+	cr_assert_eq(talk((esp_str){ NULL, 0 }, &io, LINES("a", "a")), ESP_EPROTO);
+	cr_assert_eq(talk((esp_str){ NULL, 0 }, &io, LINES("", "", "", "", "", "", "", "", "", "ZW5k")), ESP_EPROTO);
+	cr_assert_eq(peer.steps, 10);
+	cr_assert_eq(io, ESP_OK);
+	(void)talk((esp_str){ NULL, 0 }, &io, LINES("YQ=="));
+	cr_assert_eq(io, ESP_ECLOSED);
+	cr_assert_str_eq(peer.heard, "-<a");
 }
