@@ -96,6 +96,12 @@ def fields_of_a_large_header_that_are_asked_for_by_the_dozen():
         # more than is put together for one client: said, and nothing else is sent in its place
         assert c.ask("FETCH 1 (" + " ".join(["BODY.PEEK[HEADER.FIELDS (X-LARGE)]"] * 60) + ")") == ([], "NO [LIMIT] too large")
         assert asked(c, "BODY.PEEK[HEADER.FIELDS (SUBJECT)]")[0] == [b"Subject: x\r\n\r\n"]
+        # one that is too large alone hides no other message
+        assert c.append("INBOX", b"X-Large:" + b" f\r\n" * (1 << 20) + b"\r\nbody\r\n").startswith("OK")
+        assert c.append("INBOX", b"X-Large: 3\r\n\r\nbody\r\n").startswith("OK")
+        assert c.ok("FETCH 2:3 BODY.PEEK[HEADER.FIELDS (X-LARGE)]") == [
+            "* 2 FETCH (BODY[HEADER.FIELDS (X-LARGE)] NIL)",
+            "* 3 FETCH (BODY[HEADER.FIELDS (X-LARGE)] {14}\r\nX-Large: 3\r\n\r\n)"]
 
 
 @scenario

@@ -80,8 +80,10 @@ static esp_status find(struct body *b, const esp_mime *mime, const esp_imap_item
 		*ret = (struct span){ SPAN_FILE, s.len ? (uint64_t)(s.ptr - mime->message.ptr) : 0, s.len };
 	if (ret->where == SPAN_COMPOSED)
 		st = esp_buf_add_str(&b->composed, s);
+	else if (st != ESP_ENOMEM)
+		st = ESP_OK;
 	esp_buf_free(&scratch);
-	return st == ESP_ENOENT ? ESP_OK : st;
+	return st;
 }
 
 static void cut(struct span *s, const esp_imap_item *it)
