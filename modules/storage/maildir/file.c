@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define FILE_PIECES 2      /* headers in front, message */
-#define BLOB_MAX (INT64_C(1) << 31)
+#define BLOB_MAX ((INT64_C(1) << 31) + (1 << 20))   /* the largest max_size, and what is put in front */
 
 esp_status file_status(int error)
 {
