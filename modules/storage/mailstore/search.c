@@ -100,11 +100,10 @@ static esp_status check_tree(const struct search *s)
 
 static uint64_t keyword_bit(const esp_view *v, esp_str name)
 {
-	struct keywords k = { .n = v->keywords->count };
-	uint64_t bits = 0;
-
-	memcpy(k.name, v->keywords->name, sizeof k.name);
-	return keywords_bits(&k, &name, 1, 0, &bits) == ESP_OK ? bits : 0;
+	for (uint32_t i = 0; i < v->keywords->count; i++)
+		if (esp_str_ieq(v->keywords->name[i], name))
+			return ESP_FLAG_KEYWORD(i);
+	return 0;
 }
 
 static esp_status work_out(struct search *s)

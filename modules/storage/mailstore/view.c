@@ -163,21 +163,23 @@ static esp_view_keywords *keyword_table(const esp_mem_api *mem, esp_str text, co
 {
 	struct keywords names;
 	esp_view_keywords *k;
+	esp_str *name;
 	char *copy;
 
 	keywords_parse(&names, text);
 	if (old && same_keywords(old->keywords, &names))
 		return mem->rc_ref((void *)(uintptr_t)old->keywords);
-	k = mem->rc_new(sizeof *k + text.len + 1, 0);
+	k = mem->rc_new(sizeof *k + names.n * sizeof *name + text.len, 0);
 	if (!k)
 		return NULL;
-	copy = (char *)(k + 1);
+	name = (esp_str *)(k + 1);
+	copy = (char *)(name + names.n);
 	if (text.len)
 		memcpy(copy, text.ptr, text.len);
 	keywords_parse(&names, (esp_str){ copy, text.len });
-	k->size = sizeof *k;
-	k->count = names.n;
-	memcpy(k->name, names.name, sizeof k->name);
+	if (names.n)
+		memcpy(name, names.name, names.n * sizeof *name);
+	*k = (esp_view_keywords){ .size = sizeof *k, .count = names.n, .name = name };
 	return k;
 }
 

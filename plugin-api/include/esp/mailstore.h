@@ -31,8 +31,8 @@ typedef struct esp_view_chunk {
 	const uint64_t *flags;
 } esp_view_chunk;
 
-/*! \brief Keyword names of a mailbox by index; shared rc memory. */
-typedef struct esp_view_keywords { uint32_t size, count; esp_str name[ESP_KEYWORDS_MAX]; } esp_view_keywords;
+/*! \brief Keyword names of a mailbox by index: an array of `count`, inside the same shared rc memory. */
+typedef struct esp_view_keywords { uint32_t size, count; const esp_str *name; } esp_view_keywords;
 
 /*! \brief One version of a mailbox.  rc memory: ref and unref with esp_mem_api; never changes.
  *  Chunks that did not change are the same pointers as in the version before. */
