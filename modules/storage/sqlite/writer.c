@@ -13,6 +13,7 @@
 #define TELL_EVERY (30 * ESP_SEC)
 #define BATCH_MAX 256u   /* transactions per COMMIT: bounds how long the first waits for the last */
 #define CAREFUL   64u    /* batches with savepoints after a job that failed */
+#define CACHED_FOR ESP_SEC  /* the page cache is dropped so often */
 
 struct writer_job {
 	struct batch_job batch;    /* first: the batch links jobs by it */
@@ -147,6 +148,17 @@ static void commit_jobs(struct writer *w, struct writer_job **jobs, uint32_t n)
 	}
 }
 
+/* The kernel caches the file as well: what a burst read need not stay in our memory. */
+static void drop_cache(struct writer *w)
+{
+	esp_nsec now = w->core->loop->clock();
+
+	if (now < w->cached_since + CACHED_FOR)
+		return;
+	w->cached_since = now;
+	(void)sqlite3_db_release_memory(w->db->handle);
+}
+
 static void on_jobs(void *arg, struct batch_job *list)
 {
 	struct writer *w = arg;
@@ -159,6 +171,7 @@ static void on_jobs(void *arg, struct batch_job *list)
 		commit_jobs(w, jobs, n);
 		checkpoint_step(&w->checkpoint);
 	}
+	drop_cache(w);
 }
 
 void writer_start(struct writer *w) { batch_init(&w->batch, w->core, w->self, w->lane, on_jobs, w); }

@@ -20,6 +20,7 @@ struct writer {
 	const esp_metric_api *metric;
 	uint32_t locked_batches;   /* in a row, that another program's lock kept from beginning; lane only */
 	esp_nsec locked_since, told_locked;
+	esp_nsec cached_since;     /* the page cache is from then on; lane only */
 	esp_metric commits, transactions, retries;
 };
 
