@@ -36,6 +36,7 @@ def a_warning_is_given_once_when_90_percent_are_passed():
             c.ok("EXPUNGE")
             while c.append("INBOX", TEXT).startswith("OK"):
                 pass
+        s.logged(r"(?s)user\.quota_warning .*user\.quota_warning ")
         assert s.log_text().count("user.quota_warning") == 2
 
 
