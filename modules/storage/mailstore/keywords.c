@@ -32,11 +32,11 @@ void keywords_parse(struct keywords *k, esp_str text)
 	}
 }
 
-static uint32_t find(const struct keywords *k, esp_str name)
+uint32_t keywords_find(const esp_str *names, uint32_t n, esp_str name)
 {
 	uint32_t i = 0;
 
-	while (i < k->n && !esp_str_ieq(k->name[i], name))
+	while (i < n && !esp_str_ieq(names[i], name))
 		i++;
 	return i;
 }
@@ -46,7 +46,7 @@ esp_status keywords_bits(struct keywords *k, const esp_str *names, uint32_t n, i
 	uint64_t bits = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t at = find(k, names[i]);
+		uint32_t at = keywords_find(k->name, k->n, names[i]);
 		if (at == k->n) {
 			if (!add)
 				continue;

@@ -100,10 +100,9 @@ static esp_status check_tree(const struct search *s)
 
 static uint64_t keyword_bit(const esp_view *v, esp_str name)
 {
-	for (uint32_t i = 0; i < v->keywords->count; i++)
-		if (esp_str_ieq(v->keywords->name[i], name))
-			return ESP_FLAG_KEYWORD(i);
-	return 0;
+	uint32_t at = keywords_find(v->keywords->name, v->keywords->count, name);
+
+	return at < v->keywords->count ? ESP_FLAG_KEYWORD(at) : 0;
 }
 
 static esp_status work_out(struct search *s)

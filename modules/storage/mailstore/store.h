@@ -184,6 +184,8 @@ int special_use_valid(esp_str use);
 struct keywords { esp_str name[ESP_KEYWORDS_MAX]; uint32_t n, grown; };
 /*! \brief Split the mailbox row's text (names separated by a space); spans point into it. */
 void keywords_parse(struct keywords *k, esp_str text);
+/*! \brief Index of a name, without regard to case; n: it is not there. */
+uint32_t keywords_find(const esp_str *names, uint32_t n, esp_str name);
 /*! \brief Flag bits of these names; unknown ones are added when `add`.  ESP_E2BIG: more than 48. */
 ESP_CHECKED esp_status keywords_bits(struct keywords *k, const esp_str *names, uint32_t n, int add, uint64_t *ret_bits);
 /*! \brief Bits of one mailbox as bits of another; keywords beyond its 48 are left behind. */
