@@ -11,6 +11,7 @@
 #define ARENA_MAGIC 0x41524e41u
 #define ARENA_ALIGN ((size_t)16)
 #define ARENA_FIRST ((size_t)1024)      /* head and first blocks together */
+#define ARENA_SMALL ((size_t)208)       /* first chunk behind a small head */
 #define ARENA_CHUNK_MAX ((size_t)65536) /* chunks double up to here; larger blocks get their own */
 #define ARENA_GAP SANITIZE_GAP          /* poisoned bytes behind each block; 0 without ASan */
 
@@ -64,7 +65,6 @@ esp_arena *arena_new_small(const esp_mem_api *api, const char *label, size_t fir
 {
 	struct arena *a;
 
-	first = round_up(first);
 	if (first < round_up(sizeof(*a)))
 		first = round_up(sizeof(*a));
 	a = calloc(1, first);
@@ -83,7 +83,7 @@ esp_arena *arena_new_small(const esp_mem_api *api, const char *label, size_t fir
 
 static struct arena_chunk *chunk_add(struct arena *a, size_t need)
 {
-	size_t size = a->chunks != &a->first ? a->chunks->size * 2 : a->first.size < ARENA_FIRST / 2 ? 512 : 4096;
+	size_t size = a->chunks != &a->first ? a->chunks->size * 2 : a->first.size < ARENA_FIRST / 2 ? ARENA_SMALL : 4096;
 	struct arena_chunk *c;
 
 	if (size > ARENA_CHUNK_MAX)

@@ -17,8 +17,8 @@
 /*! \brief New arena of at most `cap` bytes handed out (0: 64 MiB).  The head costs one 1 KiB malloc that also
  *  holds the first block.  `label` is borrowed for life (a literal).  NULL: no memory. */
 esp_arena *arena_new(const esp_mem_api *api, const char *label, size_t cap);
-/*! \brief The same with `first` bytes for the head (about 130) and the first blocks; for what exists in thousands.
- *  Its chunks begin at 512 bytes. */
+/*! \brief The same with `first` bytes for the head (96) and the first blocks; for what exists in thousands.  Its
+ *  chunks begin at 208 bytes. */
 esp_arena *arena_new_small(const esp_mem_api *api, const char *label, size_t first, size_t cap);
 /*! \brief Deferred functions, newest first; then all memory.  NULL is fine. */
 void arena_free(esp_arena *a);

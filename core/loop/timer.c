@@ -63,7 +63,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int revents)
 
 	(void)loop;
 	if (revents & EV_ERROR)
-		revents |= events_to_ev(w->events); /* a dead fd: reading or writing it tells */
+		revents |= io->events; /* a dead fd: reading or writing it tells */
 	if (!owner) {
 		w->cb(w, events_from_ev(revents));
 		return;
@@ -84,8 +84,6 @@ void watch_start(struct watch *w, struct owner *owner, const char *label, int fd
 	w->worker = here;
 	w->owner = owner;
 	w->label = label;
-	w->fd = fd;
-	w->events = events;
 	w->cb = cb;
 	w->link = (struct list){ NULL, NULL };
 	list_append(&here->watches, &w->link);
@@ -99,11 +97,10 @@ void watch_start(struct watch *w, struct owner *owner, const char *label, int fd
 void watch_set(struct watch *w, uint32_t events)
 {
 	ESP_ASSERT(watch_active(w) && w->worker == worker_here());
-	if (events == w->events)
+	if (events == events_from_ev(io_of(w)->events))
 		return;
-	w->events = events;
 	ev_io_stop(w->worker->ev->loop, io_of(w));
-	ev_io_set(io_of(w), w->fd, events_to_ev(events));
+	ev_io_set(io_of(w), io_of(w)->fd, events_to_ev(events));
 	if (events)
 		ev_io_start(w->worker->ev->loop, io_of(w));
 }

@@ -36,15 +36,13 @@ static inline int timer_active(const struct timer *t) { return t->worker != NULL
 static inline esp_nsec timer_when(const struct timer *t) { return t->node.key; }
 
 struct watch {
-	_Alignas(8) unsigned char io[56]; /* struct ev_io; ev.h stays inside core/loop */
+	_Alignas(8) unsigned char io[48]; /* struct ev_io; ev.h stays inside core/loop */
 	struct list link;
 	struct worker *worker;            /* NULL: stopped */
 	struct owner *owner;
 	void (*cb)(struct watch *w, uint32_t events);
 	void (*discard)(struct watch *w);
 	const char *label;
-	uint32_t events;
-	int fd;
 };
 
 /*! \brief [worker] Call cb while fd is ready for ESP_READ and/or ESP_WRITE (level triggered).  events 0: paused. */
