@@ -19,6 +19,7 @@
 
 #define READERS_MAX 16u
 #define READER_CACHE (8 << 20)
+#define WORKER_CACHE (64 << 10)    /* a few rows by key at a time, and each COMMIT of others empties it */
 
 /* Built twice: storage_sqlite_target.so is the database that mail is moved to, beside the one in use. */
 #ifdef ESP_SQL_TARGET
@@ -497,7 +498,7 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 	struct db_options o = s->options;
 
 	o.writer = 0;
-	o.cache_bytes = db_cache(&o, READER_CACHE);
+	o.cache_bytes = db_cache(&o, WORKER_CACHE);
 	o.mmap_bytes = 0;          /* a map is made anew after each COMMIT of others, which costs more than a few rows */
 	return db_open(&o, &s->worker[s->core.loop->index(w)], NULL);
 }
@@ -555,8 +556,8 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.def_int = 64 << 20,
 		.min = 1 << 20,
 		.max = INT64_C(1) << 36,
-		.help = "Page cache of the writer, emptied once a second while it writes; the other connections have at most "
-				"8 MiB each, and never more than this." },
+		.help = "Page cache of the writer, emptied once a second while it writes; those that read have at most 8 MiB "
+				"each, those of the workers 64 KiB, and none more than this." },
 	{ .name = "mmap",
 		.type = ESP_CFG_SIZE,
 		.def_int = 256 << 20,
