@@ -8,6 +8,7 @@
 #include "core/net/impl.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -17,7 +18,7 @@ enum { RECORD_HEAD = 5, RECORD_MAX = 16384, RECORD_HANDSHAKE = 22, LOOK_MSEC = 5
 
 static struct conn *conn_of_handshake(struct handshake *h)
 {
-	return container_of(h, struct conn, handshake);
+	return container_of(h, struct conn_handshake, place)->conn;
 }
 
 /* --- the hello ---------------------------------------------------------------------------------------------- */
@@ -74,14 +75,14 @@ static void begin(struct conn *c)
 		c->handshaking = true;
 		conn_start(c);
 	} else {
-		fiber_wake(c->place_ticket);
+		fiber_wake(c->handshake->waiter);
 	}
 }
 
 static void evict(struct conn *c)
 {
 	NET_COUNT(c->nw, handshakes_evicted, 1);
-	handshake_end(&c->nw->handshakes, &c->handshake);
+	handshake_end(&c->nw->handshakes, &c->handshake->place);
 	conn_kill(c);
 }
 
@@ -115,22 +116,33 @@ static void on_crowded(struct timer *t)
 	serve(container_of(t, struct net_worker, crowded));
 }
 
-static void queue(struct conn *c)
+static int queue(struct conn *c, esp_ticket waiter)
 {
 	struct net_worker *nw = c->nw;
-	struct handshake *crowded = handshake_queue(&nw->handshakes, &c->handshake, &c->peer, worker_now());
+	struct handshake *crowded;
 
+	c->handshake = malloc(sizeof(*c->handshake));
+	if (!c->handshake)
+		return ESP_ENOMEM;
+	*c->handshake = (struct conn_handshake){ .conn = c, .waiter = waiter };
+	crowded = handshake_queue(&nw->handshakes, &c->handshake->place, &c->peer, worker_now());
 	if (crowded)
 		evict(conn_of_handshake(crowded));
 	serve(nw);
+	return ESP_OK;
 }
 
 void conn_leave_handshakes(struct conn *c)
 {
-	if (c->handshake.state == HANDSHAKE_NONE)
-		return;
-	handshake_end(&c->nw->handshakes, &c->handshake);
-	serve(c->nw);
+	struct handshake *h = c->handshake ? &c->handshake->place : NULL;
+	bool counted = h && h->state != HANDSHAKE_NONE;
+
+	if (counted)
+		handshake_end(&c->nw->handshakes, h);
+	free(c->handshake);
+	c->handshake = NULL;
+	if (counted)
+		serve(c->nw);
 }
 
 /* --- implicit TLS: no fiber yet ---------------------------------------------------------------------------------- */
@@ -141,10 +153,9 @@ void conn_hello_input(struct conn *c)
 		return;
 	watch_set(&c->watch, 0);
 	c->state = CONN_QUEUED;
-	if (conn_timer(c, "handshake queue", 3 * c->nw->net->handshake) != ESP_OK)
+	if (conn_timer(c, "handshake queue", 3 * c->nw->net->handshake) != ESP_OK ||
+	    queue(c, (esp_ticket){ 0 }) != ESP_OK)
 		conn_kill(c);
-	else
-		queue(c);
 }
 
 void conn_expect_hello(struct conn *c)
@@ -177,13 +188,13 @@ int conn_take_place(struct conn *c)
 	if (rc != ESP_OK)
 		return rc;
 	fiber_set_deadline(clock_earlier(was, worker_now() + 3 * c->nw->net->handshake));
-	c->place_ticket = fiber_ticket();
 	c->awaits_place = true;
-	queue(c);
-	rc = fiber_suspend();           /* comes back at once when there was a place */
+	rc = queue(c, fiber_ticket());
+	if (rc == ESP_OK)
+		rc = fiber_suspend();   /* comes back at once when there was a place */
 	c->awaits_place = false;
 	fiber_set_deadline(was);
-	if (rc == ESP_OK && c->handshake.state != HANDSHAKE_IN_FLIGHT)
+	if (rc == ESP_OK && c->handshake->place.state != HANDSHAKE_IN_FLIGHT)
 		rc = ESP_EBUSY;
 	return rc;
 }

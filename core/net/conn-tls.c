@@ -28,9 +28,9 @@ static int await_peer(struct conn *c, esp_nsec until)
 {
 	int rc;
 
-	c->handshake.silent = true;
+	c->handshake->place.silent = true;
 	rc = conn_wait(c, tls_wants(c->tls), until);
-	c->handshake.silent = false;
+	c->handshake->place.silent = false;
 	return rc == ESP_OK && c->broken ? ESP_ECLOSED : rc;
 }
 
@@ -48,7 +48,7 @@ static int shake_hands(struct conn *c)
 	while ((rc = tls_handshake(c->tls)) == ESP_EAGAIN) {
 		if (tls_step(c->tls) != step) {
 			step = tls_step(c->tls);
-			handshake_step(&c->nw->handshakes, &c->handshake, worker_now());
+			handshake_step(&c->nw->handshakes, &c->handshake->place, worker_now());
 		}
 		rc = await_peer(c, until);
 		if (rc != ESP_OK)

@@ -487,8 +487,8 @@ void conn_kill(struct conn *c)
 	if (c->state == CONN_LINGER)
 		return;
 	c->broken = c->killed = true;
-	if (c->awaits_place)
-		fiber_wake(c->place_ticket);
+	if (c->awaits_place && c->handshake)
+		fiber_wake(c->handshake->waiter);
 	if (c->state == CONN_RUNNING || (c->state == CONN_READY && !list_linked(&c->link)))
 		shutdown(c->fd, SHUT_RDWR);     /* whoever waits for the socket wakes and finds it broken */
 	else
@@ -537,7 +537,8 @@ void conn_free_all(struct net_worker *nw)
 
 		if (!c)
 			continue;
-		handshake_end(&nw->handshakes, &c->handshake);  /* nobody takes the place any more */
+		if (c->handshake)       /* nobody takes the place any more */
+			handshake_end(&nw->handshakes, &c->handshake->place);
 		if (c->state != CONN_LINGER) {
 			c->broken = c->killed = true;
 			conn_retire(c);

@@ -111,6 +111,13 @@ enum conn_state {
 
 struct topic_sub;
 
+/*! \brief Of a connection that waits for a place among the handshakes or has one; malloc'ed. */
+struct conn_handshake {
+	struct handshake place;
+	struct conn *conn;
+	esp_ticket waiter;              /* STARTTLS: its fiber */
+};
+
 struct conn {
 	struct esp_conn pub;            /* must be first */
 	uint32_t magic;
@@ -125,10 +132,9 @@ struct conn {
 	bool spoke;                     /* a line of it was read */
 	bool leaving;                   /* asked out to make room */
 	uint8_t waits;                  /* RUNNING: for the peer, ESP_READ or ESP_WRITE; 0: not */
+	uint8_t turn_lines, nsubs;
 	uint16_t why;                   /* reasons for the next call */
 	uint16_t called;                /* reasons of the last call */
-	uint16_t turn_lines;
-	uint16_t nsubs;
 	int fd;
 	uint32_t place, max_line;       /* max_line 0: the protocol's */
 	uint32_t consumed;              /* did the last call take input? */
@@ -140,13 +146,12 @@ struct conn {
 	esp_module *module;
 	const esp_protocol *protocol;
 	struct tls *tls;
+	struct conn_handshake *handshake;   /* NULL: none */
 	struct topic_sub *subs;
 	struct input in;
 	struct output out;
 	esp_nsec idle, turn;
 	esp_fmutex writing;
-	struct handshake handshake;
-	esp_ticket place_ticket;
 	struct list link;               /* ready */
 	struct list age;                /* silent or unauthenticated */
 	esp_nsec since;                 /* there */
