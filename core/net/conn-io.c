@@ -346,10 +346,9 @@ static void api_set_idle(esp_conn *pub, esp_nsec silence)
 	c->idle = silence > 0 ? silence : c->listener->idle;
 }
 
-static void api_set_user(esp_conn *pub, esp_str login)
+static esp_status api_set_user(esp_conn *pub, esp_str login)
 {
-	(void)login;            /* names belong to the protocol's own log lines */
-	conn_mark_user(conn_of(pub));
+	return conn_set_user(conn_of(pub), login);
 }
 
 static void api_wake(uint64_t id)

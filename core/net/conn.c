@@ -15,6 +15,7 @@
 
 #include "core/base/arena.h"
 #include "core/base/clock.h"
+#include "core/base/str.h"
 
 enum { PLACES_MAX = 1 << 20, PLACES_FIRST = 64 };
 
@@ -131,13 +132,36 @@ void conn_mark_spoke(struct conn *c)
 		join_strangers(c, worker_now());
 }
 
-void conn_mark_user(struct conn *c)
+static void mark_user(struct conn *c, bool is)
 {
-	if (c->authenticated)
+	if (c->authenticated == is)
 		return;
-	c->authenticated = true;
-	atomic_fetch_add(&c->listener->role->authenticated, 1);
-	leave_strangers(c);
+	c->authenticated = is;
+	if (is) {
+		atomic_fetch_add(&c->listener->role->authenticated, 1);
+		leave_strangers(c);
+	} else {
+		atomic_fetch_sub(&c->listener->role->authenticated, 1);
+		if (!c->leaving)
+			join_strangers(c, worker_now());
+	}
+}
+
+/* A session that goes on in another generation logs in with the name that is here: that must take no memory. */
+int conn_set_user(struct conn *c, esp_str login)
+{
+	char *name;
+
+	if (!login.len) {
+		c->info.user = ESP_STR("");
+	} else if (!str_eq(login, c->info.user)) {
+		name = arena_dup(c->pub.arena, login.ptr, login.len);
+		if (!name)
+			return ESP_ENOMEM;
+		c->info.user = (esp_str){ name, login.len };
+	}
+	mark_user(c, login.len > 0);
+	return ESP_OK;
 }
 
 /* A session that waits for its peer hears that nothing more will come; one that the peer does not listen to is cut. */
@@ -264,7 +288,8 @@ static struct conn *conn_new(struct net_worker *nw, struct listener *l, int fd)
 	c->idle = l->idle;
 	c->info = (esp_conn_info){ .size = sizeof(c->info), .tls = l->tls, .role = l->role_str,
 		.listener = l->name_str, .opened = clock_monotonic(), .tls_version = ESP_STR(""),
-		.tls_cipher = ESP_STR(""), .tls_sni = ESP_STR("") };
+		.tls_cipher = ESP_STR(""), .tls_sni = ESP_STR(""),
+		.user = ESP_STR("") };
 	return c;
 }
 
@@ -443,8 +468,8 @@ void conn_retire(struct conn *c)
 
 	ESP_ASSERT(c->state != CONN_LINGER);
 	list_remove(&c->link);
-	leave_strangers(c);
 	session_end(c);
+	leave_strangers(c);
 	c->state = CONN_LINGER;
 	arena_free(c->pub.arena);
 	c->pub.arena = NULL;

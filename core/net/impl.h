@@ -25,7 +25,7 @@ enum {
 	NET_STARTING = 128,             /* session fibers spawned and not yet running, per worker */
 	CONN_BACKLOG = 65536,           /* bytes waiting for the peer before the writer waits */
 	CONN_TURN_LINES = 64,           /* fairness: lines in a row ... */
-	CONN_ARENA_FIRST = 240, CONN_ARENA_CAP = 8 << 20,
+	CONN_ARENA_FIRST = 184, CONN_ARENA_CAP = 8 << 20,
 	CONN_LINGER_BYTES = 256 * 1024,
 	TOPIC_BUCKETS = 4096, CONN_TOPICS = 64
 };
@@ -223,7 +223,7 @@ ESP_CHECKED int conn_set_peer(struct conn *c, const struct ip_port *peer, const 
 void conn_retire(struct conn *c);               /* session gone, maybe linger */
 void conn_destroy(struct conn *c);              /* at once, from the loop */
 int conn_timer(struct conn *c, const char *label, esp_nsec delay);
-void conn_mark_user(struct conn *c);
+ESP_CHECKED int conn_set_user(struct conn *c, esp_str login);
 /*! \brief How long to wait for this peer, which may be silent for `usual` in quiet times. */
 esp_nsec conn_patience(const struct conn *c, esp_nsec usual);
 esp_nsec conn_tls_patience(const struct conn *c);

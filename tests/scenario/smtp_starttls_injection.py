@@ -40,6 +40,23 @@ def a_pipelined_line_before_starttls_is_answered_in_the_clear():
 
 
 @scenario
+def a_login_in_the_clear_is_forgotten_at_starttls():
+    with MailServer() as s:
+        with s.smtp("submission") as c:
+            c.ehlo()
+            c.login("alice")
+            c.expect("STARTTLS", 220)
+            c.starttls()
+            assert "AUTH" in c.ehlo()
+            c.expect(f"MAIL FROM:<{address('alice')}>", 530)
+            c.login("bob")
+            c.expect(f"MAIL FROM:<{address('bob')}>", 250)
+        s.logged("user.logout.*alice@")
+        s.logged("user.logout.*bob@")
+        assert s.log_text().count("user.logout user=alice@") <= 1
+
+
+@scenario
 def imap_commands_behind_starttls_in_the_same_packet_are_never_run():
     with MailServer() as s:
         for injected in ("x NOOP\r\n", "x LOGIN evil evil\r\n", f"x AUTHENTICATE PLAIN {SECRET}\r\n", "x", "\r\n"):

@@ -47,9 +47,7 @@ struct session {
 	const esp_view *view;      /* what the client was told; NULL unless SELECTED */
 	uint32_t recent_from, recent_to;   /* UIDs that are \Recent here: from <= uid < to */
 	uint32_t errors;
-	uint32_t login_len;
-	esp_actor actor;           /* login points to `login` */
-	char *login;               /* malloc'ed at LOGIN */
+	esp_actor actor;           /* login: the connection keeps it */
 	struct standing standing;
 	char tag[TAG_MAX];         /* of the IDLE under way */
 	esp_nsec idle_until;       /* the IDLE ends with BYE (exact monotonic time) */

@@ -24,21 +24,14 @@ void session_deselect(struct session *s)
 
 esp_status session_login(struct session *s, const esp_identity *who)
 {
-	char *login = malloc(who->login.len + 1);
-	esp_status st = login ? standing_begin(&s->standing, s->conn, &s->imap->asker, who) : ESP_ENOMEM;
+	esp_status st = standing_begin(&s->standing, s->conn, &s->imap->asker, who);
 
-	if (st != ESP_OK) {
-		free(login);
+	if (st == ESP_OK)
+		st = s->conn->api->set_user(s->conn, who->login);
+	if (st != ESP_OK)
 		return st;
-	}
-	memcpy(login, who->login.ptr, who->login.len);
-	login[who->login.len] = '\0';
-	free(s->login);
-	s->login = login;
-	s->login_len = (uint32_t)who->login.len;
-	s->actor = (esp_actor){ .account = who->account, .login = { login, s->login_len } };
+	s->actor = (esp_actor){ .account = who->account, .login = s->conn->api->info(s->conn)->user };
 	s->state = STATE_AUTHENTICATED;
-	s->conn->api->set_user(s->conn, s->actor.login);
 	s->conn->api->set_max_line(s->conn, 0);
 	s->conn->api->set_idle(s->conn, s->imap->idle);
 	return ESP_OK;
@@ -387,9 +380,8 @@ static void on_closed(esp_module *self, esp_conn *c)
 	if (!s)
 		return;
 	session_deselect(s);
-	if (s->login_len)
+	if (s->state != STATE_GREETED)
 		standing_end(&s->standing, c, &s->imap->asker, s->actor.login);
-	free(s->login);
 	s->magic = 0;
 	free(s);
 	c->session = NULL;
@@ -397,15 +389,14 @@ static void on_closed(esp_module *self, esp_conn *c)
 
 /* --- handover: IDLE and the selected mailbox go on in the new generation ---------------------------------------- */
 
-#define HANDOVER_VERSION 4u
+#define HANDOVER_VERSION 5u
 struct frozen {
 	uint8_t state, readonly, idling, tag_len;
-	uint32_t recent_from, recent_to, errors, login_len;
+	uint32_t recent_from, recent_to, errors;
 	struct standing standing;
 	esp_nsec idle_until;
 	uintptr_t view;            /* a reference that changes hands: plain memory of the core */
 	char tag[TAG_MAX];
-	char login[400];
 };
 
 static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
@@ -414,7 +405,7 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 	struct frozen *f = out;
 
 	(void)self;
-	if (cap < sizeof *f || s->login_len > sizeof f->login)
+	if (cap < sizeof *f)
 		return ESP_EBUSY;
 	*f = (struct frozen){ .state = s->state,
 		.readonly = s->readonly,
@@ -423,15 +414,11 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 		.recent_from = s->recent_from,
 		.recent_to = s->recent_to,
 		.errors = s->errors,
-		.login_len = s->login_len,
 		.standing = s->standing,
 		.idle_until = s->idle_until,
 		.view = (uintptr_t)s->view };
 	memcpy(f->tag, s->tag, sizeof f->tag);
-	if (s->login_len)
-		memcpy(f->login, s->login, s->login_len);
 	*ret_len = sizeof *f;
-	free(s->login);
 	s->magic = 0;
 	free(s);
 	c->session = NULL;
@@ -447,12 +434,12 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	if (len != sizeof f)
 		return ESP_EPROTO;
 	memcpy(&f, blob, sizeof f);
-	if (f.login_len > sizeof f.login || f.tag_len > TAG_MAX || f.state < STATE_GREETED || f.state > STATE_SELECTED)
+	if (f.tag_len > TAG_MAX || f.state < STATE_GREETED || f.state > STATE_SELECTED)
 		return ESP_EPROTO;
 	s = session_new(self, c);
 	if (!s)
 		return ESP_ENOMEM;
-	who.login = (esp_str){ f.login, f.login_len };
+	who.login = c->api->info(c)->user;
 	who.account = f.standing.account;
 	who.credential = f.standing.credential;
 	who.version = f.standing.version;

@@ -40,7 +40,7 @@ static esp_status run(struct session *s, const esp_auth *auth, esp_arena *arena,
 	if (io != ESP_OK)
 		return io;
 	if (st == ESP_OK)
-		st = session_begin(s, &who);
+		st = session_login(s, &who);
 	return say_result(s, st);
 }
 
@@ -56,8 +56,8 @@ esp_status command_auth(struct session *s, esp_str args)
 
 	if (s->role != SMTP_SUBMISSION)
 		return reply_error(s, 503, "5.5.1", "AUTH is not offered here");
-	if (!s->extended || s->login_len || s->txn)
-		return reply_error(s, 503, "5.5.1", s->login_len ? "you are authenticated already" : "not now");
+	if (!s->extended || session_logged_in(s) || s->txn)
+		return reply_error(s, 503, "5.5.1", session_logged_in(s) ? "you are authenticated already" : "not now");
 	if (mechanism.len == 0 || mechanism.len > 20)
 		return reply_error(s, 501, "5.5.4", "AUTH needs a mechanism");
 	if (!auth)

@@ -15,7 +15,7 @@ static int is_unused(esp_str args) { return args.len == 0; }
 static void say_extensions(const struct session *s, esp_buf *text)
 {
 	const esp_conn_info *info = s->conn->api->info(s->conn);
-	const esp_auth *auth = s->role == SMTP_SUBMISSION && !s->login_len ? auth_of(s) : NULL;
+	const esp_auth *auth = s->role == SMTP_SUBMISSION && !session_logged_in(s) ? auth_of(s) : NULL;
 	esp_str mechanisms = auth ? auth->mechanisms(auth, s->conn, s->conn->arena) : (esp_str){ NULL, 0 };
 
 	(void)esp_buf_addf(
@@ -118,9 +118,9 @@ static esp_str raw_params(const esp_smtp_path *path)
 
 static esp_status begin_mail(struct session *s, const esp_smtp_path *path)
 {
-	esp_txn_params params = { .size = sizeof params, .authenticated = s->login_len != 0, .helo = session_helo(s),
-		.login = session_login(s), .login_account = s->standing.account,
-		.max_rcpt = s->login_len ? s->smtp->max_rcpt : s->smtp->max_rcpt_unauth };
+	esp_txn_params params = { .size = sizeof params, .authenticated = session_logged_in(s), .helo = session_helo(s),
+		.login = session_user(s), .login_account = s->standing.account,
+		.max_rcpt = session_logged_in(s) ? s->smtp->max_rcpt : s->smtp->max_rcpt_unauth };
 	esp_outcome o;
 	esp_status st;
 
@@ -151,7 +151,7 @@ static esp_status command_mail(struct session *s, esp_str args)
 
 	if (!s->helo_len)
 		return reply_error(s, 503, "5.5.1", "say EHLO or HELO first");
-	if (s->role == SMTP_SUBMISSION && !s->login_len)
+	if (s->role == SMTP_SUBMISSION && !session_logged_in(s))
 		return reply_error(s, 530, "5.7.0", "authenticate first");
 	if (s->txn)
 		return reply_error(s, 503, "5.5.1", "a transaction is under way; RSET ends it");
@@ -194,9 +194,11 @@ static esp_status command_starttls(struct session *s, esp_str args)
 		return st == ESP_OK ? ESP_ECLOSED : st;
 	}
 	session_reset(s);
-	s->helo_len = s->login_len = 0;          /* nothing said in the clear counts (RFC 3207 4.2) */
+	st = session_logout(s);                  /* nothing said in the clear counts (RFC 3207 4.2) */
+	s->helo_len = 0;
 	s->extended = 0;
-	st = reply(s, 220, "2.0.0", "go ahead");
+	if (st == ESP_OK)
+		st = reply(s, 220, "2.0.0", "go ahead");
 	if (st == ESP_OK)
 		st = s->conn->api->starttls(s->conn);
 	return st == ESP_OK ? session_admit(s, ESP_AT_TLS) : st;
@@ -219,7 +221,7 @@ static int talks_idly(struct session *s, uint32_t verb)
 	switch (verb) {
 	case ESP_SMTP_EHLO: case ESP_SMTP_HELO: case ESP_SMTP_RSET: case ESP_SMTP_NOOP: case ESP_SMTP_VRFY:
 	case ESP_SMTP_HELP:
-		return !s->login_len && !s->conn->api->info(s->conn)->trusted && ++s->idle_talk > IDLE_TALK;
+		return !session_logged_in(s) && !s->conn->api->info(s->conn)->trusted && ++s->idle_talk > IDLE_TALK;
 	default:
 		return 0;
 	}

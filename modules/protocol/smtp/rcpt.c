@@ -85,7 +85,7 @@ esp_status command_rcpt(struct session *s, esp_str args)
 
 	if (!s->txn)
 		return reply_error(s, 503, "5.5.1", "MAIL comes first");
-	if (++s->rcpts / RCPTS_EACH > (s->login_len ? s->smtp->max_rcpt : s->smtp->max_rcpt_unauth))
+	if (++s->rcpts / RCPTS_EACH > (session_logged_in(s) ? s->smtp->max_rcpt : s->smtp->max_rcpt_unauth))
 		return too_many(s);        /* also when they name one over and over: each costs memory until the end */
 	st = esp_smtp_path_parse(args, ESP_SMTP_TO, 0, &path, &why);
 	if (st != ESP_OK)

@@ -3,7 +3,7 @@
 
 enum relay may_relay(const struct session *s)
 {
-	if (s->role != SMTP_SUBMISSION || s->login_len == 0)
+	if (s->role != SMTP_SUBMISSION || !session_logged_in(s))
 		return RELAY_DENIED;
 	return RELAY_NO_QUEUE;     /* no service that sends mail is loaded: saying 250 would lose it */
 }

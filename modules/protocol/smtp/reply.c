@@ -16,7 +16,7 @@ static void tell(struct session *s, uint32_t code, esp_str text)
 	const struct smtp *smtp = s->smtp;
 	esp_event_id id = smtp->refused[code >= 500];
 	esp_field fields[] = { ESP_FSTR("peer", s->conn->api->info(s->conn)->peer), ESP_FSTR("helo", session_helo(s)),
-		ESP_FSTR("user", session_login(s)), ESP_FSTR("from", s->said_from.len || !s->txn ? s->said_from : s->txn->from),
+		ESP_FSTR("user", session_user(s)), ESP_FSTR("from", s->said_from.len || !s->txn ? s->said_from : s->txn->from),
 		ESP_FSTR("to", s->said_to), ESP_FINT("code", code), ESP_FSTR("why", text) };
 
 	if (smtp->event->wanted(id))

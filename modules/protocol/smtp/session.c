@@ -73,24 +73,34 @@ static esp_status goodbye(struct session *s, const char *enhanced, const char *t
 	return st == ESP_OK ? ESP_ECLOSED : st;
 }
 
-esp_status session_begin(struct session *s, const esp_identity *who)
+esp_status session_login(struct session *s, const esp_identity *who)
 {
-	esp_status st = who->login.len > SMTP_LOGIN_MAX ? ESP_E2BIG
-		: standing_begin(&s->standing, s->conn, &s->smtp->asker, who);
+	esp_status st = standing_begin(&s->standing, s->conn, &s->smtp->asker, who);
 
+	if (st == ESP_OK)
+		st = s->conn->api->set_user(s->conn, who->login);
 	if (st != ESP_OK)
 		return st;
-	memcpy(s->login, who->login.ptr, who->login.len);
-	s->login_len = (uint16_t)who->login.len;
-	s->conn->api->set_user(s->conn, session_login(s));
 	s->conn->api->set_idle(s->conn, s->smtp->idle);
 	s->smtp->core.fiber->set_deadline(0);   /* the one of before_login() */
 	return ESP_OK;
 }
 
+static void end_standing(struct session *s)
+{
+	if (session_logged_in(s))
+		standing_end(&s->standing, s->conn, &s->smtp->asker, session_user(s));
+}
+
+esp_status session_logout(struct session *s)
+{
+	end_standing(s);
+	return s->conn->api->set_user(s->conn, ESP_STR(""));
+}
+
 esp_status session_recheck(struct session *s)
 {
-	return !s->login_len || standing_check(&s->standing, s->conn, &s->smtp->asker) == ESP_OK
+	return !session_logged_in(s) || standing_check(&s->standing, s->conn, &s->smtp->asker) == ESP_OK
 		? ESP_OK : goodbye(s, "4.7.0", "your login is not valid any more");
 }
 
@@ -156,7 +166,7 @@ static esp_status before_login(struct session *s, uint32_t why)
 
 	core->fiber->set_deadline(was);
 	left = end - core->loop->clock();
-	if (st == ESP_OK && !s->login_len)
+	if (st == ESP_OK && !session_logged_in(s))
 		s->conn->api->set_idle(s->conn, left > ESP_MSEC ? left : ESP_MSEC);
 	return st;
 }
@@ -169,7 +179,7 @@ static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
 		return ESP_ENOMEM;
 	if (s->magic != SESSION_MAGIC)
 		abort();
-	return s->role == SMTP_SUBMISSION && !s->login_len ? before_login(s, why) : converse(s, why);
+	return s->role == SMTP_SUBMISSION && !session_logged_in(s) ? before_login(s, why) : converse(s, why);
 }
 
 static void session_free(struct session *s)
@@ -187,20 +197,19 @@ static void on_closed(esp_module *self, esp_conn *c)
 	(void)self;
 	if (!s)
 		return;
-	if (s->login_len)
-		standing_end(&s->standing, c, &s->smtp->asker, session_login(s));
+	end_standing(s);
 	session_free(s);
 }
 
 /* --- handover -------------------------------------------------------------------------------------------------- */
 
-#define HANDOVER_VERSION 4u
+#define HANDOVER_VERSION 5u
 struct frozen {
 	uint32_t role, errors, commands;
 	uint8_t extended, greeted, pad[2];
-	uint16_t helo_len, login_len;
+	uint16_t helo_len;
 	struct standing standing;
-	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
+	char helo[SMTP_NAME_MAX];
 };
 
 static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap, size_t *ret_len)
@@ -217,10 +226,8 @@ static esp_status on_freeze(esp_module *self, esp_conn *c, void *out, size_t cap
 		.extended = s->extended,
 		.greeted = s->greeted,
 		.helo_len = s->helo_len,
-		.login_len = s->login_len,
 		.standing = s->standing };
 	memcpy(f->helo, s->helo, sizeof f->helo);
-	memcpy(f->login, s->login, sizeof f->login);
 	*ret_len = sizeof *f;
 	session_free(s);
 	return ESP_OK;
@@ -234,7 +241,7 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	if (len != sizeof f)
 		return ESP_EPROTO;
 	memcpy(&f, blob, sizeof f);
-	if ((f.role != SMTP_MX && f.role != SMTP_SUBMISSION) || f.helo_len > SMTP_NAME_MAX || f.login_len > SMTP_LOGIN_MAX)
+	if ((f.role != SMTP_MX && f.role != SMTP_SUBMISSION) || f.helo_len > SMTP_NAME_MAX)
 		return ESP_EPROTO;
 	s = session_new(self, c);
 	if (!s)
@@ -245,10 +252,8 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 	s->extended = f.extended;
 	s->greeted = f.greeted;
 	s->helo_len = f.helo_len;
-	s->login_len = f.login_len;
 	s->standing = f.standing;
 	memcpy(s->helo, f.helo, sizeof s->helo);
-	memcpy(s->login, f.login, sizeof s->login);
 	return ESP_OK;
 }
 

@@ -38,7 +38,6 @@ enum smtp_role { SMTP_MX = 1, SMTP_SUBMISSION };
 
 #define SESSION_MAGIC 0x50544d53u
 #define SMTP_NAME_MAX 256u
-#define SMTP_LOGIN_MAX 320u    /* 64 octets, "@" and 255 octets (RFC 5321 4.5.3.1) */
 
 /* One client.  Everything about the message under way is in `txn`; reset() is their only end. */
 struct session {
@@ -53,13 +52,15 @@ struct session {
 	uint32_t rcpts;            /* RCPT commands of this transaction */
 	uint64_t declared;         /* SIZE of MAIL; 0: not said */
 	uint8_t extended, greeted, quit;
-	uint16_t helo_len, login_len;
-	struct standing standing;  /* of whom login_len says that there is one */
-	char helo[SMTP_NAME_MAX], login[SMTP_LOGIN_MAX];
+	uint16_t helo_len;
+	struct standing standing;  /* of the user of the connection, if it has one */
+	char helo[SMTP_NAME_MAX];
 };
 
 static inline esp_str session_helo(const struct session *s) { return (esp_str){ s->helo, s->helo_len }; }
-static inline esp_str session_login(const struct session *s) { return (esp_str){ s->login, s->login_len }; }
+/*! \brief Who logged in, or empty. */
+static inline esp_str session_user(const struct session *s) { return s->conn->api->info(s->conn)->user; }
+static inline int session_logged_in(const struct session *s) { return session_user(s).len > 0; }
 
 /* session.c */
 extern const esp_protocol smtp_protocol;
@@ -69,7 +70,9 @@ ESP_CHECKED esp_status session_recheck(struct session *s);
  *  Anything but ESP_OK: the session ends. */
 ESP_CHECKED esp_status session_bad_line(struct session *s, esp_status st);
 /*! \brief From now on it is this identity's.  Refused, it is nobody's. */
-ESP_CHECKED esp_status session_begin(struct session *s, const esp_identity *who);
+ESP_CHECKED esp_status session_login(struct session *s, const esp_identity *who);
+/*! \brief It is nobody's any more.  Harmless when it was nobody's. */
+ESP_CHECKED esp_status session_logout(struct session *s);
 /*! \brief Ask the hooks of CONNECT or TLS.  ESP_ECLOSED: they refused, and the client was told (554, 421). */
 ESP_CHECKED esp_status session_admit(struct session *s, esp_point point);
 /*! \brief Give the transaction up, whatever state it is in. */

@@ -17,7 +17,7 @@ static const char *protocol(const struct session *s, const esp_conn_info *info)
 	static const char *const names[2][2][2] = { { { "SMTP", "SMTP" }, { "SMTP", "SMTP" } },
 	                                            { { "ESMTP", "ESMTPA" }, { "ESMTPS", "ESMTPSA" } } };
 
-	return names[s->extended != 0][info->encrypted != 0][s->login_len != 0];
+	return names[s->extended != 0][info->encrypted != 0][session_logged_in(s)];
 }
 
 esp_status trace_received(const struct session *s, esp_str *ret)

@@ -82,6 +82,7 @@ typedef struct esp_conn_info {
 	uint32_t reserved;
 	esp_str tls_version, tls_cipher, tls_sni; /* empty without TLS */
 	esp_nsec opened;
+	esp_str user;                 /* as set_user() was told; empty: nobody */
 } esp_conn_info;
 
 struct esp_conn_api {
@@ -122,8 +123,10 @@ struct esp_conn_api {
 	/*! [worker] Call session() with TIMEOUT after this much silence while parked; reads inside session() fail
 	 *  with ESP_ETIMEDOUT after it.  0: the listener's default (300 s). */
 	void (*set_idle)(esp_conn *c, esp_nsec silence);
-	/*! [worker] The session logged in: it no longer counts as unauthenticated and is not the first to go. */
-	void (*set_user)(esp_conn *c, esp_str login);
+	/*! [worker] The session logged in: it no longer counts as unauthenticated and is not the first to go.  The name is
+	 *  copied into info()->user, where it outlives handovers.  Empty: it is nobody any more.  ESP_ENOMEM: nothing
+	 *  changed. */
+	ESP_CHECKED esp_status (*set_user)(esp_conn *c, esp_str login);
 	/*! [any] Ask for session(ESP_CONN_TOPIC) by connection id; gone ones are ignored. */
 	void (*wake)(uint64_t conn_id);
 	/*! [worker] Channel binding tls-exporter (RFC 9266), 32 bytes; ESP_ENOENT without TLS 1.3. */

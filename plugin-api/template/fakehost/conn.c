@@ -7,6 +7,7 @@ struct client {
 	struct fakehost *h;
 	const esp_protocol *protocol;
 	const char *role;
+	esp_conn_info info;
 	char *in, *out;
 	size_t in_len, in_at, out_len, max_line;
 	uint32_t why;
@@ -15,11 +16,29 @@ struct client {
 
 static struct client *clients;
 
+static const esp_conn_info anybody = { .size = sizeof anybody,
+	.role = ESP_STR_INIT("mx"),
+	.listener = ESP_STR_INIT("mx"),
+	.peer = ESP_STR_INIT("192.0.2.1"),
+	.local = ESP_STR_INIT("192.0.2.25"),
+	.peer_port = 40000,
+	.local_port = 25 };
+
+static struct client *find_client(const esp_conn *c)
+{
+	struct client *x = clients;
+
+	while (x && &x->pub != c)
+		x = x->next;
+	return x;
+}
+
 static struct client *client_of(const esp_conn *c)
 {
-	for (struct client *x = clients; x; x = x->next)
-		if (&x->pub == c)
-			return x;
+	struct client *x = find_client(c);
+
+	if (x)
+		return x;
 	broken("this connection only answers info(): fakehost_connect() makes one that can be read and written");
 }
 
@@ -91,6 +110,8 @@ esp_conn *fakehost_connect(struct fakehost *h, const char *role)
 	x->pub.id = ++fake->conns;
 	x->h = h;
 	x->role = role;
+	x->info = anybody;
+	x->info.role = x->info.listener = (esp_str){ role, strlen(role) };
 	x->protocol = protocol_of(h, role);
 	x->next = clients;
 	clients = x;
@@ -169,16 +190,9 @@ void conns_handover(struct fakehost *from, struct fakehost *to)
 
 static const esp_conn_info *conn_info(const esp_conn *c)
 {
-	static const esp_conn_info info = { .size = sizeof info,
-		.role = ESP_STR_INIT("mx"),
-		.listener = ESP_STR_INIT("mx"),
-		.peer = ESP_STR_INIT("192.0.2.1"),
-		.local = ESP_STR_INIT("192.0.2.25"),
-		.peer_port = 40000,
-		.local_port = 25 };
+	const struct client *x = find_client(c);
 
-	(void)c;
-	return &info;
+	return x ? &x->info : &anybody;
 }
 
 static esp_str conn_peek(const esp_conn *c)
@@ -264,7 +278,12 @@ static esp_status conn_write_file(esp_conn *c, int fd, uint64_t offset, uint64_t
 static esp_status conn_flush(esp_conn *c) { return client_of(c)->eof ? ESP_ECLOSED : ESP_OK; }
 static esp_status conn_starttls(esp_conn *c) { (void)c; broken("starttls(): test that against a running server"); }
 static void conn_set_idle(esp_conn *c, esp_nsec silence) { (void)c; (void)silence; }
-static void conn_set_user(esp_conn *c, esp_str login) { (void)c; (void)login; }
+
+static esp_status conn_set_user(esp_conn *c, esp_str login)
+{
+	client_of(c)->info.user = esp_strdup_in(c->arena, login);
+	return ESP_OK;
+}
 
 static void conn_wake(uint64_t id)
 {

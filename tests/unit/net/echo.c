@@ -1,8 +1,8 @@
 /* tests/unit/net/echo.c - see echo.h.
  *
  * Commands: QUIT; STARTTLS; TAKE n (reads n bytes, says their sum); BIG n (writes n bytes of 'x'); SUB c / UNSUB c
- * (topic c); USER; SLEEP ms (suspends inside session()); IDLE ms (set_idle); WHO; TLS; FILE fd n; ID; COUNT (commands
- * so far, survives a handover).  Anything else is echoed.
+ * (topic c); USER, NOBODY (set_user); NAME; SLEEP ms (suspends inside session()); IDLE ms (set_idle); WHO; TLS;
+ * FILE fd n; ID; COUNT (commands so far, survives a handover).  Anything else is echoed.
  */
 #define TEST_HELPER
 #include "echo.h"
@@ -95,6 +95,13 @@ static int do_starttls(esp_conn *c)
 	return rc == ESP_OK ? c->api->starttls(c) : rc;
 }
 
+static int do_user(esp_conn *c, esp_str name)
+{
+	int rc = c->api->set_user(c, name);
+
+	return rc == ESP_OK ? reply(c, "user\r\n") : rc;
+}
+
 static int do_who(esp_conn *c)
 {
 	const esp_conn_info *info = c->api->info(c);
@@ -148,16 +155,16 @@ static int command(esp_conn *c, esp_str line)
 		return do_starttls(c);
 	if (strcmp(text, "TLS") == 0)
 		return do_tls(c);
+	if (strcmp(text, "NAME") == 0)
+		return replyf(c, "name %.*s\r\n", ESP_FMT(c->api->info(c)->user));
 	if (strcmp(text, "WHO") == 0)
 		return do_who(c);
 	if (strcmp(text, "COUNT") == 0)
 		return replyf(c, "count %u generation %u\r\n", e->commands, e->generation);
 	if (strcmp(text, "ID") == 0)
 		return replyf(c, "id %llu\r\n", (unsigned long long)c->id);
-	if (strcmp(text, "USER") == 0) {
-		c->api->set_user(c, ESP_STR("u"));
-		return reply(c, "user\r\n");
-	}
+	if (strcmp(text, "USER") == 0 || strcmp(text, "NOBODY") == 0)
+		return do_user(c, *text == 'U' ? ESP_STR("u") : ESP_STR(""));
 	rc = command_with(c, text);
 	return rc == ESP_EAGAIN ? replyf(c, "echo %s\r\n", text) : rc;
 }

@@ -182,6 +182,37 @@ Test(listener, limits_connections_of_one_host, .timeout = 60)
 	run_net(&(struct double_opts){ .workers = 2, .net.limits.per_host = 3 }, at_the_limit, NULL);
 }
 
+static void logged_out(void *arg)
+{
+	struct net_stats st;
+	int fd[3];
+
+	(void)arg;
+	for (int i = 0; i < 2; i++) {
+		fd[i] = dial();
+		expect_line(fd[i], "220 hi");
+		say(fd[i], "USER\r\n");
+		expect_line(fd[i], "user");
+	}
+	net_stats(the_net, &st);
+	cr_assert_eq(st.role[0].authenticated, 2);
+	say(fd[1], "NOBODY\r\nNOBODY\r\n");
+	expect_line(fd[1], "user");
+	expect_line(fd[1], "user");
+	net_stats(the_net, &st);
+	cr_assert_eq(st.role[0].authenticated, 1);
+	fd[2] = dial();         /* a stranger again, so it is the one to go */
+	expect_line(fd[1], "421 busy");
+	expect_line(fd[2], "220 hi");
+	for (int i = 0; i < 3; i++)
+		close(fd[i]);
+}
+
+Test(listener, counts_who_logs_out_as_a_stranger_again, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .workers = 1, .trust = true, .net.limits.sessions = 2 }, logged_out, NULL);
+}
+
 static void full(void *arg)
 {
 	struct net_stats st;

@@ -130,6 +130,8 @@ static void handover(void *arg)
 
 	(void)arg;
 	expect_line(busy, "220 hi");
+	say(busy, "USER\r\n");
+	expect_line(busy, "user");
 	say(busy, "SLEEP 200\r\n");
 	usleep(50000);
 	on_worker(0, handover_all, NULL);
@@ -144,8 +146,11 @@ static void handover(void *arg)
 	seen.park_handover = 1;
 	expect_line(busy, "slept");
 	expect_line(busy, "* resumed");
-	expect_line(busy, "count 2 generation 1");
+	expect_line(busy, "count 3 generation 1");
 	seen.park_handover = 0;
+	/* so does the name */
+	say(busy, "NAME\r\n");
+	expect_line(busy, "name u");
 	/* a refused blob goes back */
 	seen.refuse_thaw = 1;
 	on_worker(0, handover_all, NULL);       /* 1 -> 0 is taken */
