@@ -6,7 +6,6 @@
  * Thread: any (pool lane); blocks on the disk.
  */
 #include "core/module/image.h"
-#include "core/module/sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +19,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/status.h"
+#include "core/net/net.h"
 
 /* ---- safety ------------------------------------------------------------------------------------------ */
 
@@ -154,7 +154,7 @@ static int write_all(int fd, const char *p, size_t n)
 	return ESP_OK;
 }
 
-static int copy_through(int from, int to, char *buf, size_t cap, struct sha256 *sha)
+static int copy_through(int from, int to, char *buf, size_t cap, esp_hash *sha)
 {
 	off_t at = 0;
 
@@ -171,7 +171,7 @@ static int copy_through(int from, int to, char *buf, size_t cap, struct sha256 *
 		at += n;
 		if (at > IMAGE_FILE_MAX)
 			return ESP_E2BIG;
-		sha256_add(sha, buf, (size_t)n);
+		crypto_api.hash_update(sha, buf, (size_t)n);
 		rc = to >= 0 ? write_all(to, buf, (size_t)n) : ESP_OK;
 		if (rc < 0)
 			return rc;
@@ -183,18 +183,15 @@ int image_file_copy(int from, int to, char ret_hash[65])
 {
 	enum { PIECE = 65536 };
 	char *buf = malloc(PIECE);
-	struct sha256 sha;
+	esp_hash *sha = crypto_api.hash_new(ESP_HASH_SHA256);
 	uint8_t digest[32];
-	int rc;
+	int rc = buf && sha ? copy_through(from, to, buf, PIECE, sha) : ESP_ENOMEM;
 
-	if (!buf)
-		return ESP_ENOMEM;
-	sha256_init(&sha);
-	rc = copy_through(from, to, buf, PIECE, &sha);
 	free(buf);
+	if (sha)
+		crypto_api.hash_finish(sha, digest);
 	if (rc < 0)
 		return rc;
-	sha256_end(&sha, digest);
 	hex_encode(ret_hash, digest, sizeof digest);
 	return ESP_OK;
 }
