@@ -105,7 +105,7 @@ void stopped_leave(struct maildir *m)
 		return;
 	file_hex(m->stop, hex);
 	iov = (struct iovec){ text, (size_t)snprintf(text, sizeof text, "%lld %s\n", (long long)at, hex) };
-	if (m->noted && flock(m->serving, LOCK_EX | LOCK_NB) == 0)
+	if (m->noted && !m->pending && flock(m->serving, LOCK_EX | LOCK_NB) == 0)
 		fd = openat(m->root, STOPPED, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd >= 0 && (file_write_all(fd, &iov, 1) != ESP_OK || fsync(fd) != 0 || fsync(m->root) != 0))
 		(void)unlinkat(m->root, STOPPED, 0);
