@@ -1,6 +1,6 @@
 #!/bin/bash
 # delivery.sh - durable delivery of 4 KiB messages over 50 reused connections: ESP and the Debian peers, one after the
-# other, round by round, on the same disk; rate and CPU time of the server per message; fsyncs of ESP per message.
+# other, round by round, on one file system of their own (disk.sh); rate and CPU time of the server per message; fsyncs of ESP per message.
 #
 #   tests/perf/delivery.sh [ROUNDS]
 #
@@ -15,14 +15,17 @@ rounds=${1:-3} count=${COUNT:-6000} size=${SIZE:-4096} sessions=${SESSIONS:-50} 
 [ -x "$bench/peers/postfix.sh" ] || { echo "delivery: no mail server benchmark at $bench (set BENCH); left out"; exit 0; }
 work=$(mktemp -d) esp=
 chmod 755 "$work"    # the peers run as users of their own
+. "$top"/tests/perf/disk.sh
 export PEERS=$work/peers PASS=secret
 clean_up() {
 	"$bench"/peers/postfix.sh stop >/dev/null 2>&1
 	"$bench"/peers/dovecot.sh stop >/dev/null 2>&1
 	"$top"/contrib/devserver stop --dir "$esp" >/dev/null 2>&1
+	disk_drop "$work"
 	rm -rf "$work"
 }
 trap clean_up EXIT
+disk_make "$work" $((500 + rounds * count * (size + 16384) * 3 / 1048576))
 "$bench"/peers/install.sh >"$work/install.log" 2>&1 || { tail -5 "$work/install.log"; exit 1; }
 
 one() { # label port pid arguments

@@ -1,6 +1,6 @@
 #!/bin/bash
-# imap.sh - COPY, EXPUNGE, STORE and APPEND over IMAP: ESP and Dovecot, one after the other, round by round, on the same
-# disk; each figure is from command to tagged reply, with the CPU time of the server beside it.
+# imap.sh - COPY, EXPUNGE, STORE and APPEND over IMAP: ESP and Dovecot, one after the other, round by round, on a
+# file system of their own (disk.sh); each figure is from command to tagged reply, with the server's CPU time beside it.
 #
 #   tests/perf/imap.sh [ROUNDS]            DATABASE=sqlite|pgsql; PEERS_LIST="sdbox mdbox"; COUNT=messages in INBOX;
 #                                          ONLY=pattern of operations; APPEND=messages to append, 0: none; BENCH=DIR
@@ -14,13 +14,16 @@ formats=${PEERS_LIST:-sdbox mdbox}
 [ -x "$bench/peers/dovecot.sh" ] || { echo "imap: no mail server benchmark at $bench (set BENCH); left out"; exit 0; }
 work=$(mktemp -d)
 chmod 755 "$work"    # the peers run as users of their own
+. "$top"/tests/perf/disk.sh
 export PEERS=$work/peers PASS=secret USERS=10
 clean_up() {
 	"$bench"/peers/dovecot.sh stop >/dev/null 2>&1
 	"$top"/contrib/devserver stop --dir "$work/esp" >/dev/null 2>&1
+	disk_drop "$work"
 	rm -rf "$work"
 }
 trap clean_up EXIT
+disk_make "$work" $((500 + (count + rounds * append) * 24576 * 3 / 1048576))
 "$bench"/peers/install.sh >"$work/install.log" 2>&1 || { tail -5 "$work/install.log"; exit 1; }
 
 drive() { # label address arguments
