@@ -1,6 +1,6 @@
 /* identity_directory - "esp.directory/1": domains, accounts, aliases in SQL.
  *
- * Every question is one or two look-ups by key on the worker itself; nothing is cached, so a change is seen at once by
+ * Every question is one look-up by key or a few on the worker itself; nothing is cached, so a change is seen at once by
  * every node.  Whoever may write comes through change.c, with a durable event.
  */
 #include "directory.h"
@@ -27,8 +27,8 @@ static esp_status account(const esp_directory *service, esp_arena *arena, esp_st
 	st = store_key(d, arena, login, &key);
 	if (st != ESP_OK)
 		return st == ESP_ENOMEM ? st : ESP_ENOENT;
-	st = store_domain(d, arena, key.domain, &domain);
-	return st == ESP_OK ? store_account(d, arena, &domain, key.local, ret) : st;
+	st = store_place(d, arena, &key, &domain, ret);
+	return st == ESP_OK && !ret->size ? ESP_ENOENT : st;
 }
 
 static esp_status account_by_id(const esp_directory *d, esp_arena *arena, esp_id id, esp_account *ret)

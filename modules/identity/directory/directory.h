@@ -32,6 +32,9 @@ struct key { esp_str local, domain; };
 /* store.c: reads.  All: [worker, control] may suspend; strings in arena. */
 ESP_CHECKED esp_status store_key(struct directory *d, esp_arena *arena, esp_str address, struct key *ret);
 ESP_CHECKED esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, struct domain *ret);
+/*! \brief The domain and, in the same look-up, its account of that local part (size 0: it has none). */
+ESP_CHECKED esp_status store_place(
+	struct directory *d, esp_arena *arena, const struct key *key, struct domain *ret, esp_account *ret_account);
 /*! \brief ESP_ENOENT: there is none at all. */
 ESP_CHECKED esp_status store_any_domain(struct directory *d, esp_arena *arena);
 ESP_CHECKED esp_status store_account(

@@ -66,28 +66,34 @@ static esp_status add_account(struct walk *w, const esp_account *account)
 	return ESP_OK;
 }
 
-/* ESP_ENOENT: neither an account nor an alias has this local part. */
-static esp_status try_local(struct walk *w, const struct domain *domain, esp_str local, uint32_t depth)
+static esp_status try_alias(struct walk *w, const struct domain *domain, esp_str local, uint32_t depth)
 {
 	const esp_str *targets;
-	esp_account account;
 	uint32_t n;
-	esp_status st = store_account(w->d, w->arena, domain, local, &account);
+	esp_status st = store_alias(w->d, w->arena, domain, local, &targets, &n);
 
-	if (st == ESP_OK)
-		return add_account(w, &account);
-	if (st != ESP_ENOENT)
-		return st;
-	st = store_alias(w->d, w->arena, domain, local, &targets, &n);
 	for (uint32_t i = 0; st == ESP_OK && i < n; i++)
 		st = add(w, targets[i], depth + 1);
 	return st;
 }
 
-static esp_status try_domain(struct walk *w, const struct domain *domain, esp_str local, uint32_t depth)
+/* ESP_ENOENT: neither an account nor an alias has this local part. */
+static esp_status try_local(struct walk *w, const struct domain *domain, esp_str local, uint32_t depth)
+{
+	esp_account account;
+	esp_status st = store_account(w->d, w->arena, domain, local, &account);
+
+	if (st == ESP_OK)
+		return add_account(w, &account);
+	return st == ESP_ENOENT ? try_alias(w, domain, local, depth) : st;
+}
+
+/* `account` has the whole local part, if any has. */
+static esp_status try_domain(
+	struct walk *w, const struct domain *domain, const esp_account *account, esp_str local, uint32_t depth)
 {
 	esp_str user, detail;
-	esp_status st = try_local(w, domain, local, depth);
+	esp_status st = account->size ? add_account(w, account) : try_alias(w, domain, local, depth);
 
 	if (st == ESP_ENOENT && esp_local_split(local, '+', &user, &detail)) {
 		st = try_local(w, domain, user, depth);
@@ -115,12 +121,13 @@ static int is_our_postmaster(const struct directory *d, const struct key *key)
 static esp_status look(struct walk *w, const struct work *item, int *ret_kind)
 {
 	struct domain domain;
+	esp_account account;
 	struct key key;
 	esp_status st = store_key(w->d, w->arena, item->address, &key);
 
 	if (st != ESP_OK)
 		return st == ESP_ENOMEM ? st : ESP_ENOENT;
-	st = store_domain(w->d, w->arena, key.domain, &domain);
+	st = store_place(w->d, w->arena, &key, &domain, &account);
 	if (st == ESP_ENOENT && is_our_postmaster(w->d, &key))
 		return add(w, w->d->postmaster, item->depth + 1);
 	/* without any domain the database is new, or was lost: mail is not refused for good */
@@ -139,7 +146,7 @@ static esp_status look(struct walk *w, const struct work *item, int *ret_kind)
 		w->disabled = 1;
 		return ESP_OK;
 	}
-	return st == ESP_OK ? try_domain(w, &domain, key.local, item->depth) : st;
+	return st == ESP_OK ? try_domain(w, &domain, &account, key.local, item->depth) : st;
 }
 
 esp_status resolve(const esp_directory *service, esp_arena *arena, esp_str address, esp_directory_target *ret)

@@ -43,25 +43,30 @@ esp_status store_key(struct directory *d, esp_arena *arena, esp_str address, str
 	return ESP_OK;
 }
 
+/* An alias domain answers with the rows of the domain it stands for. */
+#define REAL(column) "COALESCE(real." column ", named." column ")"
+#define DOMAIN_COLUMNS "SELECT " REAL("id") ", named.enabled * COALESCE(real.enabled, 1), " REAL("name") ", " \
+	REAL("catch_all")
+#define DOMAIN_NAMED " FROM domain AS named LEFT JOIN domain AS real ON real.id = named.alias_of "
+enum { DOMAIN_NCOLUMNS = 4 };
+
+static esp_status read_domain(const esp_sql_rows *rows, struct domain *ret)
+{
+	if (rows->nrows == 0)
+		return ESP_ENOENT;
+	*ret = (struct domain){ .enabled = esp_sql_at(rows, 0, 1)->i != 0, .name = esp_sql_at(rows, 0, 2)->s,
+	                        .catch_all = esp_sql_at(rows, 0, 3)->s };
+	read_id(esp_sql_at(rows, 0, 0), &ret->id);
+	return ESP_OK;
+}
+
 esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, struct domain *ret)
 {
-	/* an alias domain answers with the rows of the domain it stands for */
-	static const char stmt[] =
-		"SELECT COALESCE(real.id, named.id), named.enabled * COALESCE(real.enabled, 1), COALESCE(real.name, "
-		"named.name),"
-		" COALESCE(real.catch_all, named.catch_all)"
-		" FROM domain AS named LEFT JOIN domain AS real ON real.id = named.alias_of WHERE named.name = $1";
 	esp_sql_rows rows;
-	esp_status st = get(d, arena, stmt, (esp_sql_value[]){ ESP_SQL_T(name) }, 1, &rows);
+	esp_status st = get(d, arena, DOMAIN_COLUMNS DOMAIN_NAMED "WHERE named.name = $1",
+	                    (esp_sql_value[]){ ESP_SQL_T(name) }, 1, &rows);
 
-	if (st != ESP_OK)
-		return st;
-	if (rows.nrows == 0)
-		return ESP_ENOENT;
-	*ret = (struct domain){ .enabled = esp_sql_at(&rows, 0, 1)->i != 0, .name = esp_sql_at(&rows, 0, 2)->s,
-	                        .catch_all = esp_sql_at(&rows, 0, 3)->s };
-	read_id(esp_sql_at(&rows, 0, 0), &ret->id);
-	return ESP_OK;
+	return st == ESP_OK ? read_domain(&rows, ret) : st;
 }
 
 esp_status store_any_domain(struct directory *d, esp_arena *arena)
@@ -76,18 +81,36 @@ esp_status store_any_domain(struct directory *d, esp_arena *arena)
 	"SELECT account.id, account.domain_id, account.enabled * domain.enabled, account.local || '@' || domain.name," \
 	" account.display_name, account.quota FROM account JOIN domain ON domain.id = account.domain_id "
 
-static esp_status read_account(const esp_sql_rows *rows, esp_account *ret)
+/* The columns begin with number c. */
+static esp_status read_account(const esp_sql_rows *rows, uint32_t c, esp_account *ret)
 {
-	if (rows->nrows == 0)
+	if (rows->nrows == 0 || esp_sql_at(rows, 0, c)->type == ESP_SQL_NULL)
 		return ESP_ENOENT;
 	*ret = (esp_account){ .size = sizeof *ret,
-		.enabled = esp_sql_at(rows, 0, 2)->i != 0,
-		.address = esp_sql_at(rows, 0, 3)->s,
-		.display_name = esp_sql_at(rows, 0, 4)->s,
-		.quota = (uint64_t)esp_sql_at(rows, 0, 5)->i };
-	read_id(esp_sql_at(rows, 0, 0), &ret->id);
-	read_id(esp_sql_at(rows, 0, 1), &ret->domain);
+		.enabled = esp_sql_at(rows, 0, c + 2)->i != 0,
+		.address = esp_sql_at(rows, 0, c + 3)->s,
+		.display_name = esp_sql_at(rows, 0, c + 4)->s,
+		.quota = (uint64_t)esp_sql_at(rows, 0, c + 5)->i };
+	read_id(esp_sql_at(rows, 0, c), &ret->id);
+	read_id(esp_sql_at(rows, 0, c + 1), &ret->domain);
 	return ESP_OK;
+}
+
+esp_status store_place(
+	struct directory *d, esp_arena *arena, const struct key *key, struct domain *ret, esp_account *ret_account)
+{
+	static const char stmt[] = DOMAIN_COLUMNS ", account.id, account.domain_id, account.enabled * " REAL("enabled")
+		", account.local || '@' || " REAL("name") ", account.display_name, account.quota" DOMAIN_NAMED
+		"LEFT JOIN account ON account.domain_id = " REAL("id") " AND account.local = $2 WHERE named.name = $1";
+	esp_sql_rows rows;
+	esp_status st =
+		get(d, arena, stmt, (esp_sql_value[]){ ESP_SQL_T(key->domain), ESP_SQL_T(key->local) }, 2, &rows);
+
+	if (st == ESP_OK)
+		st = read_domain(&rows, ret);
+	if (st == ESP_OK && read_account(&rows, DOMAIN_NCOLUMNS, ret_account) != ESP_OK)
+		*ret_account = (esp_account){ .size = 0 };
+	return st;
 }
 
 esp_status store_account(
@@ -97,7 +120,7 @@ esp_status store_account(
 	esp_status st = get(d, arena, ACCOUNT_COLUMNS "WHERE account.domain_id = $1 AND account.local = $2",
 	                    (esp_sql_value[]){ ESP_SQL_ID(domain->id), ESP_SQL_T(local) }, 2, &rows);
 
-	return st == ESP_OK ? read_account(&rows, ret) : st;
+	return st == ESP_OK ? read_account(&rows, 0, ret) : st;
 }
 
 esp_status store_account_by_id(struct directory *d, esp_arena *arena, esp_id id, esp_account *ret)
@@ -106,7 +129,7 @@ esp_status store_account_by_id(struct directory *d, esp_arena *arena, esp_id id,
 	esp_status st =
 		get(d, arena, ACCOUNT_COLUMNS "WHERE account.id = $1", (esp_sql_value[]){ ESP_SQL_ID(id) }, 1, &rows);
 
-	return st == ESP_OK ? read_account(&rows, ret) : st;
+	return st == ESP_OK ? read_account(&rows, 0, ret) : st;
 }
 
 esp_status store_alias(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local,

@@ -42,10 +42,8 @@ esp_status store_key(struct directory *d, esp_arena *arena, esp_str address, str
 	return ESP_OK;
 }
 
-esp_status store_domain(struct directory *d, esp_arena *arena, esp_str name, struct domain *ret)
+static esp_status named(esp_str name, struct domain *ret)
 {
-	(void)d;
-	(void)arena;
 	*ret = (struct domain){
 		.enabled = !esp_str_eq(name, ESP_STR("other.test")), .name = name, .catch_all = { catch_all, strlen(catch_all) }
 	};
@@ -75,6 +73,16 @@ esp_status store_account(
 		return ESP_OK;
 	}
 	return ESP_ENOENT;
+}
+
+esp_status store_place(
+	struct directory *d, esp_arena *arena, const struct key *key, struct domain *ret, esp_account *ret_account)
+{
+	esp_status st = named(key->domain, ret);
+
+	if (st == ESP_OK && store_account(d, arena, ret, key->local, ret_account) != ESP_OK)
+		*ret_account = (esp_account){ .size = 0 };
+	return st;
 }
 
 esp_status store_alias(struct directory *d, esp_arena *arena, const struct domain *domain, esp_str local,
