@@ -468,9 +468,9 @@ void conn_retire(struct conn *c)
 
 	ESP_ASSERT(c->state != CONN_LINGER);
 	list_remove(&c->link);
+	c->state = CONN_LINGER;         /* closed() may publish a topic that it waits for itself */
 	session_end(c);
 	leave_strangers(c);
-	c->state = CONN_LINGER;
 	arena_free(c->pub.arena);
 	c->pub.arena = NULL;
 	input_free(&c->in);

@@ -32,7 +32,7 @@ struct double_opts {
 /*! \brief What the host and the protocol saw. */
 struct double_seen {
 	atomic_int held, opened, closed, begun, sessions, overlapped, resumed, thaw_refused, topics, timeouts;
-	atomic_int refuse_thaw, park_handover;
+	atomic_int refuse_thaw, park_handover, publish_at_end;
 };
 extern struct double_seen seen;
 extern struct net *the_net;

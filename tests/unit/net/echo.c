@@ -244,7 +244,10 @@ static esp_status session(esp_module *self, esp_conn *c, uint32_t why)
 static void closed(esp_module *self, esp_conn *c)
 {
 	(void)self;
-	(void)c;
+	if (atomic_load(&seen.publish_at_end)) {
+		topic_api.publish(topic_of('a'));
+		c->api->wake(c->id);
+	}
 	atomic_fetch_add(&seen.closed, 1);
 }
 

@@ -1,6 +1,7 @@
 /* tests/unit/net/test_topic.c - wake-ups between workers. */
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "double.h"
@@ -120,6 +121,32 @@ static void bounded(void *arg)
 Test(topic, allows_64_a_connection, .timeout = 60)
 {
 	run_net(&(struct double_opts){ .trust = true }, bounded, NULL);
+}
+
+/* A parked connection is reset, and its session's last word is a topic that it waits for itself. */
+static void last_word(void *arg)
+{
+	const struct linger at_once = { 1, 0 };
+	int fd = subscriber("SUB a\r\n"), other = subscriber("SUB a\r\n");
+	struct net_stats st;
+
+	(void)arg;
+	atomic_store(&seen.publish_at_end, 1);
+	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+	close(fd);
+	expect_line(other, "* topic");
+	wait_count(1);
+	atomic_store(&seen.publish_at_end, 0);
+	net_stats(the_net, &st);
+	cr_assert_eq(st.role[0].now, 1);
+	close(other);
+	wait_count(0);
+	cr_assert_eq(seen.closed, 2);
+}
+
+Test(topic, does_not_wake_a_connection_that_ends, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .trust = true }, last_word, NULL);
 }
 
 /* --- handover -------------------------------------------------------------------------------------------------- */
