@@ -232,5 +232,29 @@ def mail_server_on(directory):
     from storm import MODULES
     return Server(MODULES, {"mx": {}, "imap": {}}, server={"path": os.path.join(directory, "data")})
 
+@scenario
+def a_mail_directory_that_is_not_mounted_is_not_begun_anew():
+    with mail_server(users=["ann"]) as s:
+        assert deliver(s, "before")
+        whole(s)
+        mail = mail_path(s)
+        assert s.stop() == 0
+        os.rename(mail, mail + ".away")
+        os.mkdir(mail)                                             # as the mount point of a disk that is not there
+        s.start(wait=False)
+        assert s.wait_end(30) == 1
+        s.process = None
+        assert "is its file system mounted?" in s.log_text(), s.log_text()
+        assert not os.listdir(mail), "nothing was made there"
+        os.rmdir(mail)
+        os.rename(mail + ".away", mail)
+        s.start()
+        assert shown(s) == ["before"]
+        assert s.stop() == 0
+        os.rename(mail, mail + ".lost")                            # what the message says to do when it is lost
+        os.makedirs(os.path.join(mail, ".blobs"))
+        s.start()
+        assert deliver(s, "after")
+
 
 run()

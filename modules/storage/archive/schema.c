@@ -279,7 +279,7 @@ esp_status schema_apply(
 
 static const struct { const char *table; uint32_t kind; } kinds[] = {
 	{ "lease", TABLE_PASSING }, { "mail_node", TABLE_PASSING }, { "mail_hint", TABLE_PASSING },
-	{ "esp_outcome", TABLE_PASSING }, { "blob_stop", TABLE_PASSING },
+	{ "esp_outcome", TABLE_PASSING }, { "blob_stop", TABLE_PASSING }, { "blob_root", TABLE_PASSING },
 	{ "blob_job", TABLE_DISK }, { "blob_trash", TABLE_DISK }, { "event", TABLE_LOG }, { "event_sequencer", TABLE_LOG },
 };
 

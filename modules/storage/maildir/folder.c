@@ -50,6 +50,10 @@ static const esp_sql_migration items[] = {
 		.title = "orderly stops",
 		.up = "CREATE TABLE blob_stop (id BLOB NOT NULL PRIMARY KEY)",
 		.down = "DROP TABLE blob_stop" },
+	{ .number = 5,
+		.title = "there is a mail directory",
+		.up = "CREATE TABLE blob_root (id BLOB NOT NULL PRIMARY KEY, since BIGINT NOT NULL)",
+		.down = "DROP TABLE blob_root" },
 };
 const esp_sql_migrations maildir_migrations = {
 	.size = sizeof maildir_migrations, .item_size = sizeof items[0], .n = sizeof items / sizeof items[0],

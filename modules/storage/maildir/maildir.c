@@ -94,8 +94,10 @@ struct open_job { struct maildir *m; esp_err *err; };
 static int32_t on_open(void *arg)
 {
 	struct open_job *job = arg;
-	esp_status st = file_prepare(job->m, job->err);
+	esp_status st = root_check(job->m, job->err);
 
+	if (st == ESP_OK)
+		st = file_prepare(job->m, job->err);
 	if (st == ESP_OK)
 		st = stopped_take(job->m);
 	return st == ESP_OK ? journal_open(job->m, job->err) : st;
@@ -140,9 +142,13 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	m->folder_lane = m->core.pool->open(self, "maildir-folders", 1, 64);
 	if (!m->folder_lane)
 		return ESP_ENOMEM;
-	st = m->core.pool->run(self, m->folder_lane, on_open, &job, &result);
+	st = root_ask(m, sql);
+	if (st == ESP_OK)
+		st = m->core.pool->run(self, m->folder_lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
+	if (st == ESP_OK)
+		st = root_note(m, sql);
 	if (st == ESP_OK)
 		st = stopped_compare(m, sql);
 	if (st == ESP_OK)

@@ -50,6 +50,7 @@ struct maildir {
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
 	struct lease lease;        /* of the folder jobs */
+	int used;                  /* the database was used with a mail directory (root.c) */
 	int serving;               /* lock of the servers on this directory */
 	int all_done;              /* no folder job was left at the last look */
 	int noted;                 /* nor at the end, and the database has: */
@@ -167,6 +168,14 @@ ESP_CHECKED esp_status mark_begin(struct maildir *m, const char *dir, const esp_
 /*! \brief [lane] Remove the file; when a mailbox is given only if it is that one's. */
 void mark_remove(struct maildir *m, const char *dir, const esp_id *mailbox);
 ESP_CHECKED esp_status mark_move(struct maildir *m, const char *from, const char *to);
+
+/* root.c */
+/*! \brief [control] ESP_SUSPENDS.  At the start, before anything is made: was the database used with a mail directory? */
+ESP_CHECKED esp_status root_ask(struct maildir *m, const esp_sql *sql);
+/*! \brief [lane] ESP_ENOENT, and what to do, when it was and this one holds no mail. */
+ESP_CHECKED esp_status root_check(const struct maildir *m, esp_err *err);
+/*! \brief [control] ESP_SUSPENDS.  From now on it was. */
+ESP_CHECKED esp_status root_note(struct maildir *m, const esp_sql *sql);
 
 /* stopped.c */
 ESP_CHECKED esp_status stopped_take(struct maildir *m);    /* [lane] at the start */
