@@ -177,7 +177,7 @@ static int await_hello(struct conn *c)
 		rc = conn_wait(c, ESP_READ, until);
 	if (rc == ESP_ETIMEDOUT)
 		limit_blame(c->host);
-	return rc == ESP_OK && c->broken ? ESP_ECLOSED : rc;
+	return rc == ESP_OK && (c->broken || c->leaving) ? ESP_ECLOSED : rc;
 }
 
 int conn_take_place(struct conn *c)

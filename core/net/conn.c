@@ -187,7 +187,8 @@ void conn_overload(struct net_worker *nw, enum stranger which)
 	leave_strangers(c);
 	NET_COUNT(nw, overloaded, 1);
 	c->idle = c->nw->net->goodbye;
-	if (c->state == CONN_PROXY || c->state == CONN_HELLO || c->state == CONN_QUEUED || c->handshaking) {
+	if (c->state == CONN_PROXY || c->state == CONN_HELLO || c->state == CONN_QUEUED || c->handshaking ||
+	    c->awaits_place) {
 		conn_kill(c);
 		return;
 	}

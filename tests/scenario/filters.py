@@ -10,8 +10,8 @@ FILTER = {"name": "guest", "file": "scenario_filter"}
 class FilteredServer(MailServer):
     """With the filter, which is loaded into it while it runs."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.modules.append(FILTER)
         self.write()
         self.cli("reload")
@@ -23,6 +23,20 @@ def a_filter_sees_the_parameters_of_mail_and_may_refuse_for_them():
         c.ehlo()
         assert c.ask("MAIL FROM:<a@b.test> SIZE=77") == "550 5.7.1 not of that size"
         c.expect("MAIL FROM:<a@b.test> SIZE=78", 250)
+
+
+@scenario
+def who_is_refused_again_and_again_is_slowed_down_and_sent_away():
+    with FilteredServer(trusted=False, config={"smtp": {"soft_errors": 100, "hard_errors": 5}}) as s:
+        with s.smtp() as c:
+            c.ehlo()
+            codes = [c.ask("MAIL FROM:<a@b.test> SIZE=77")[:3] for _ in range(5)]
+            assert codes == ["550"] * 4 + ["421"], codes
+            assert c.ended()
+        with s.smtp() as c:                              # a check that failed is not the client's fault
+            c.ehlo()
+            codes = [c.ask("MAIL FROM:<a@b.test> SIZE=79")[:3] for _ in range(8)]
+            assert codes == ["451"] * 8, codes
 
 
 @scenario

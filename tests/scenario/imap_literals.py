@@ -119,7 +119,11 @@ def what_comes_unasked_and_unwanted_ends_the_session_and_is_never_run():
             c.send("\r\ny CAPABILITY\r\n")
             rest = c.rest()
             assert b"BYE" in rest and b"y OK" not in rest, rest
-        with s.imap("alice") as c:                        # empty ones: the text of the command is bounded, too
+        with s.imap() as c:                               # empty ones: who did not log in may say little in all
+            c.send("x LOGIN {0+}\r\n" + ("y" * 1000 + " {0+}\r\n") * 20)
+            rest = c.rest()
+            assert rest.endswith(b"* BYE the command is too large\r\n"), rest
+        with s.imap("alice") as c:                        # of others the text of the command is bounded, too
             try:
                 for _ in range(400):
                     c.send(("x" * 1000 + "{0+}\r\n") if _ else "x SEARCH {0+}\r\n")

@@ -191,7 +191,7 @@ static esp_status run_one(struct session *s, esp_str line)
 	if (!arena)
 		return session_bye(s, "out of memory");
 	command_begin(&c, s, arena);
-	esp_buf_init(&text, 256u << 10);
+	esp_buf_init(&text, s->state == STATE_GREETED ? 2 * LINE_BEFORE_LOGIN : 256u << 10);
 	(void)esp_buf_add_str(&text, line);    /* the line is gone with the next read */
 	st = gather(&c, &text);
 	if (st == ESP_OK) {
@@ -448,7 +448,7 @@ static esp_status on_thaw(esp_module *self, esp_conn *c, const void *blob, size_
 		c->session = NULL;
 		return ESP_ENOMEM;
 	}
-	s->standing.since = f.standing.since;
+	s->standing = f.standing;      /* also that it could not be asked about a change */
 	s->state = f.state;
 	s->readonly = f.readonly;
 	s->idling = f.idling;

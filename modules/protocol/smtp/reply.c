@@ -44,24 +44,28 @@ esp_status reply(struct session *s, uint32_t code, const char *enhanced, const c
 	return reply_str(s, code, enhanced, (esp_str){ text, strlen(text) });
 }
 
-esp_status reply_error(struct session *s, uint32_t code, const char *enhanced, const char *text)
+/* Counts one: after some the client waits for each reply, after too many (if this one `ends`) the session is over. */
+static esp_status mistake(struct session *s, int ends)
 {
 	const struct smtp *smtp = s->smtp;
 	esp_status st;
 
 	s->errors++;
-	if (!s->conn->api->info(s->conn)->trusted) {
-		if (s->errors >= smtp->hard_errors) {
-			st = reply(s, 421, "4.7.0", "too many errors, try again later");
-			return st == ESP_OK ? ESP_ECLOSED : st;
-		}
-		if (s->errors >= smtp->soft_errors) {
-			st = smtp->core.fiber->sleep_until(smtp->core.loop->now() + ESP_SEC);
-			if (st != ESP_OK)
-				return st;
-		}
+	if (s->conn->api->info(s->conn)->trusted)
+		return ESP_OK;
+	if (ends && s->errors >= smtp->hard_errors) {
+		st = reply(s, 421, "4.7.0", "too many errors, try again later");
+		return st == ESP_OK ? ESP_ECLOSED : st;
 	}
-	return reply(s, code, enhanced, text);
+	return s->errors < smtp->soft_errors ? ESP_OK
+		: smtp->core.fiber->sleep_until(smtp->core.loop->now() + ESP_SEC);
+}
+
+esp_status reply_error(struct session *s, uint32_t code, const char *enhanced, const char *text)
+{
+	esp_status st = mistake(s, 1);
+
+	return st == ESP_OK ? reply(s, code, enhanced, text) : st;
 }
 
 esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code, const char *what)
@@ -84,12 +88,12 @@ esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *wh
 {
 	int reject = o->verdict == ESP_VERDICT_REJECT;
 	uint32_t code = o->answer.smtp_code, low = reject ? 500 : 400;
+	esp_status st = mistake(s, reject);   /* who is greylisted may ask for many recipients */
 
 	if (code < low || code > low + 99)
 		code = reject ? 550 : 451;
-	s->errors++;
 	s->smtp->metric->add(reject ? s->smtp->rejected : s->smtp->deferred, 1);
-	return reply_verdict(s, o, code, what);
+	return st == ESP_OK ? reply_verdict(s, o, code, what) : st;
 }
 
 esp_status reply_status(struct session *s, esp_status st)
