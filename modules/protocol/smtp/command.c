@@ -12,11 +12,11 @@ static int is_unused(esp_str args) { return args.len == 0; }
 
 /* --- HELO, EHLO ------------------------------------------------------------------------------------------------- */
 
-static void say_extensions(const struct session *s, esp_buf *text)
+static void say_extensions(const struct session *s, esp_arena *arena, esp_buf *text)
 {
 	const esp_conn_info *info = s->conn->api->info(s->conn);
 	const esp_auth *auth = s->role == SMTP_SUBMISSION && !session_logged_in(s) ? auth_of(s) : NULL;
-	esp_str mechanisms = auth ? auth->mechanisms(auth, s->conn, s->conn->arena) : (esp_str){ NULL, 0 };
+	esp_str mechanisms = auth ? auth->mechanisms(auth, s->conn, arena) : (esp_str){ NULL, 0 };
 
 	(void)esp_buf_addf(
 		text, "\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES", (unsigned long long)s->smtp->max_size);
@@ -28,17 +28,14 @@ static void say_extensions(const struct session *s, esp_buf *text)
 	}
 }
 
-static esp_status command_helo(struct session *s, esp_str args, int extended)
+static esp_status helo(struct session *s, esp_arena *arena, esp_str args, int extended)
 {
 	esp_helo_args hook = { .size = sizeof hook, .extended = extended, .conn = s->conn, .name = args };
 	char room[1024];
 	esp_outcome o;
 	esp_buf text;
 
-	if (args.len == 0 || args.len > SMTP_NAME_MAX)
-		return reply_error(s, 501, "5.5.4", extended ? "EHLO needs your name" : "HELO needs your name");
-	session_reset(s);
-	s->smtp->hook->run(ESP_AT_HELO, &hook, s->conn->arena, &o);
+	s->smtp->hook->run(ESP_AT_HELO, &hook, arena, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER)
 		return reply_outcome(s, &o, "that name is not welcome");
 	memcpy(s->helo, args.ptr, args.len);
@@ -47,8 +44,24 @@ static esp_status command_helo(struct session *s, esp_str args, int extended)
 	esp_buf_init_fixed(&text, room, sizeof room);
 	(void)esp_buf_add_str(&text, s->smtp->hostname);
 	if (extended)
-		say_extensions(s, &text);
+		say_extensions(s, arena, &text);
 	return reply_str(s, 250, NULL, esp_buf_str(&text));
+}
+
+/* A client may greet as often as it likes: nothing of it stays with the connection. */
+static esp_status command_helo(struct session *s, esp_str args, int extended)
+{
+	const esp_mem_api *mem = s->smtp->core.mem;
+	esp_arena *arena;
+	esp_status st;
+
+	if (args.len == 0 || args.len > SMTP_NAME_MAX)
+		return reply_error(s, 501, "5.5.4", extended ? "EHLO needs your name" : "HELO needs your name");
+	session_reset(s);
+	arena = mem->arena_new(s->smtp->self, "smtp helo", 1u << 20);
+	st = arena ? helo(s, arena, args, extended) : reply_status(s, ESP_ENOMEM);
+	mem->arena_free(arena);
+	return st;
 }
 
 /* --- MAIL ------------------------------------------------------------------------------------------------------- */
