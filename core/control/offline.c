@@ -273,13 +273,13 @@ int offline_check(const char *config_path, bool json)
 static int run_migrate(struct offline *o, esp_err *err)
 {
 	char down[160];
-	esp_str words[2] = { ESP_STR("migrate"), ESP_STR("--check") };
+	esp_str words[3] = { ESP_STR("migrate"), ESP_STR("--check"), ESP_STR("--yes") };
 
 	if (o->down) {
 		snprintf(down, sizeof(down), "--down=%s", o->down);
 		words[1] = str_of(down);
 	}
-	return command_run_offline(&o->server, words, o->rehearse || o->down ? 2 : 1, stdout, err);
+	return command_run_offline(&o->server, words, o->down ? 3 : o->rehearse ? 2 : 1, stdout, err);
 }
 
 /* Load the configuration, become the server's user and take the lock; everything that is wrong is printed. */

@@ -221,11 +221,11 @@ int migrate_run(const struct migrate_db *db, const struct migrate_job *job)
 esp_status migrate_words(const esp_command_call *call, struct migrate_job *job)
 {
 	char word[160];
-	int end = 0;
+	int end = 0, sure = call->argc == 2 && esp_str_eq(call->argv[1], ESP_STR("--yes"));
 
 	if (call->argc == 0)
 		return ESP_OK;
-	if (call->argc > 1)
+	if (call->argc > 1 && !sure)
 		return words_usage(call, "migrate " MIGRATE_USAGE);
 	snprintf(word, sizeof word, "%.*s", ESP_FMT(call->argv[0]));
 	if (strcmp(word, "--check") == 0)
@@ -235,6 +235,11 @@ esp_status migrate_words(const esp_command_call *call, struct migrate_job *job)
 	else
 		return snprintf(call->err->text, sizeof call->err->text, "unknown word \"%.100s\"; try " MIGRATE_USAGE, word),
 		       ESP_EUSAGE;
+	if (sure && job->kind != MIGRATE_DOWN)
+		return words_usage(call, "migrate " MIGRATE_USAGE);
+	if (job->kind == MIGRATE_DOWN && !sure)
+		return snprintf(call->err->text, sizeof call->err->text, "what the tables of %.100s gained above number %u is lost, "
+		                "rows and all: make a backup, then add --yes", job->module, job->number), ESP_EUSAGE;
 	return ESP_OK;
 }
 

@@ -156,7 +156,8 @@ def words_that_are_wrong_leave_the_tables_as_they_are():
         before = tables()
         for words in ("up", "--chek", "--down", "--down=3", "--down=observe_eventlog:0x", "--check --down=observe_eventlog:0"):
             assert "--down=MODULE:NUMBER" in s.cli("migrate", *words.split(), check=2).err, words
-        s.cli("migrate", "--down=no_such_module:1", check=1)
+        s.cli("migrate", "--down=no_such_module:1", "--yes", check=1)
+        assert "add --yes" in s.cli("migrate", "--down=observe_eventlog:0", check=2).err
         assert tables() == before
 
 
