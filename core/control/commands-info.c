@@ -72,6 +72,15 @@ static void put_left_out(void *arg, const char *name)
 	json_text(arg, text);
 }
 
+static void put_down(void *arg, const char *name)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "the module %.40s is down, a reload could not start it again: the log says why; then "
+	         "\"esp-cli reload\"", name);
+	json_text(arg, text);
+}
+
 /* What an operator should look at, in one place; nothing: an empty list. */
 static void status_attention(struct json *j, const struct server *s, const struct health *h)
 {
@@ -96,6 +105,7 @@ static void status_attention(struct json *j, const struct server *s, const struc
 		json_text(j, text);
 	}
 	modules_left_out(s->modules, put_left_out, j);
+	(void)modules_down(s->modules, put_down, j);
 	json_end_array(j);
 }
 

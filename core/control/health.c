@@ -3,6 +3,7 @@
 
 #include "core/control/server-priv.h"
 #include "core/loop/loop.h"
+#include "core/module/modules.h"
 
 const char *health_state_name(enum health_state s)
 {
@@ -17,5 +18,5 @@ void health_get(const struct server *s, struct health *ret)
 	for (uint32_t i = 0; loop_by_number(i) != NULL; i++)
 		ret->stalled += server_worker_stuck(s, i);
 	ret->live = ret->stalled == 0;
-	ret->ready = ret->live && s->state == HEALTH_SERVING;
+	ret->ready = ret->live && s->state == HEALTH_SERVING && modules_down(s->modules, NULL, NULL) == 0;
 }

@@ -87,8 +87,8 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 			         log_cstr("reason", s->last_reload_error), log_cstr("file", err->file),
 			         ESP_FINT("line", err->line));
 		else
-			log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed",
-			         log_cstr("reason", s->last_reload_error));
+			log_line(ESP_LOG_ERROR, WHO, modules_down(s->modules, NULL, NULL) ? "reload refused, and a module is down" :
+				"reload refused, nothing was changed", log_cstr("reason", s->last_reload_error));
 	} else {
 		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("instance", only ? only : "all"));
 		server_certificates_look(s);

@@ -39,6 +39,7 @@ struct generation {
 	struct image *image;
 	uint64_t number;
 	char name[64], file[64];            /* instance, image; core.pub.name points here */
+	bool down;     /* stopped for a successor that failed, and could not be started again; written by control */
 	bool left_out; /* after crashes: its hooks answer by their failure policy, nothing is started */
 	bool kept;                          /* its drain was given up: it stays mapped and uncounted work may still run */
 	esp_arena *arena;

@@ -167,7 +167,7 @@ static int compare(struct reload *r, struct next *n)
 		n->action = n->changes.all_live && n->image->desc.ops.reconfigure ? PLAN_LIVE : PLAN_CONFIG;
 	else if (n->hooks_changed)
 		n->action = PLAN_LIVE;
-	if (n->left_out != n->old->left_out || (r->only && !strcmp(r->only, n->entry->name)))
+	if (n->left_out != n->old->left_out || n->old->down || (r->only && !strcmp(r->only, n->entry->name)))
 		n->action = PLAN_CONFIG;
 	return ESP_OK;
 }

@@ -311,7 +311,8 @@ int modules_reload(
 		uint64_t covers = m->reloads_asked;
 
 		rc = reload_run(m, NULL, only, false, ret_plan, errs, &why);
-		account(m, rc, &why, "reload failed, nothing has changed");
+		account(m, rc, &why, modules_down(m, NULL, NULL) ? "reload failed, and a module is down" :
+			"reload failed, nothing has changed");
 		metric_add(m->reloads, 1);
 		if (!only) {
 			m->reload_covers = covers;

@@ -206,8 +206,10 @@ static int revive(struct reload *r, struct generation *old, struct generation **
 		if ((rc = generation_check(*ret, &err)) == ESP_OK)
 			rc = generation_init(*ret, &err);
 	}
-	if (rc < 0)
+	if (rc < 0) {
+		old->down = true;
 		log_line(ESP_LOG_ERROR, old->name, "cannot be started again", log_cstr("reason", err.text));
+	}
 	return rc;
 }
 
@@ -224,6 +226,7 @@ static int restart(struct reload *r, struct generation *g, struct snapshot *unde
 		g->state = GEN_ACTIVE;
 		log_line(ESP_LOG_WARNING, g->name, "the generation that ran before was started again");
 	} else {
+		g->down = true;
 		exclusive_set(&r->m->exclusive, g, false);
 		log_line(ESP_LOG_ERROR, g->name, "cannot be started again: its service is down", log_cstr("reason", err.text));
 	}
@@ -279,6 +282,19 @@ static void swap_back(struct reload *r)
 	}
 	free(gens);
 	free(order);
+}
+
+size_t modules_down(const struct modules *m, void (*each)(void *arg, const char *name), void *arg)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; m && m->current && i < m->current->ngens; i++)
+		if (m->current->gens[i]->down) {
+			n++;
+			if (each)
+				each(arg, m->current->gens[i]->name);
+		}
+	return n;
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 
 from lib import SLOW, run, scenario, wait_until
@@ -134,6 +135,32 @@ def what_was_accepted_survives_a_kill():
             c.ok("SELECT INBOX")
             subjects = re.findall(r"Subject: (n\d+)", str(c.ok("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]")))
             assert subjects == [f"n{n}" for n in range(50)], subjects
+
+
+@scenario
+def a_reload_that_leaves_the_database_down_says_so_and_the_next_one_repairs_it():
+    if DATABASE:
+        return                                                     # nobody can lock PostgreSQL like that
+    with MailServer(config={"sql": {"busy_timeout": "100ms"}}) as s:
+        other = sqlite3.connect(os.path.join(s.dir, "data", "esp.db"), isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")                           # a backup script, say
+        sql = next(m for m in s.modules if m["name"] == "sql")
+        for limit, code in (("200ms", 1), ("100ms", 0)):           # the second time as it was
+            sql["config"]["busy_timeout"] = limit
+            s.write()
+            if code == 0:
+                other.execute("ROLLBACK")
+                other.close()
+            s.cli("reload", check=code, timeout=60)
+            status = s.status()
+            down = [line for line in status["attention"] if "the module sql is down" in line]
+            assert status["ready"] == (code == 0) and len(down) == code, status
+            with s.smtp() as c:
+                c.ehlo()
+                reply = c.send_message("a@b.test", [address("alice")], message("one"))
+                assert reply.startswith("250" if code == 0 else "451"), reply
+        s.logged("reload refused, and a module is down")
+        assert s.count("alice") == 1
 
 
 run()
