@@ -83,8 +83,8 @@ void modules_set_left_out(struct modules *m, const char *const *names, size_t n)
 /*! \brief [control] Instances that are left out: each(arg, name). */
 void modules_left_out(const struct modules *m, void (*each)(void *arg, const char *name), void *arg);
 
-/*! \brief [control] Instances of the snapshot in force that do not run: a reload failed after they had been stopped, and
- *  they could not be started again.  Each reload tries.  Returns how many; `each` may be NULL. */
+/*! \brief [control] Instances of the snapshot in force that do not run: a reload failed after they had been stopped,
+ *  and they could not be started again.  Each reload tries.  Returns how many; `each` may be NULL. */
 size_t modules_down(const struct modules *m, void (*each)(void *arg, const char *name), void *arg);
 
 /*! \brief [control] Another deadline for the loads and reloads to come; 0: server.reload_timeout. */

@@ -238,8 +238,8 @@ esp_status migrate_words(const esp_command_call *call, struct migrate_job *job)
 	if (sure && job->kind != MIGRATE_DOWN)
 		return words_usage(call, "migrate " MIGRATE_USAGE);
 	if (job->kind == MIGRATE_DOWN && !sure)
-		return snprintf(call->err->text, sizeof call->err->text, "what the tables of %.100s gained above number %u is lost, "
-		                "rows and all: make a backup, then add --yes", job->module, job->number), ESP_EUSAGE;
+		return snprintf(call->err->text, sizeof call->err->text, "what the tables of %.100s gained above number %u is "
+		                "lost, rows and all: make a backup, then add --yes", job->module, job->number), ESP_EUSAGE;
 	return ESP_OK;
 }
 

@@ -55,7 +55,8 @@ int migrate_run(const struct migrate_db *db, const struct migrate_job *job);
 static inline int migrate_only(void) { return getenv("ESP_MIGRATE") != NULL; }
 
 #define MIGRATE_USAGE "[--check | --down=MODULE:NUMBER --yes]"
-#define MIGRATE_HELP  "Bring the tables up to date; --check rehearses every change down and up on a copy; --down takes back " \
+#define MIGRATE_HELP \
+	"Bring the tables up to date; --check rehearses every change down and up on a copy; --down takes back " \
 	"a module's changes above the number with all that they hold, 0: drops its tables"
 /*! \brief The words of the command; ESP_EUSAGE, and why. */
 esp_status migrate_words(const esp_command_call *call, struct migrate_job *job);

@@ -170,7 +170,8 @@ void mark_remove(struct maildir *m, const char *dir, const esp_id *mailbox);
 ESP_CHECKED esp_status mark_move(struct maildir *m, const char *from, const char *to);
 
 /* root.c */
-/*! \brief [control] ESP_SUSPENDS.  At the start, before anything is made: was the database used with a mail directory? */
+/*! \brief [control] ESP_SUSPENDS.  At the start, before anything is made: was the database used with a mail
+ *  directory? */
 ESP_CHECKED esp_status root_ask(struct maildir *m, const esp_sql *sql);
 /*! \brief [lane] ESP_ENOENT, and what to do, when it was and this one holds no mail. */
 ESP_CHECKED esp_status root_check(const struct maildir *m, esp_err *err);

@@ -1,7 +1,7 @@
 /* root - is the directory that is there the one with the mail?
  *
- * A database that was used with a mail directory says so (blob_root).  When it does and the directory has no .blobs, the
- * file system of the mail is not mounted, or the mail is lost: neither is helped by beginning anew beside it.
+ * A database that was used with a mail directory says so (blob_root).  When it does and the directory has no .blobs,
+ * the file system of the mail is not mounted, or the mail is lost: neither is helped by beginning anew beside it.
  */
 #include "maildir.h"
 
@@ -29,8 +29,10 @@ esp_status root_check(const struct maildir *m, esp_err *err)
 	if (!m->used || access(blobs, F_OK) == 0)
 		return ESP_OK;
 	if (errno == ENOENT)
-		snprintf(err->text, sizeof err->text, "no mail in %.100s, but the database was used with mail: is its file system "
-			"mounted?  (To go on without that mail make the directory .blobs there.)", m->path);
+		snprintf(err->text, sizeof err->text,
+			"no mail in %.100s, but the database was used with mail: is its file system "
+			"mounted?  (To go on without that mail make the directory .blobs there.)",
+			m->path);
 	else
 		snprintf(err->text, sizeof err->text, "cannot use %.100s: %s", m->path, strerror(errno));
 	return ESP_ENOENT;
