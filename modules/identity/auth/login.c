@@ -152,6 +152,8 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 	const char *why = NULL;
 	esp_status st = ESP_OK;
 
+	if (!identity_fits(ret))
+		return ESP_EINVAL;
 	if (!login_allowed(a, c))
 		return ESP_EACCES;
 	if (limited)

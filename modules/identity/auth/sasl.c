@@ -96,8 +96,11 @@ static esp_status step_login(esp_sasl *s, esp_str in, esp_str *out, esp_identity
 
 esp_status sasl_step(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who)
 {
-	esp_status st = s->mechanism == PLAIN ? step_plain(s, in, out, who) : step_login(s, in, out, who);
+	esp_status st;
 
+	if (!identity_fits(who))
+		return ESP_EINVAL;
+	st = s->mechanism == PLAIN ? step_plain(s, in, out, who) : step_login(s, in, out, who);
 	if (st == ESP_OK)
 		who->mechanism = s->mechanism == PLAIN ? ESP_STR("PLAIN") : ESP_STR("LOGIN");
 	return st;

@@ -48,7 +48,7 @@ struct exchange { struct auth a; esp_arena *arena; esp_sasl *sasl; esp_str out; 
 
 static void begin(struct exchange *x, const char *mechanism)
 {
-	*x = (struct exchange){ .arena = arena_new(&mem, "sasl test", 0) };
+	*x = (struct exchange){ .arena = arena_new(&mem, "sasl test", 0), .who = { .size = sizeof x->who } };
 	asked = 0;
 	cr_assert_eq(
 		sasl_begin(&x->a.table, NULL, "imap", x->arena, (esp_str){ mechanism, strlen(mechanism) }, &x->sasl), ESP_OK);
@@ -148,6 +148,20 @@ Test(sasl, plain_without_an_initial_response_asks_once)
 	begin(&x, "PLAIN");
 	cr_assert_eq(step(&x, (esp_str){ NULL, 0 }), ESP_EAGAIN);
 	cr_assert_eq(step(&x, (esp_str){ NULL, 0 }), ESP_EPROTO, "and not again");
+	end(&x);
+}
+
+Test(sasl, fills_no_identity_that_is_shorter_than_the_first_one)
+{
+	struct exchange x;
+
+	begin(&x, "PLAIN");
+	x.who.size = offsetof(esp_identity, credential) - 1;
+	cr_assert_eq(step(&x, S("\0alice\0secret")), ESP_EINVAL);
+	cr_assert_eq(asked, 0);
+	cr_assert_null(x.who.mechanism.ptr);
+	x.who.size = offsetof(esp_identity, credential);
+	cr_assert_eq(step(&x, S("\0alice\0secret")), ESP_OK, "an older caller has no room for more");
 	end(&x);
 }
 
