@@ -1,6 +1,8 @@
-/* conn.c - esp.listen/1 and esp.conn/1 of the fake host: a client of the test's, whole lines in, bytes out. */
+/* conn.c - esp.listen/1, esp.conn/1 and esp.topic/1 of the fake host: a client of the test's, whole lines in, bytes
+ * out. */
 #include "internal.h"
 
+struct topic { esp_id id; int fired; };
 struct client {
 	esp_conn pub;                           /* first: an esp_conn of connect() is a client */
 	struct client *next;
@@ -10,8 +12,9 @@ struct client {
 	esp_conn_info info;
 	char *in, *out;
 	size_t in_len, in_at, out_len, max_line;
-	uint32_t why;
-	int eof, ended, waking;
+	uint32_t why, ntopics;
+	int eof, ended, waking, running;
+	struct topic topics[MAX];
 };
 
 static struct client *clients;
@@ -77,20 +80,30 @@ static const esp_protocol *protocol_of(const struct fakehost *h, const char *rol
 	broken("the module does not serve the role \"%s\"", role);
 }
 
+static void run_closed(void *arg)
+{
+	struct client *x = arg;
+
+	if (x->protocol->closed)
+		x->protocol->closed(&x->h->module, &x->pub);
+}
+
+/* One fiber a connection: reasons that come while it runs are told behind it. */
 static void run_session(void *arg)
 {
 	struct client *x = arg;
-	uint32_t why = x->why;
 
-	x->why = 0;
 	x->waking = 0;
-	if (x->ended)
-		return;
-	if (x->protocol->session(&x->h->module, &x->pub, why) == ESP_OK)
-		return;
-	x->ended = 1;
-	if (x->protocol->closed)
-		x->protocol->closed(&x->h->module, &x->pub);
+	while (x->why && !x->ended && !x->running) {
+		uint32_t why = x->why;
+
+		x->why = 0;
+		x->running = 1;
+		x->ended = x->protocol->session(&x->h->module, &x->pub, why) != ESP_OK;
+		x->running = 0;
+		if (x->ended)
+			out_of_fiber(run_closed, x);
+	}
 }
 
 static void session(struct client *x, uint32_t why)
@@ -287,12 +300,15 @@ static esp_status conn_set_user(esp_conn *c, esp_str login)
 
 static void conn_wake(uint64_t id)
 {
-	for (struct client *x = clients; x; x = x->next)
-		if (x->pub.id == id && !x->waking && !x->ended) {
-			x->waking = 1;
-			x->why |= ESP_CONN_TOPIC;
-			fibers_spawn(NULL, "session", run_session, x);
-		}
+	for (struct client *x = clients; x; x = x->next) {
+		if (x->pub.id != id || x->ended)
+			continue;
+		x->why |= ESP_CONN_TOPIC;
+		if (x->waking || x->running)
+			continue;
+		x->waking = 1;
+		fibers_spawn(NULL, "session", run_session, x);
+	}
 }
 
 static esp_status conn_channel_binding(esp_conn *c, uint8_t out[32]) { (void)c; (void)out; return ESP_ENOENT; }
@@ -302,3 +318,59 @@ const esp_conn_api fake_conn = { .size = sizeof fake_conn, .info = conn_info, .l
 	.set_max_line = conn_set_max_line, .write = conn_write, .write_file = conn_write_file, .flush = conn_flush,
 	.starttls = conn_starttls, .set_idle = conn_set_idle, .set_user = conn_set_user, .wake = conn_wake,
 	.channel_binding = conn_channel_binding };
+
+/* --- esp.topic/1 ------------------------------------------------------------------------------------------------ */
+
+static struct topic *find_topic(struct client *x, esp_id id)
+{
+	for (uint32_t i = 0; i < x->ntopics; i++)
+		if (memcmp(&x->topics[i].id, &id, sizeof id) == 0)
+			return &x->topics[i];
+	return NULL;
+}
+
+static esp_status topic_subscribe(esp_conn *c, esp_id id)
+{
+	struct client *x = client_of(c);
+
+	if (find_topic(x, id))
+		return ESP_OK;
+	if (x->ntopics == MAX)
+		return ESP_E2BIG;
+	x->topics[x->ntopics++] = (struct topic){ id, 0 };
+	return ESP_OK;
+}
+
+static void topic_unsubscribe(esp_conn *c, esp_id id)
+{
+	struct client *x = client_of(c);
+	struct topic *t = find_topic(x, id);
+
+	if (t)
+		*t = x->topics[--x->ntopics];
+}
+
+static void topic_publish(esp_id id)
+{
+	for (struct client *x = clients; x; x = x->next) {
+		struct topic *t = find_topic(x, id);
+
+		if (!t)
+			continue;
+		t->fired = 1;
+		conn_wake(x->pub.id);
+	}
+}
+
+static int32_t topic_fired(esp_conn *c, esp_id id)
+{
+	struct topic *t = find_topic(client_of(c), id);
+	int32_t was = t && t->fired;
+
+	if (t)
+		t->fired = 0;
+	return was;
+}
+
+const esp_topic_api fake_topic = { .size = sizeof fake_topic, .subscribe = topic_subscribe,
+	.unsubscribe = topic_unsubscribe, .publish = topic_publish, .fired = topic_fired };

@@ -27,6 +27,7 @@
 #include <esp/mail.h>
 #include <esp/metric.h>
 #include <esp/slot.h>
+#include <esp/topic.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,7 +74,8 @@ void fakehost_sleep(struct fakehost *h, esp_nsec time);
 esp_conn *fakehost_connect(struct fakehost *h, const char *role);
 /*! \brief Send bytes (whole lines; "" for none) and return all it has answered since; lives until stop. */
 const char *fakehost_say(esp_conn *c, const char *bytes);
-/*! \brief The client leaves; frees it.  1 when the module had ended the session before. */
+/*! \brief The client leaves; frees it.  1 when the module had ended the session before.  closed() is always called
+ *  without a fiber, as a server sometimes does. */
 int fakehost_hangup(esp_conn *c);
 
 /*! \brief An event of somebody else, for the module's subscriptions. */

@@ -161,6 +161,15 @@ void in_fiber(const char *name, void (*fn)(void *), void *arg)
 	fiber_free(f);
 }
 
+void out_of_fiber(void (*fn)(void *), void *arg)
+{
+	esp_fiber *f = s.running;
+
+	s.running = NULL;
+	fn(arg);
+	s.running = f;
+}
+
 const char *fiber_left(const esp_module *owner, int joined_too)
 {
 	for (const esp_fiber *f = s.all; f; f = f->next)

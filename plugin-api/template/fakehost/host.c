@@ -29,7 +29,8 @@ static const void *host_core(const char *id, uint32_t min_minor)
 		{ "esp.mem/1", &fake_mem }, { "esp.config/1", &fake_config }, { "esp.log/1", &fake_log },
 		{ "esp.fiber/1", &fake_fiber }, { "esp.loop/1", &fake_loop }, { "esp.pool/1", &fake_pool },
 		{ "esp.hook/1", &fake_hook }, { "esp.event/1", &fake_event }, { "esp.metric/1", &fake_metric },
-		{ "esp.slot/1", &fake_slot }, { "esp.listen/1", &fake_listen }, { "esp.conn/1", &fake_conn }
+		{ "esp.slot/1", &fake_slot }, { "esp.listen/1", &fake_listen }, { "esp.conn/1", &fake_conn },
+		{ "esp.topic/1", &fake_topic }
 	};
 
 	(void)min_minor;

@@ -75,6 +75,7 @@ void settings_free(struct fakehost *h);
 /* fibers.c */
 extern const esp_fiber_api fake_fiber;
 void in_fiber(const char *name, void (*fn)(void *), void *arg);    /* until it returned; at once when in one already */
+void out_of_fiber(void (*fn)(void *), void *arg);     /* as a callback of the loop would run it */
 const char *fiber_left(const esp_module *owner, int joined_too);    /* one that runs, or that nobody joined */
 esp_nsec fibers_next(void);                           /* when the first of them wakes by itself, 0: none does */
 int fibers_run(void);                                 /* one that is ready; 0: none is */
@@ -99,6 +100,7 @@ void slots_end(const void *object, const struct fakehost *h);      /* h NULL: of
 /* conn.c */
 extern const esp_listen_api fake_listen;
 extern const esp_conn_api fake_conn;
+extern const esp_topic_api fake_topic;
 void conns_handover(struct fakehost *from, struct fakehost *to);
 const char *conn_left(const struct fakehost *h);
 

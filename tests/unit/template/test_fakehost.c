@@ -147,6 +147,10 @@ static void wake(void *arg)
 	s->core.fiber->wake(s->waits);
 }
 
+static const esp_id news = { { 1 } }, other = { { 2 } };
+
+static const esp_topic_api *topics(const esp_module *self) { return self->host->core("esp.topic/1", 0); }
+
 static esp_status on_line(esp_module *self, esp_conn *c, esp_str line)
 {
 	struct state *s = self->state;
@@ -154,6 +158,8 @@ static esp_status on_line(esp_module *self, esp_conn *c, esp_str line)
 
 	if (esp_str_eq(line, ESP_STR("END")))
 		return ESP_ECLOSED;
+	if (esp_str_eq(line, ESP_STR("TELL")))
+		topics(self)->publish(news);
 	s->waits = s->core.fiber->ticket();
 	st = s->core.loop->post_fiber(self, s->core.loop->worker(0), "waker", wake, s);
 	assert(st == ESP_OK && s->core.fiber->suspend() == ESP_OK);
@@ -168,8 +174,10 @@ static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
 
 	if (why & ESP_CONN_OPENED)
 		c->session = calloc(1, sizeof(unsigned));
+	if (why & ESP_CONN_OPENED)
+		st = topics(self)->subscribe(c, news);
 	if (why & ESP_CONN_TOPIC)
-		st = esp_conn_write(c, ESP_STR("woken"));
+		st = esp_conn_write(c, topics(self)->fired(c, news) ? ESP_STR("news") : ESP_STR("woken"));
 	while (st == ESP_OK && (st = c->api->line(c, &line)) == ESP_OK)
 		st = on_line(self, c, line);
 	return st == ESP_EAGAIN && !(why & ESP_CONN_EOF) ? ESP_OK : ESP_ECLOSED;
@@ -177,7 +185,9 @@ static esp_status on_session(esp_module *self, esp_conn *c, uint32_t why)
 
 static void on_closed(esp_module *self, esp_conn *c)
 {
-	(void)self;
+	const struct state *s = self->state;
+
+	assert(!s->core.fiber->current());
 	free(c->session);
 }
 
@@ -380,6 +390,32 @@ static void sessions_wait_are_woken_and_move_to_the_next_generation(void)
 	fakehost_stop(h);
 }
 
+static void topics_wake_who_subscribed_also_after_a_reload(void)
+{
+	struct fakehost *h = fakehost_new(NULL);
+	const esp_topic_api *topic;
+	esp_conn *c, *deaf;
+
+	assert(fakehost_start(h) == ESP_OK);
+	topic = topics(fakehost_module(h));
+	c = fakehost_connect(h, "fake");
+	deaf = fakehost_connect(h, "fake");
+	topic->unsubscribe(deaf, news);
+	topic->publish(other);
+	assert(strcmp(fakehost_say(c, ""), "") == 0);
+	topic->publish(news);
+	topic->publish(news);
+	assert(strcmp(fakehost_say(c, ""), "news") == 0 && strcmp(fakehost_say(deaf, ""), "") == 0);
+	assert(!topic->fired(c, news));
+	/* by its own session: it is told when it has returned, not in the middle of it */
+	assert(strcmp(fakehost_say(c, "TELL\r\n"), "TELLnews") == 0);
+	h = fakehost_next(h, NULL);
+	topic->publish(news);
+	assert(strcmp(fakehost_say(c, ""), "news") == 0);
+	assert(fakehost_hangup(c) == 0 && fakehost_hangup(deaf) == 0);
+	fakehost_stop(h);
+}
+
 static void maps_have_entries_and_services_can_be_asked_for(void)
 {
 	struct fakehost *h = fakehost_new("map.a.number=7", "map.b.number=8", NULL);
@@ -404,8 +440,9 @@ int main(void)
 	stop_is_not_called_after_a_failed_init();
 	fibers_run_while_time_passes_and_hand_over_at_a_reload();
 	sessions_wait_are_woken_and_move_to_the_next_generation();
+	topics_wake_who_subscribed_also_after_a_reload();
 	maps_have_entries_and_services_can_be_asked_for();
 	broken_contracts_are_named();
-	puts("test_fakehost: 7 passed");
+	puts("test_fakehost: 8 passed");
 	return 0;
 }
