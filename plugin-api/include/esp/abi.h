@@ -3,6 +3,7 @@
  * C17 subset, also valid C++17; needs libc only.  What makes the contract last:
  *   - fixed-width integers; no bit-fields, long, time_t, off_t, FILE* or bool in a shared struct;
  *   - a struct starts with its `size` and only grows at the end; an array carries its stride;
+ *   - who passes a struct for a result sets its `size` first: an older caller has room for less;
  *   - strings are (pointer, length), borrowed for the call, not NUL-terminated;
  *   - nobody frees what the other side allocated.
  *

@@ -37,18 +37,20 @@ struct esp_auth {
 	 *  none may be used (no TLS).  Lives in arena. */
 	esp_str (*mechanisms)(const esp_auth *a, const esp_conn *c, esp_arena *arena);
 	/*! [worker] ESP_SUSPENDS.  Name and password (IMAP LOGIN).  ESP_OK fills *ret (strings in arena); ESP_EACCES: no;
-	 *  ESP_EBUSY: too many tries or the hash queue is full, try later; ESP_EUNAVAIL: cannot say now.
-	 *  `service` names the protocol for the log and events: "imap", "smtp". */
+	 *  ESP_EBUSY: too many tries or the hash queue is full, try later; ESP_EUNAVAIL: cannot say now; ESP_EINVAL:
+	 *  ret->size is too small.  `protocol` is its name for the log and events: "imap", "smtp". */
 	ESP_CHECKED esp_status (*login)(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena,
 	                                esp_str user, esp_str password, esp_identity *ret);
-	/*! [worker] Begin a SASL exchange.  ESP_ENOENT: no such mechanism; ESP_EACCES: not without TLS. */
+	/*! [worker] Begin a SASL exchange.  It lives within one call of session(), and `protocol` is borrowed that long:
+	 *  wait with read_line(), never park before sasl_end().  ESP_ENOENT: no such mechanism; ESP_EACCES: not without
+	 *  TLS. */
 	ESP_CHECKED esp_status (*sasl_begin)(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena,
 	                                     esp_str mechanism, esp_sasl **ret);
 	/*! [worker] ESP_SUSPENDS.  Feed the client's (decoded) answer; the first call without an initial response passes
-	 *  {NULL,0}; one that is empty has a pointer.  ESP_EAGAIN: send *out as challenge; ESP_OK: *who is filled; others
-	 *  as login(). */
+	 *  {NULL,0}; one that is empty has a pointer.  ESP_EAGAIN: send *out as challenge; ESP_OK: *who is filled;
+	 *  ESP_EPROTO: malformed; others as login(). */
 	ESP_CHECKED esp_status (*sasl_step)(esp_sasl *s, esp_str in, esp_str *out, esp_identity *who);
-	/*! [worker] Give the exchange up (client said "*", or closed). */
+	/*! [worker] End the exchange, also one given up (client said "*", read_line() failed). */
 	void (*sasl_end)(esp_sasl *s);
 	/*! [worker] ESP_SUSPENDS.  Is it still so?  ESP_EACCES: the account is gone or switched off, its password was
 	 *  changed, or the app password taken away: end the session.  Other errors: cannot say now.  The account's id is a

@@ -35,9 +35,10 @@ typedef struct esp_fiber_api {
 	/*! [loop] Start fn(arg) as a new fiber of this worker, after the caller next suspends or returns.
 	 *  `name` is copied (31 bytes) and names the fiber in logs and when it is left behind.  It inherits the caller's
 	 *  snapshot, not its deadline; one that lives long calls host->quiesce() now and then, or it keeps the snapshot.  A
-	 *  generation stops only when its fibers have returned: end them in drain(), or they are cancelled at the
-	 *  drain's deadline.  ret may be NULL unless JOINABLE; without JOINABLE *ret is void as soon as fn returned, so
-	 *  keep it only for what the fiber itself clears.  ESP_EBUSY: too many fibers, no stack; ESP_EINVAL. */
+	 *  generation stops only when its fibers have returned: end those of workers in worker_drain(), others in drain(),
+	 *  or they are cancelled at the drain's deadline.  ret may be NULL unless JOINABLE; without JOINABLE *ret is void
+	 *  as soon as fn returned, so keep it only for what the fiber itself clears.  ESP_EBUSY: too many fibers, no stack;
+	 *  ESP_EINVAL. */
 	esp_status (*spawn)(esp_module *self, uint32_t flags, const char *name,
 	                    void (*fn)(void *arg), void *arg, esp_fiber **ret);
 	/*! [any] The running fiber, or NULL in a loop callback or on a lane. */

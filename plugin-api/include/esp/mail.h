@@ -55,7 +55,7 @@ struct esp_txn {
 	uint32_t size;
 	uint32_t authenticated;
 	esp_conn *conn;
-	esp_arena *arena;          /* dies with the transaction; capped */
+	esp_arena *arena;          /* dies with the transaction; 4 MiB at most */
 	esp_message *message;      /* content is empty before message() */
 	esp_str helo;
 	esp_str login;             /* who authenticated, or empty */

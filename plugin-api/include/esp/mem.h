@@ -33,7 +33,8 @@ struct esp_mem_api {
 	void *(*alloc)(esp_arena *a, size_t n);
 	/*! [any] Run fn(arg) when the arena dies, on the thread that ends it: conn->arena and txn->arena on their worker,
 	 *  host->arena() on the control thread behind stop(), one of arena_new() where it is freed or reset.  fn must not
-	 *  suspend nor allocate from this arena.  ESP_ENOMEM at the cap: fn was not taken. */
+	 *  suspend nor allocate from this arena.  Not on conn->arena, which may outlive your generation: use the
+	 *  destructor of an ESP_SLOT_CONN (esp/slot.h).  ESP_ENOMEM at the cap: fn was not taken. */
 	ESP_CHECKED esp_status (*defer)(esp_arena *a, void (*fn)(void *arg), void *arg);
 	/*! [any] Bytes handed out so far (each rounded up to 16): what the cap is compared with. */
 	size_t (*used)(const esp_arena *a);

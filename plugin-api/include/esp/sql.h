@@ -55,8 +55,9 @@ enum { ESP_SQL_KEY_ACCOUNT = 1, ESP_SQL_KEY_MAILBOX = 2 };
 typedef struct { uint32_t kind, reserved; esp_id id; } esp_sql_key;
 
 /*! \brief Numbered changes of a module's tables, up and down; contributed as "esp.sql.migrations/1".
- *  `up` and `down` hold statements separated by ";\n".  Applied in order of number, each in one transaction, recorded
- *  by (module's descriptor name, number).  Never edited once released. */
+ *  `up` and `down` hold statements separated by ";\n".  Numbers are 1 to n without gaps, in the order of `items`.
+ *  Each is applied in one transaction, recorded by (module's descriptor name, number), and never edited once
+ *  released. */
 typedef struct esp_sql_migration { uint32_t number, reserved; const char *title, *up, *down; } esp_sql_migration;
 typedef struct esp_sql_migrations {
 	uint32_t size, item_size;
@@ -77,8 +78,10 @@ struct esp_sql {
 	                                const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret);
 	/*! [worker, control] ESP_SUSPENDS, shielded.  Run fn in a transaction and COMMIT.  fn sees only tx and arg, has no
 	 *  other effects, may be run again, may run on another thread, suspends on nothing.  Its negative status rolls back
-	 *  and is returned.  ESP_OK: committed and durable.  ESP_EUNKNOWN: look it up.  ESP_ENOSPC, ESP_EBUSY,
-	 *  ESP_EUNAVAIL: nothing was committed, try later. */
+	 *  and is returned.  PostgreSQL isolates as READ COMMITTED (SQLite has one writer): others may commit between two
+	 *  exec(), so read and change a row in one statement (ON CONFLICT ... DO UPDATE).  keys NULL, 0: none.  ESP_OK:
+	 *  committed and durable.  ESP_EUNKNOWN: look it up.  ESP_ENOSPC, ESP_EBUSY, ESP_EUNAVAIL: nothing was committed,
+	 *  try later. */
 	ESP_CHECKED esp_status (*transact)(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
 	                                   esp_status (*fn)(esp_tx *tx, void *arg), void *arg);
 	/*! [control, start()] ESP_SUSPENDS.  Bring the tables of every "esp.sql.migrations/1" of the snapshot being built
