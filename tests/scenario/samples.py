@@ -59,6 +59,16 @@ def the_service_is_confined():
         done = subprocess.run([analyze, "security", "--offline=true", "--no-pager", unit], text=True, capture_output=True)
         level = re.search(r"exposure level for esp.service: ([\d.]+)", done.stdout)
         assert level and float(level[1]) <= 2.0, done.stdout[-400:] + done.stderr
+        resources = re.search(r"SystemCallFilter=~@resources\b.*", done.stdout)
+        assert "setpriority is allowed" in resources[0], resources[0]
+
+
+@scenario
+def the_service_stays_down_after_a_stop_and_comes_back_after_all_else():
+    with open(os.path.join(SOURCE, "etc", "systemd", "esp.service")) as f:
+        lines = f.read().splitlines()
+    assert "Restart=on-failure" in lines and "StartLimitIntervalSec=0" in lines
+    assert lines.index("StartLimitIntervalSec=0") < lines.index("[Service]"), "not of [Unit]: systemd passes it over"
 
 
 run()
