@@ -26,7 +26,8 @@ enum link_type {
 	LINK_OPEN,          /* read the configuration, open what it adds, answer SOCKETS or REFUSED of this serial */
 	LINK_COMMIT,        /* the configuration of OPEN is in force: close what it no longer names */
 	LINK_ABORT,         /* it is not: close what OPEN opened */
-	LINK_ASK_RELOAD, LINK_ASK_STOP, LINK_ASK_UPGRADE
+	LINK_RELOADED,      /* a reload ended; serial 0: all of it is in force, 1: it was refused */
+	LINK_ASK_STOP, LINK_ASK_UPGRADE
 };
 
 struct link_msg {

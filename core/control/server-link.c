@@ -113,8 +113,10 @@ static void on_message(struct server *s)
 			wait_answer(&s->open, ESP_ECONFIG, s->msg.text);
 		break;
 	case LINK_RELOAD:
-		if (fiber_spawn(NULL, FIBER_RESERVED, "reload", reload_fiber, s, NULL) != ESP_OK)
+		if (fiber_spawn(NULL, FIBER_RESERVED, "reload", reload_fiber, s, NULL) != ESP_OK) {
 			log_line(ESP_LOG_ERROR, WHO, "no room for a reload");
+			server_link_say(s, LINK_RELOADED, 1);
+		}
 		break;
 	case LINK_UPGRADED:
 		wait_answer(&s->upgrade, ESP_OK, "");

@@ -93,6 +93,7 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("instance", only ? only : "all"));
 		server_certificates_look(s);
 	}
+	server_link_say(s, LINK_RELOADED, status != ESP_OK);
 	config_errors_free(&own);
 	return status;
 }

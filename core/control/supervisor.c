@@ -147,6 +147,7 @@ static void schedule_restart(struct supervisor *s, int64_t served_ms)
 {
 	say(ESP_LOG_NOTICE, "starting another one in %.1f s",
 		(double)restart_later(&s->restart, now_ms(), served_ms) / 1000);
+	notify_send("STATUS=nothing serves: the server process ended, another one is started soon");
 }
 
 static void stop_all(struct supervisor *s)
@@ -190,7 +191,7 @@ static void report_ready(struct supervisor *s)
 {
 	char state[64];
 
-	snprintf(state, sizeof(state), "READY=1\nMAINPID=%d", (int)getpid());
+	snprintf(state, sizeof(state), "READY=1\nSTATUS=serving\nMAINPID=%d", (int)getpid());
 	notify_send(state);
 	if (s->ready_fd >= 0) {
 		if (write(s->ready_fd, "R", 1) != 1)
@@ -268,6 +269,11 @@ static void on_message(struct supervisor *s, struct child *c)
 		}
 		follow(s, &s->next);
 		sockets_commit(&s->sockets);
+		break;
+	case LINK_RELOADED:
+		if (c == s->active && !s->stopping)
+			notify_send(s->msg.serial == 0 ? "STATUS=serving" :
+				"STATUS=serving; the last reload was refused: esp-cli status says why");
 		break;
 	case LINK_ASK_STOP: stop_all(s); break;
 	case LINK_ASK_UPGRADE:

@@ -197,9 +197,25 @@ def sockets_of_a_service_manager_are_used_and_it_is_told():
         assert "READY=1" in said and f"MAINPID={s.process.pid}" in said, said
         with Client(listener.getsockname()[1]) as c:
             assert c.line() == "hello"
+        good = open(s.conf_file).read()
+        for text, then in (("broken", "serving; the last reload was refused: esp-cli status says why"), (good, "serving")):
+            s.write(text)
+            s.signal(signal.SIGHUP)
+            assert [manager.recv(1024).decode() for _ in range(2)] == ["STATUS=reloading", f"STATUS={then}"]
+        os.kill(s.pid(), signal.SIGKILL)
+        assert "STATUS=nothing serves" in manager.recv(1024).decode()
+        assert "STATUS=serving" in manager.recv(1024).decode()
         s.signal(signal.SIGTERM)
         assert "STOPPING=1" in manager.recv(1024).decode()
-        s.wait_end()
+        assert s.wait_end() == 0
+
+
+@scenario
+def a_stop_by_command_is_no_failure():
+    with Server([ECHO], {"echo": {}}) as s:
+        s.start()
+        s.cli("stop")
+        assert s.wait_end() == 0
 
 
 def others_reach(path):
