@@ -2,6 +2,7 @@
 import glob
 import json
 import os
+import shutil
 import subprocess
 import threading
 
@@ -229,6 +230,42 @@ def what_a_kill_left_of_a_message_is_replaced():
             done = t.cli("restore", target, "--json", timeout=60).json
             assert done["files"] == len(mail) - 1, done
             same_picture(picture(t, "alice"), before)
+
+
+@scenario
+def a_place_that_is_read_only_for_the_server_is_told_apart():
+    """ProtectSystem=strict of the unit: whoever owns the directory, nobody may write there."""
+    unshare = shutil.which("unshare")
+    if os.geteuid() != 0 or not unshare or subprocess.run([unshare, "-m", "true"], capture_output=True).returncode:
+        print("      left out: needs a mount namespace")
+        return
+    with MailServer(start=False) as s:
+        target, server = os.path.join(s.dir, "backup"), os.path.join(s.dir, "confined")
+        os.mkdir(target)
+        with open(server, "w") as f:
+            f.write(f'#!/bin/sh\nmount --bind {target} {target} && mount -o remount,bind,ro {target} || exit 9\n'
+                    f'exec {s.binary()} "$@"\n')
+        os.chmod(server, 0o755)
+        s.log = open(os.path.join(s.dir, "log"), "ab")
+        s.process = subprocess.Popen([unshare, "-m", server, "serve", "--config", s.conf_file, "--foreground"],
+                                     stdin=subprocess.DEVNULL, stdout=s.log, stderr=s.log, env=s.env, start_new_session=True)
+        s.wait_serving()
+        s.cli("domain", "add", "example.test")
+        s.cli("user", "add", "alice@example.test", "--password-stdin", input="secret")
+        s.deliver(message("one"), to=["alice"])
+        for words in (["backup", target], ["export", "maildir", "alice@example.test", target + "/out"]):
+            refused = s.cli(*words, check=1).err
+            assert "ReadWritePaths=" in refused and "permission denied" not in refused, refused
+
+
+@scenario
+def a_backup_that_cannot_be_read_is_not_called_absent():
+    with MailServer(users=[]) as s:
+        target = os.path.join(s.dir, "backup")
+        os.mkdir(target)
+        os.symlink("sets", os.path.join(target, "sets"))      # opening it fails, for root too
+        refused = s.cli("restore", target, check=1).err
+        assert "cannot be read" in refused and "reading or writing failed" in refused and "no such set" not in refused, refused
 
 
 @scenario

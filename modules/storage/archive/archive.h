@@ -170,7 +170,11 @@ struct sink { FILE *f; const esp_crypto_api *crypto; esp_hash *hash; uint64_t by
 
 /*! \brief [any] A path below one of ARCHIVE_PATH; its parts were checked, so it fits. */
 void path_make(char out[ARCHIVE_FILE], const char *fmt, ...) ESP_PRINTF(2, 3);
+/*! \brief [any] EROFS: the administrator's to change, whoever the server runs as. */
+#define DISK_READ_ONLY ESP_ECONFIG
 esp_status disk_status(int error);
+/*! \brief [any] why() of what was written by these functions. */
+const char *disk_why(esp_status st);
 /*! \brief Make a directory and those above it. */
 ESP_CHECKED esp_status disk_make(const char *path);
 ESP_CHECKED esp_status disk_remove_tree(const char *path);

@@ -330,7 +330,7 @@ esp_status backup_run(struct task *t)
 	if (st != ESP_OK)
 		return task_fail(t, st,
 			"the backup to %s was not finished: %s; the next one goes on with the messages that are there",
-			b->target, why(st));
+			b->target, disk_why(st));
 	task_text(t, "set", b->set);
 	task_fact(t, "messages", (int64_t)b->messages);
 	task_fact(t, "files", (int64_t)b->listed);

@@ -31,9 +31,18 @@ esp_status disk_status(int error)
 	case EEXIST: return ESP_EEXIST;
 	case EMFILE: case ENFILE: return ESP_EBUSY;
 	case ENOMEM: return ESP_ENOMEM;
-	case EACCES: case EPERM: case EROFS: return ESP_EACCES;
+	case EACCES: case EPERM: return ESP_EACCES;
+	case EROFS: return DISK_READ_ONLY;
 	default: return ESP_EIO;
 	}
+}
+
+const char *disk_why(esp_status st)
+{
+	if (st != DISK_READ_ONLY)
+		return why(st);
+	return "it is read-only for the server; under systemd name it in ReadWritePaths= of a drop-in (systemctl edit esp)"
+		" and restart";
 }
 
 void hex_of(const void *data, size_t n, char *out)

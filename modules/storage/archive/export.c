@@ -454,7 +454,9 @@ static esp_status export_folder(struct export *x, const esp_mailbox *box)
 	x->t->a->core.mem->rc_unref((void *)(uintptr_t)x->view);
 	x->view = NULL;
 	x->folders += st == ESP_OK;
-	return st == ESP_OK ? st : task_fail(x->t, st, "cannot export the folder %.*s: %s", ESP_FMT(box->name), why(st));
+	if (st != ESP_OK)
+		return task_fail(x->t, st, "cannot export the folder %.*s: %s", ESP_FMT(box->name), disk_why(st));
+	return ESP_OK;
 }
 
 static int is_wanted(const struct export *x, const esp_mailbox *box)
@@ -533,7 +535,7 @@ static esp_status export_all(struct export *x)
 		st = task_lane(x->t, write_subscriptions, &(struct names_job){ x, boxes, n });
 	return st == ESP_OK
 			   ? tell(x)
-			   : task_fail(x->t, st, "the export was not finished: %s; the same command goes on with it", why(st));
+			   : task_fail(x->t, st, "the export was not finished: %s; the same command goes on with it", disk_why(st));
 }
 
 static esp_status run(struct task *t, const struct writer *writer)

@@ -461,8 +461,10 @@ esp_status restore_run(struct task *t)
 	if (st != ESP_OK)
 		return st;
 	st = task_lane(t, find_set, &f);
-	if (st != ESP_OK)
+	if (st == ESP_ENOENT || st == ESP_EINVAL)
 		return task_fail(t, st, "there is no such set in %.300s", target);
+	if (st != ESP_OK)
+		return task_fail(t, st, "the backup in %.300s cannot be read: %s", target, why(st));
 	if (task_option(t, "--account=").len)
 		return fetch_run(t, &r->set);
 	if (task_option(t, "--folder=").len || task_option(t, "--message=").len || task_option(t, "--into=").len)

@@ -48,7 +48,9 @@ esp_status set_find(struct set *s, const char *target, esp_str name)
 	}
 	path_make(s->dir, "%s/sets/%s", target, s->name);
 	path_make(path, "%s/manifest.sha256", s->dir);
-	return is_set(s->name) && access(path, R_OK) == 0 ? ESP_OK : ESP_ENOENT;
+	if (!is_set(s->name))
+		return ESP_ENOENT;
+	return access(path, R_OK) == 0 ? ESP_OK : disk_status(errno);
 }
 
 void set_message_path(const char *target, esp_id id, char out[ARCHIVE_FILE])
