@@ -82,6 +82,26 @@ void db_reason(const struct db *db, esp_err *err)
 		sqlite3_errmsg(db->handle), advice);
 }
 
+void db_tell(struct db_trouble *t, const esp_err *reason)
+{
+	uint32_t times = seldom_due(&t->seldom, t->core->loop->clock());
+
+	if (times)
+		esp_log(t->core->log, t->self, ESP_LOG_ERROR, "the database file cannot be read or written",
+			ESP_FSTR("reason", ((esp_str){ reason->text, strlen(reason->text) })), ESP_FINT("times", times));
+}
+
+/* A statement failed: is it the file's doing? */
+static void tell_if_file(const struct db *db, int st)
+{
+	esp_err err = ESP_ERR_INIT;
+
+	if (!db->trouble || (st != ESP_EIO && st != ESP_ECORRUPT && st != ESP_ENOSPC))
+		return;
+	db_reason(db, &err);
+	db_tell(db->trouble, &err);
+}
+
 int db_script(struct db *db, const char *text, esp_err *err)
 {
 	int rc = sqlite3_exec(db->handle, text, NULL, NULL, NULL);
@@ -126,6 +146,7 @@ int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 		return ESP_ENOMEM;
 	}
 	db->magic = DB_MAGIC;
+	db->trouble = o->trouble;
 	rc = sqlite3_open_v2(o->path, &db->handle, flags, NULL);
 	if (rc != SQLITE_OK) {
 		advise(rc, o->path, advice, sizeof advice);
@@ -320,6 +341,7 @@ int db_exec(
 		st = bind(db, s, args, nargs);
 	if (st == ESP_OK)
 		st = gather(db, s, arena, ret ? ret : &rows);
+	tell_if_file(db, st);
 	if (st == ESP_ENOMEM && !sqlite3_get_autocommit(db->handle))
 		st = ESP_E2BIG;
 	if (s && s->stmt) {

@@ -6,6 +6,8 @@
 #include <esp/sql.h>
 #include <sqlite3.h>
 
+#include "modules/common/seldom.h"
+
 #define DB_STATEMENTS 512u   /* prepared at most; a power of two */
 #define DB_PARAMS     40u    /* $1 .. $40 */
 #define DB_ROWS_MAX   100000u
@@ -19,14 +21,24 @@ struct db_stmt {
 	uint8_t param[DB_PARAMS]; /* $k stands at this index of SQLite's; 0: not used */
 };
 
+/*! \brief Where connections say that their file failed them. */
+struct db_trouble { const esp_core *core; esp_module *self; struct seldom seldom; };
+
 struct db {
 	uint32_t magic;
 	sqlite3 *handle;
+	struct db_trouble *trouble;
 	struct db_stmt *stmts;    /* open addressing, DB_STATEMENTS entries */
 	uint32_t nstmts;
 };
 
-struct db_options { const char *path; int64_t cache_bytes, mmap_bytes; int busy_ms; int writer; };
+/*! \brief trouble: outlives the connection; NULL: nobody is told. */
+struct db_options {
+	const char *path;
+	int64_t cache_bytes, mmap_bytes;
+	int busy_ms, writer;
+	struct db_trouble *trouble;
+};
 
 /*! \brief Page cache of a connection that wants `most`: the administrator may have allowed less for any. */
 static inline int64_t db_cache(const struct db_options *o, int64_t most)
@@ -47,5 +59,7 @@ int db_script(struct db *db, const char *text, esp_err *err);
 int db_status(struct db *db, int rc);
 /*! \brief What SQLite said last, of which file, and what to do. */
 void db_reason(const struct db *db, esp_err *err);
+/*! \brief [any] Log it, once a minute for all connections together. */
+void db_tell(struct db_trouble *t, const esp_err *reason);
 
 #endif

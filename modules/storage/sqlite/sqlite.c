@@ -37,6 +37,7 @@ struct sqlite {
 	esp_core core;
 	struct writer writer;
 	struct db_options options;
+	struct db_trouble trouble;
 	char *path;
 	struct textindex *texts;
 	int auto_migrate;
@@ -190,6 +191,7 @@ static int32_t on_long_lane(void *arg)
 	struct sqlite *s = job->s;
 	struct db_options o = s->options;
 	struct long_tx l = { .pub.exec = long_exec, .s = s };
+	esp_err err = ESP_ERR_INIT;
 	int st;
 
 	o.writer = 0;
@@ -197,7 +199,9 @@ static int32_t on_long_lane(void *arg)
 	l.pub.arena = s->core.mem->arena_new(s->writer.self, "long read", 2 * (size_t)DB_BYTES_MAX);
 	if (!l.pub.arena)
 		return ESP_ENOMEM;
-	st = db_open(&o, &l.db, NULL);
+	st = db_open(&o, &l.db, &err);
+	if (st != ESP_OK)
+		db_tell(&s->trouble, &err);
 	if (st == ESP_OK)
 		st = db_script(l.db, "BEGIN", NULL);
 	if (st == ESP_OK)
@@ -372,7 +376,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		.cache_bytes = s->core.cfg->integer(cfg, "cache"),
 		.mmap_bytes = s->core.cfg->integer(cfg, "mmap"),
 		.busy_ms = (int)(s->core.cfg->integer(cfg, "busy_timeout") / ESP_MSEC),
-		.writer = 1 };
+		.writer = 1,
+		.trouble = &s->trouble };
+	s->trouble.core = &s->core;
+	s->trouble.self = self;
 	s->auto_migrate = s->core.cfg->boolean(cfg, "auto_migrate");
 	s->nreaders = (uint32_t)s->core.cfg->integer(cfg, "readers");
 	s->nworkers = s->core.loop->workers();

@@ -6,6 +6,7 @@
 #include "modules/common/breathe.h"
 #include "modules/common/json.h"
 #include "modules/common/sasl.h"
+#include "modules/common/seldom.h"
 #include "modules/common/trouble.h"
 
 /* --- json ----------------------------------------------------------------------------------------------------- */
@@ -267,6 +268,17 @@ static esp_status talk(esp_str initial, esp_status *ret_io, const char *const *l
 	return st;
 }
 #define LINES(...) (const char *const[]){ __VA_ARGS__, NULL }
+
+Test(seldom, is_said_at_once_and_then_once_a_minute_with_how_often_it_was)
+{
+	struct seldom s = { 0 };
+
+	cr_assert_eq(seldom_due(&s, 5 * ESP_SEC), 1u);
+	cr_assert_eq(seldom_due(&s, 6 * ESP_SEC), 0u);
+	cr_assert_eq(seldom_due(&s, 65 * ESP_SEC - 1), 0u);
+	cr_assert_eq(seldom_due(&s, 65 * ESP_SEC), 3u);
+	cr_assert_eq(seldom_due(&s, 66 * ESP_SEC), 0u);
+}
 
 Test(sasl, says_each_challenge_while_no_service_is_held)
 {
