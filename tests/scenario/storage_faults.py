@@ -4,6 +4,7 @@ Mail gets 4xx and nothing half-done stays; when the trouble is over everything g
 """
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "stress"))
 from lib import run, scenario, wait_until                                                              # noqa: E402
+from mail import DATABASE, MailServer, password                                                               # noqa: E402
 from storm import (Imap, Refused, Smtp, blob_path, check_disk, check_message, database, mail_path, mail_server,  # noqa: E402
                    message, orphans, settled)
 
@@ -215,6 +217,31 @@ def a_damaged_journal_entry_costs_no_other_message():
                 whole_ones.append(check_message(f.read()))
         assert whole_ones == [m if m != "m-7" else None for m in markers], whole_ones
         assert deliver(s, "after")
+
+
+@scenario
+def who_cannot_be_checked_is_told_so_and_the_log_says_why():
+    """A damaged database: the accounts cannot be read, so logins are neither right nor wrong."""
+    if DATABASE == "pgsql":
+        return
+    with MailServer(users=["ann"]) as s:
+        s.stop()                                # the WAL goes into the file
+        s.start()
+        with open(os.path.join(s.dir, "data", "esp.db"), "r+b") as f:
+            size = len(f.read())
+            f.seek(4096)
+            f.write(b"\xff" * (size - 4096))
+        for _ in range(3):
+            with s.imap() as c:
+                assert "[UNAVAILABLE] cannot check now" in c.no(f"LOGIN {ANN} {password('ann')}")
+        s.logged('logins cannot be checked now why="it is damaged" status=-22 times=1 user=ann@example.test')
+        s.logged("the database file cannot be read or written reason=.*esp.db.*it is damaged; keep a copy")
+        assert s.log_text().count("logins cannot be checked now") == 1, "once a minute"
+        assert s.log_text().count("the database file cannot be read") == 1
+        assert re.search(r'esp_logins_total\{[^}]*result="unavailable"[^}]*\} 3', s.cli("metrics").out)
+        s.process.kill()                        # what it would do with that database at its end is another matter
+        s.process.wait()
+        s.process = None
 
 
 @scenario

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "modules/common/seldom.h"
+
 #define AUTH_PASSWORD_MAX 1024u  /* longer ones are refused before any work */
 #define AUTH_PHC_MAX      256u   /* "$argon2id$v=19$m=...": an encoded hash */
 
@@ -39,7 +41,8 @@ struct auth {
 	struct shared *shared;     /* from start() to stop() */
 	esp_nsec cache_time;
 	esp_event_id login, failed;
-	esp_metric ok, refused, cached;
+	esp_metric ok, refused, cached, unknown;
+	struct seldom unchecked;   /* logins that nobody could say yes or no to */
 };
 
 static inline const esp_sql *auth_sql(struct auth *a)

@@ -5,6 +5,7 @@
  * An unknown user, a wrong password and an account that is switched off cost the same work and get the same answer.
  */
 #include "auth.h"
+#include "modules/common/why.h"
 
 int login_allowed(const struct auth *a, const esp_conn *c)
 {
@@ -13,19 +14,35 @@ int login_allowed(const struct auth *a, const esp_conn *c)
 	return info->encrypted || (a->plaintext_ok && info->trusted);
 }
 
-/* Why: NULL when it worked. */
-static void tell(struct auth *a, const esp_conn *c, const char *protocol, esp_str user, const char *why)
+/* reason: NULL when it worked. */
+static void tell(struct auth *a, const esp_conn *c, const char *protocol, esp_str user, const char *reason)
 {
-	int ok = !why;
+	int ok = !reason;
 	esp_event_id id = ok ? a->login : a->failed;
 	const esp_field fields[] = { ESP_FSTR("user", user), ESP_FSTR("peer", c->api->info(c)->peer),
 	                             ESP_FSTR("protocol", ((esp_str){ protocol, strlen(protocol) })),
-	                             ESP_FSTR("why", ((esp_str){ why, why ? strlen(why) : 0 })) };
+	                             ESP_FSTR("why", ((esp_str){ reason, reason ? strlen(reason) : 0 })) };
 	uint32_t n = sizeof fields / sizeof fields[0] - (uint32_t)ok;
 
 	a->metric->add(ok ? a->ok : a->refused, 1);
 	if (a->event->wanted(id))
 		a->event->publish(a->self, id, fields, n, sizeof fields[0]);
+}
+
+/* Nobody could say yes or no: the database is away, the hash lane is full. */
+static void tell_unchecked(struct auth *a, const esp_conn *c, const char *protocol, esp_str user, esp_status st)
+{
+	uint32_t times;
+
+	if (st == ESP_ECANCELED)       /* the client or the server is going */
+		return;
+	a->metric->add(a->unknown, 1);
+	times = seldom_due(&a->unchecked, a->core.loop->clock());
+	if (times)
+		esp_log(a->core.log, a->self, ESP_LOG_WARNING, "logins cannot be checked now",
+			ESP_FSTR("why", ((esp_str){ why(st), strlen(why(st)) })), ESP_FINT("status", st),
+			ESP_FINT("times", times), ESP_FSTR("user", user), ESP_FSTR("peer", c->api->info(c)->peer),
+			ESP_FSTR("protocol", ((esp_str){ protocol, strlen(protocol) })));
 }
 
 #define PATIENCE (30 * ESP_SEC)
@@ -110,9 +127,10 @@ static esp_status ask_hooks(struct auth *a, esp_conn *c, esp_arena *arena, esp_s
 												  : ESP_OK;
 }
 
-/* Who it is, and whether the password is right.  *ret_why: for the log when it is not. */
+/* Who it is, and whether the password is right.  *ret_reason: for the log when it is not; left alone when nobody could
+ * say. */
 static esp_status identify(struct auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
-	esp_str password, esp_identity *ret, const char **ret_why)
+	esp_str password, esp_identity *ret, const char **ret_reason)
 {
 	const esp_directory *dir = (const esp_directory *)a->core.host->service(a->self, a->directory);
 	esp_account account = { .size = sizeof account };
@@ -127,7 +145,7 @@ static esp_status identify(struct auth *a, esp_conn *c, const char *protocol, es
 	ret->login = account.address;
 	if (st != ESP_OK && st != ESP_EACCES)
 		return st;
-	*ret_why = st == ESP_OK ? "a hook said no" : "wrong name or password, switched off, or not for this protocol";
+	*ret_reason = st == ESP_OK ? "a hook said no" : "wrong name or password, switched off, or not for this protocol";
 	return ask_hooks(a, c, arena, user, protocol, st == ESP_OK);
 }
 
@@ -149,7 +167,7 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 	int limited = !c->api->info(c)->trusted;
 	esp_identity who = { .size = sizeof who, .mechanism = ESP_STR("PLAIN") };
 	struct attempt attempt;
-	const char *why = NULL;
+	const char *reason = NULL;
 	esp_status st = ESP_OK;
 
 	if (!identity_fits(ret))
@@ -162,13 +180,15 @@ esp_status login(const esp_auth *service, esp_conn *c, const char *protocol, esp
 		tell(a, c, protocol, user, "too many failures before");
 	if (st != ESP_OK)
 		return st;
-	st = identify(a, c, protocol, arena, user, password, &who, &why);
+	st = identify(a, c, protocol, arena, user, password, &who, &reason);
 	if (limited)
 		limits_end(&a->shared->limits, &attempt,
 			st == ESP_OK ? ATTEMPT_WORKED : st == ESP_EACCES ? ATTEMPT_FAILED : ATTEMPT_UNKNOWN,
 			st == ESP_EACCES ? tag_of(a, password) : 0, a->core.loop->clock());
-	if (why)
-		tell(a, c, protocol, user, st == ESP_OK ? NULL : why);
+	if (reason)
+		tell(a, c, protocol, user, st == ESP_OK ? NULL : reason);
+	else
+		tell_unchecked(a, c, protocol, user, st);
 	if (st != ESP_OK)
 		return st;
 	who.size = ret->size < sizeof who ? ret->size : sizeof who;   /* an older caller has room for less */

@@ -26,6 +26,9 @@ static esp_status declare(struct auth *a)
 		st = a->metric->declare(
 			a->self, ESP_COUNTER, "esp_logins_total", "result=\"refused\"", "Logins", NULL, 0, &a->refused);
 	if (st == ESP_OK)
+		st = a->metric->declare(
+			a->self, ESP_COUNTER, "esp_logins_total", "result=\"unavailable\"", "Logins", NULL, 0, &a->unknown);
+	if (st == ESP_OK)
 		st = a->metric->declare(a->self, ESP_COUNTER, "esp_logins_cached_total", "",
 			"Logins answered by the cache of verified ones", NULL, 0, &a->cached);
 	return st;
