@@ -10,6 +10,8 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "core/base/str.h"
+#include "core/bus/log.h"
 #include "core/loop/fiber.h"
 #include "core/loop/loop.h"
 #include "core/module/generation.h"
@@ -17,6 +19,7 @@
 #include "core/module/snapshot.h"
 
 enum { GRACE_S = 2 };
+#define REMIND (30 * ESP_SEC)
 
 struct part {
 	struct mail_node node;
@@ -119,19 +122,25 @@ static void call_start(struct call *c)
 		worker_send(c->parts[i].worker, &c->parts[i].node);
 }
 
-/* Waits for every answer, or until `deadline` (0: for ever). */
+/* Waits for every answer, or until `deadline` (0: for ever).  Who looks at the log hears what is waited for. */
 static void call_wait(struct call *c, esp_nsec deadline)
 {
-	esp_nsec before = fiber_set_deadline(0);
+	esp_nsec before = fiber_set_deadline(0), begun = clock_monotonic(), told = begun;
 
 	if (!deadline)
 		fiber_shield(1);
-	else
-		(void)fiber_set_deadline(deadline);
 	while (c->pending > 0) {
+		esp_nsec until = clock_earlier(deadline, told + REMIND);
+
+		(void)fiber_set_deadline(deadline ? until : 0);
 		c->waiter = fiber_ticket();
-		if (fiber_suspend() != ESP_OK)
+		if (fiber_suspend() == ESP_OK)
+			continue;
+		told = clock_monotonic();
+		if (told >= deadline || fiber_canceled())
 			break;
+		log_line(ESP_LOG_WARNING, c->g ? c->g->name : "core/module", "takes long, and is waited for",
+		         log_cstr("step", c->name), ESP_FNSEC("since", told - begun), ESP_FNSEC("most", deadline - begun));
 	}
 	if (!deadline)
 		fiber_shield(0);

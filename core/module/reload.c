@@ -18,7 +18,7 @@
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
-#define START_LIMIT (30 * ESP_SEC)
+#define START_LIMIT (280 * ESP_SEC)     /* the supervisor waits 300 s: recovery and migrations are part of a start */
 
 static int nothing(struct generation *g, struct worker *w, esp_err *said)
 {

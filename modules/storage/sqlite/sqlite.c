@@ -405,7 +405,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 /* --- opening ---------------------------------------------------------------------------------------------- */
 
 #define LOOK_MS     250
-#define WAIT_MOST   (20 * ESP_SEC)   /* all modules together have 30 s to start */
+#define WAIT_MOST   (20 * ESP_SEC)   /* then the reason is worth more than another try */
 
 /* The writer's connection, when nobody else writes at this moment. */
 static int open_writer(const struct db_options *o, struct db **ret, esp_err *err)
