@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <esp/attention.h>
+
 #include "config.h"
 #include "core/base/clock.h"
 #include "core/base/memory.h"
@@ -81,6 +83,16 @@ static void put_down(void *arg, const char *name)
 	json_text(arg, text);
 }
 
+static int32_t put_module(void *arg, esp_module *by, const void *item)
+{
+	const esp_attention *a = item;
+	char text[ESP_ATTENTION_ROOM];
+
+	if (a->size >= sizeof(*a) && a->tell(by, text))
+		json_text(arg, text);
+	return 0;
+}
+
 /* What an operator should look at, in one place; nothing: an empty list. */
 static void status_attention(struct json *j, const struct server *s, const struct health *h)
 {
@@ -106,6 +118,8 @@ static void status_attention(struct json *j, const struct server *s, const struc
 	}
 	modules_left_out(s->modules, put_left_out, j);
 	(void)modules_down(s->modules, put_down, j);
+	if (snapshot_now())
+		(void)snapshot_contributions(snapshot_now(), "esp.attention/1", put_module, j);
 	json_end_array(j);
 }
 

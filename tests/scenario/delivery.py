@@ -159,6 +159,8 @@ def a_reload_that_leaves_the_database_down_says_so_and_the_next_one_repairs_it()
                 c.ehlo()
                 reply = c.send_message("a@b.test", [address("alice")], message("one"))
                 assert reply.startswith("250" if code == 0 else "451"), reply
+            deferred = [line for line in s.status()["attention"] if "mail could not be taken and was deferred 1 times" in line]
+            assert len(deferred) == 1 and "not available now" in deferred[0], s.status()["attention"]
         s.logged("reload refused, and a module is down")
         assert s.count("alice") == 1
 

@@ -48,6 +48,7 @@ static esp_status bind_all(struct smtp *m)
 		{ "esp.accept/1", offsetof(struct smtp, accept) }, { "esp.directory/1", offsetof(struct smtp, directory) },
 		{ "esp.auth/1", offsetof(struct smtp, auth) },
 	};
+	static const esp_attention attention = { .size = sizeof attention, .tell = reply_attention };
 	static const char *const roles[] = { "mx", "submission", "submissions" };
 	esp_status st = ESP_OK;
 
@@ -59,6 +60,8 @@ static esp_status bind_all(struct smtp *m)
 		st = standing_declare(&m->asker);
 	if (st == ESP_OK)
 		st = host->contribute(m->self, ESP_AUTH_PROTOCOL, m->asker.protocol);
+	if (st == ESP_OK)
+		st = host->contribute(m->self, "esp.attention/1", &attention);
 	for (size_t i = 0; st == ESP_OK && i < sizeof roles / sizeof roles[0]; i++)
 		st = m->listen->serve(m->self, roles[i], &smtp_protocol);
 	return st;

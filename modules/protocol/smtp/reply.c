@@ -96,23 +96,52 @@ esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *wh
 	return st == ESP_OK ? reply_verdict(s, o, code, what) : st;
 }
 
+#define DEFERRALS_RECENT (300 * ESP_SEC)
+
+/* `why` is a literal of this module: they outlive its generation no more than the struct does. */
+static void note_deferral(struct smtp *m, const char *why)
+{
+	esp_nsec now = m->core.loop->clock(), last = atomic_exchange(&m->deferrals.last, now);
+
+	if (!last || now - last > DEFERRALS_RECENT)
+		atomic_store(&m->deferrals.times, 0);
+	atomic_fetch_add(&m->deferrals.times, 1);
+	atomic_store(&m->deferrals.why, why);
+}
+
+int32_t reply_attention(esp_module *self, char text[ESP_ATTENTION_ROOM])
+{
+	struct smtp *m = self->state;
+	esp_nsec last = atomic_load(&m->deferrals.last), now = m->core.loop->clock();
+	const char *why = atomic_load(&m->deferrals.why);
+
+	if (!last || !why || now - last > DEFERRALS_RECENT)
+		return 0;
+	snprintf(text, ESP_ATTENTION_ROOM, "mail could not be taken and was deferred %u times, last %lld seconds ago: \"%s\"; "
+	         "the log says more", atomic_load(&m->deferrals.times), (long long)((now - last) / ESP_SEC), why);
+	return 1;
+}
+
 esp_status reply_status(struct session *s, esp_status st)
 {
-	static const struct { esp_status st; uint32_t code; const char *enhanced, *text; } table[] = {
-		{ ESP_EQUOTA, 452, "4.2.2", "the mailbox is full" },
-		{ ESP_ENOSPC, 452, "4.3.1", "no space here now, try again later" },
-		{ ESP_EBUSY, 451, "4.3.2", "busy, try again later" },
-		{ ESP_ENOMEM, 451, "4.3.0", "out of memory, try again later" },
-		{ ESP_EIO, 451, "4.3.0", "the store failed, try again later" },
-		{ ESP_ETIMEDOUT, 451, "4.3.0", "this took too long, try again later" },
-		{ ESP_EUNAVAIL, 451, "4.3.0", "not available now, try again later" },
-		{ ESP_EUNKNOWN, 451, "4.3.0", "the outcome is not known, try again later" },
-		{ ESP_E2BIG, 552, "5.3.4", "larger than this server takes" },
+	static const struct { esp_status st; uint32_t code; const char *enhanced, *text; int ours; } table[] = {
+		{ ESP_EQUOTA, 452, "4.2.2", "the mailbox is full", 0 },
+		{ ESP_ENOSPC, 452, "4.3.1", "no space here now, try again later", 1 },
+		{ ESP_EBUSY, 451, "4.3.2", "busy, try again later", 1 },
+		{ ESP_ENOMEM, 451, "4.3.0", "out of memory, try again later", 1 },
+		{ ESP_EIO, 451, "4.3.0", "the store failed, try again later", 1 },
+		{ ESP_ETIMEDOUT, 451, "4.3.0", "this took too long, try again later", 1 },
+		{ ESP_EUNAVAIL, 451, "4.3.0", "not available now, try again later", 1 },
+		{ ESP_EUNKNOWN, 451, "4.3.0", "the outcome is not known, try again later", 1 },
+		{ ESP_E2BIG, 552, "5.3.4", "larger than this server takes", 0 },
+		{ 0, 451, "4.3.0", "a local error, try again later", 1 },    /* any other */
 	};
+	size_t i = 0;
 
+	while (i + 1 < sizeof table / sizeof table[0] && table[i].st != st)
+		i++;
 	s->smtp->metric->add(s->smtp->deferred, 1);
-	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-		if (table[i].st == st)
-			return reply(s, table[i].code, table[i].enhanced, table[i].text);
-	return reply(s, 451, "4.3.0", "a local error, try again later");
+	if (table[i].ours)
+		note_deferral(s->smtp, table[i].text);
+	return reply(s, table[i].code, table[i].enhanced, table[i].text);
 }

@@ -3,14 +3,21 @@
 #define ESP_PROTOCOL_SMTP_H
 
 #include <esp/accept.h>
+#include <esp/attention.h>
 #include <esp/directory.h>
 #include <esp/event.h>
 #include <esp/hook.h>
 #include <esp/mail.h>
 #include <esp/metric.h>
 #include <esp/mail/smtp.h>
+
+#include <stdatomic.h>
+
 #include "modules/common/intake.h"
 #include "modules/common/standing.h"
+
+/* Mail that this server could not take, since it last took all for a while; any thread. */
+struct deferrals { _Atomic esp_nsec last; atomic_uint times; _Atomic(const char *) why; };
 
 struct smtp {
 	esp_core core;
@@ -28,6 +35,7 @@ struct smtp {
 	esp_nsec idle, login_time;
 	int bare_newline_ok;
 	esp_metric accepted, rejected, deferred, discarded;
+	struct deferrals deferrals;
 	const esp_event_api *event;
 	const esp_topic_api *topic;
 	struct standing_asker asker;
@@ -88,7 +96,9 @@ ESP_CHECKED esp_status reply_error(struct session *s, uint32_t code, const char 
 ESP_CHECKED esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code, const char *what);
 /*! \brief The same with the hook's code, or 451 and 550; it counts as the client's mistake. */
 ESP_CHECKED esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what);
-/*! \brief The one table from internal status to reply. */
+/*! \brief esp_attention.tell: mail that could not be taken lately. */
+int32_t reply_attention(esp_module *self, char text[ESP_ATTENTION_ROOM]);
+/*! \brief The one table from internal status to reply.  What is this server's fault is told to esp-cli status. */
 ESP_CHECKED esp_status reply_status(struct session *s, esp_status st);
 
 /* command.c: one function a verb; ESP_ECLOSED ends the session. */
