@@ -117,8 +117,10 @@ int32_t reply_attention(esp_module *self, char text[ESP_ATTENTION_ROOM])
 
 	if (!last || !why || now - last > DEFERRALS_RECENT)
 		return 0;
-	snprintf(text, ESP_ATTENTION_ROOM, "mail could not be taken and was deferred %u times, last %lld seconds ago: \"%s\"; "
-	         "the log says more", atomic_load(&m->deferrals.times), (long long)((now - last) / ESP_SEC), why);
+	snprintf(text, ESP_ATTENTION_ROOM,
+		"mail could not be taken and was deferred %u times, last %lld seconds ago: \"%s\"; "
+		"the log says more",
+		atomic_load(&m->deferrals.times), (long long)((now - last) / ESP_SEC), why);
 	return 1;
 }
 
