@@ -310,6 +310,20 @@ def an_idle_session_outlives_the_database():
 
 
 @scenario
+def a_server_that_starts_before_its_database_waits_for_it():
+    with Database() as d, MailServer(config={"sql": IMPATIENT}, database=d.where) as s:
+        s.deliver(message("before"))
+        assert s.stop() == 0
+        d.tool("stop")
+        s.start(wait=False)
+        s.logged("PostgreSQL does not answer: waiting for it")
+        d.tool("start")
+        s.wait_serving(60)
+        s.logged("PostgreSQL answers")
+        assert s.count("alice") == 1
+
+
+@scenario
 def a_wrong_password_is_told_and_nothing_starts():
     with Database() as d:
         wrong = dict(d.where, password="wrong")

@@ -86,6 +86,29 @@ static void connect_params(struct connect_params *c, const struct settings *s, c
 	c->key[KEYS - 1] = c->value[KEYS - 1] = NULL;
 }
 
+/* Without TLS: what matters is whether anybody answers, and then whether it still starts up. */
+static int is_silent(const struct settings *s, const struct address *a)
+{
+	char none[] = "disable";
+	struct settings plain = *s;
+	struct connect_params c;
+
+	plain.sslmode = none;
+	connect_params(&c, &plain, a);
+	return PQpingParams(c.key, c.value, 0) != PQPING_OK;
+}
+
+int address_silent(const struct settings *s)
+{
+	struct address *list = calloc(ADDRESSES, sizeof *list);
+	uint32_t n = list ? address_resolve(s, list) : 0, i = 0;
+
+	while (i < n && is_silent(s, &list[i]))
+		i++;
+	free(list);
+	return i == n;
+}
+
 PGconn *address_connect(const struct settings *s, const struct address *a)
 {
 	struct connect_params c;

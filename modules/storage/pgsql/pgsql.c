@@ -110,6 +110,33 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return st;
 }
 
+#define WAIT_START (60 * ESP_SEC)
+
+static int32_t look_for_it(void *arg) { return address_silent(arg); }
+
+/* After a power failure all machines start at once, and this one may be the first. */
+static esp_status migrate_when_there(struct pgsql *p, esp_err *err)
+{
+	const esp_core *core = &p->core;
+	esp_nsec begun = core->loop->clock();
+	int32_t silent = 0, told = 0;
+	esp_status st;
+
+	while ((st = pgsql_migrate(&p->table, err)) == ESP_EUNAVAIL && core->loop->clock() < begun + WAIT_START) {
+		if (core->pool->run(p->self, p->lane, look_for_it, &p->set, &silent) != ESP_OK || !silent)
+			return st;
+		if (!told++)
+			esp_log(core->log, p->self, ESP_LOG_WARNING, "PostgreSQL does not answer: waiting for it",
+				ESP_FSTR("reason", ((esp_str){ err->text, strlen(err->text) })), ESP_FNSEC("most", WAIT_START));
+		if (core->fiber->sleep_until(core->loop->clock() + ESP_SEC) != ESP_OK)
+			return st;
+	}
+	if (st == ESP_OK && told)
+		esp_log(core->log, p->self, ESP_LOG_NOTICE, "PostgreSQL answers", ESP_FNSEC("waited",
+			core->loop->clock() - begun));
+	return st;
+}
+
 static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct pgsql *p = self->state;
@@ -122,7 +149,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		snprintf(err->text, sizeof err->text, "no memory for the lane");
 		return ESP_ENOMEM;
 	}
-	st = pgsql_migrate(&p->table, err);
+	st = migrate_when_there(p, err);
 	if (st == ESP_OK && !IS_TARGET)
 		(void)!texts_open(p->texts, migrate_at_start(p->set.auto_migrate, &may_make) != MIGRATE_NOTHING && may_make);
 	return st;

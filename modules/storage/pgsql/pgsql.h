@@ -82,6 +82,8 @@ uint32_t address_resolve(const struct settings *s, struct address *ret);
 PGconn *address_connect(const struct settings *s, const struct address *a);
 /*! \brief [lane] Connect to the first that answers and takes writes; NULL, and the reason. */
 PGconn *address_open(const struct settings *s, esp_err *err);
+/*! \brief [lane] Blocks.  Does no PostgreSQL that is ready answer at any address? */
+int address_silent(const struct settings *s);
 
 /* --- rows.c ---------------------------------------------------------------------------------------------- */
 
