@@ -98,7 +98,7 @@ esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *wh
 
 #define DEFERRALS_RECENT (300 * ESP_SEC)
 
-/* `why` is a literal of this module: they outlive its generation no more than the struct does. */
+/* `why` is a literal: it lives as long as the struct, in this generation. */
 static void note_deferral(struct smtp *m, const char *why)
 {
 	esp_nsec now = m->core.loop->clock(), last = atomic_exchange(&m->deferrals.last, now);
