@@ -17,9 +17,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <esp/crypto.h>
+
 #include "core/base/hash.h"
 #include "core/base/status.h"
-#include "core/net/net.h"
+#include "core/module/host.h"
 
 /* ---- safety ------------------------------------------------------------------------------------------ */
 
@@ -154,7 +156,7 @@ static int write_all(int fd, const char *p, size_t n)
 	return ESP_OK;
 }
 
-static int copy_through(int from, int to, char *buf, size_t cap, esp_hash *sha)
+static int copy_through(const esp_crypto_api *crypto, int from, int to, char *buf, size_t cap, esp_hash *sha)
 {
 	off_t at = 0;
 
@@ -171,7 +173,7 @@ static int copy_through(int from, int to, char *buf, size_t cap, esp_hash *sha)
 		at += n;
 		if (at > IMAGE_FILE_MAX)
 			return ESP_E2BIG;
-		crypto_api.hash_update(sha, buf, (size_t)n);
+		crypto->hash_update(sha, buf, (size_t)n);
 		rc = to >= 0 ? write_all(to, buf, (size_t)n) : ESP_OK;
 		if (rc < 0)
 			return rc;
@@ -183,13 +185,14 @@ int image_file_copy(int from, int to, char ret_hash[65])
 {
 	enum { PIECE = 65536 };
 	char *buf = malloc(PIECE);
-	esp_hash *sha = crypto_api.hash_new(ESP_HASH_SHA256);
+	const esp_crypto_api *crypto = host_core("esp.crypto/1", NULL);
+	esp_hash *sha = crypto ? crypto->hash_new(ESP_HASH_SHA256) : NULL;
 	uint8_t digest[32];
-	int rc = buf && sha ? copy_through(from, to, buf, PIECE, sha) : ESP_ENOMEM;
+	int rc = !crypto ? ESP_EUNAVAIL : buf && sha ? copy_through(crypto, from, to, buf, PIECE, sha) : ESP_ENOMEM;
 
 	free(buf);
 	if (sha)
-		crypto_api.hash_finish(sha, digest);
+		crypto->hash_finish(sha, digest);
 	if (rc < 0)
 		return rc;
 	hex_encode(ret_hash, digest, sizeof digest);

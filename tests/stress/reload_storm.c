@@ -472,7 +472,7 @@ static void set_up(void)
 	if (log_open(&(struct log_config){ .level = ESP_LOG_WARNING }, &err) < 0 ||
 	    loop_init(&(struct loop_config){ .workers = 2, .stall = 5 * ESP_SEC }, &err) < 0 ||
 	    modules_new(&opts, &storm.m) < 0 || net_new(&net, &storm.net) < 0 ||
-	    host_offer("esp.listen/1", 0, &conn_listen_api) < 0)
+	    host_offer("esp.listen/1", 0, &conn_listen_api) < 0 || host_offer("esp.crypto/1", 0, &crypto_api) < 0)
 		die(err.text);
 	modules_set_net(storm.m, storm.net);
 	if (event_start(loop_observer()) < 0 || loop_start(&err) < 0 ||

@@ -16,6 +16,7 @@
 #include "core/loop/fiber.h"
 #include "core/loop/loop.h"
 #include "core/module/host.h"
+#include "core/net/net.h"
 
 static void on_body(void *arg)
 {
@@ -46,6 +47,7 @@ void rig_run(void (*body)(struct rig *r))
 	cr_assert(log_open(&(struct log_config){ .target = LOG_TO_FILE, .path = command }, &err) == ESP_OK, "%s", err.text);
 	cr_assert(loop_init(&(struct loop_config){ .workers = 2, .stall = 10 * ESP_SEC }, &err) == ESP_OK, "%s", err.text);
 	r.opts.config_path = r.conf;
+	(void)!host_offer("esp.crypto/1", 0, &crypto_api);   /* files are hashed */
 	cr_assert(modules_new(&r.opts, &r.m) == ESP_OK);
 	cr_assert(event_start(loop_observer()) == ESP_OK);
 	cr_assert(loop_start(&err) == ESP_OK, "%s", err.text);

@@ -16,8 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/module/host.h"
 #include "core/module/image.h"
 #include "core/module/trial.h"
+#include "core/net/net.h"
 
 enum { PAGE = 4096, FLIPS = 150 };
 
@@ -45,6 +47,7 @@ static void up(void)
 	(void)snprintf(mods, sizeof mods, "%s/modules", dir);
 	cr_assert(mkdir(mods, 0755) == 0);
 	err = (esp_err)ESP_ERR_INIT;
+	(void)!host_offer("esp.crypto/1", 0, &crypto_api);   /* files are hashed */
 	cr_assert(image_store_open(&store, mods, dir, &err) == ESP_OK, "%s", err.text);
 	store.trial.binary = ESP_SERVER;
 	read_good();
