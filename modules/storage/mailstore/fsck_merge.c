@@ -102,13 +102,13 @@ static esp_status merge_once(struct mailstore *m)
 	return st;
 }
 
-/* Folder jobs that cannot be done now (the disk is full) are waited for. */
+/* Folder jobs that cannot be done now (the disk is full) are waited for, and a database that is away. */
 static void on_merge(void *arg)
 {
 	struct mailstore *m = arg;
 	esp_status st;
 
-	while ((st = merge_once(m)) == ESP_EBUSY) {
+	while ((st = merge_once(m)) == ESP_EBUSY || st == ESP_EUNAVAIL) {
 		m->core.host->quiesce();
 		if (atomic_load(&m->draining) || m->core.fiber->sleep_until(m->core.loop->clock() + ESP_SEC) != ESP_OK)
 			return;
