@@ -6,6 +6,7 @@
 #include "maildir.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,18 +24,20 @@ esp_status root_ask(struct maildir *m, const esp_sql *sql)
 
 esp_status root_check(const struct maildir *m, esp_err *err)
 {
-	char blobs[420];
+	int at = m->used ? open(m->path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	int there = at >= 0 && faccessat(at, ".blobs", F_OK, 0) == 0, why = errno;
 
-	snprintf(blobs, sizeof blobs, "%s/.blobs", m->path);
-	if (!m->used || access(blobs, F_OK) == 0)
+	if (at >= 0)
+		(void)close(at);
+	if (!m->used || there)
 		return ESP_OK;
-	if (errno == ENOENT)
+	if (why == ENOENT)
 		snprintf(err->text, sizeof err->text,
 			"no mail in %.100s, but the database was used with mail: is its file system "
 			"mounted?  (To go on without that mail make the directory .blobs there.)",
 			m->path);
 	else
-		snprintf(err->text, sizeof err->text, "cannot use %.100s: %s", m->path, strerror(errno));
+		snprintf(err->text, sizeof err->text, "cannot use %.100s: %s", m->path, strerror(why));
 	return ESP_ENOENT;
 }
 
