@@ -132,24 +132,15 @@ void conn_mark_spoke(struct conn *c)
 		join_strangers(c, worker_now());
 }
 
-static void mark_user(struct conn *c, bool is)
+static bool is_user(const struct conn *c)
 {
-	if (c->authenticated == is)
-		return;
-	c->authenticated = is;
-	if (is) {
-		atomic_fetch_add(&c->listener->role->authenticated, 1);
-		leave_strangers(c);
-	} else {
-		atomic_fetch_sub(&c->listener->role->authenticated, 1);
-		if (!c->leaving)
-			join_strangers(c, worker_now());
-	}
+	return c->info.user.len > 0;
 }
 
 /* A session that goes on in another generation logs in with the name that is here: that must take no memory. */
 int conn_set_user(struct conn *c, esp_str login)
 {
+	bool was = is_user(c);
 	char *name;
 
 	if (!login.len) {
@@ -160,7 +151,14 @@ int conn_set_user(struct conn *c, esp_str login)
 			return ESP_ENOMEM;
 		c->info.user = (esp_str){ name, login.len };
 	}
-	mark_user(c, login.len > 0);
+	if (is_user(c) && !was) {
+		atomic_fetch_add(&c->listener->role->authenticated, 1);
+		leave_strangers(c);
+	} else if (was && !is_user(c)) {
+		atomic_fetch_sub(&c->listener->role->authenticated, 1);
+		if (!c->leaving)
+			join_strangers(c, worker_now());
+	}
 	return ESP_OK;
 }
 
@@ -200,7 +198,7 @@ void conn_overload(struct net_worker *nw, enum stranger which)
 esp_nsec conn_patience(const struct conn *c, esp_nsec usual)
 {
 	const struct net *n = c->nw->net;
-	bool hurry = !c->authenticated && atomic_load_explicit(&n->stressed, memory_order_relaxed);
+	bool hurry = !is_user(c) && atomic_load_explicit(&n->stressed, memory_order_relaxed);
 
 	return hurry && usual > n->hurry ? n->hurry : usual;
 }
@@ -481,7 +479,7 @@ void conn_retire(struct conn *c)
 	c->handshaking = false;
 	conn_leave_handshakes(c);
 	atomic_fetch_sub(&l->role->now, 1);
-	if (c->authenticated)
+	if (is_user(c))
 		atomic_fetch_sub(&l->role->authenticated, 1);
 	limit_release(c->host);
 	c->host = NULL;
@@ -513,7 +511,7 @@ void conn_kill(struct conn *c)
 	if (c->state == CONN_LINGER)
 		return;
 	c->broken = c->killed = true;
-	if (c->awaits_place && c->handshake)
+	if (c->awaits_place)
 		fiber_wake(c->handshake->waiter);
 	if (c->state == CONN_RUNNING || (c->state == CONN_READY && !list_linked(&c->link)))
 		shutdown(c->fd, SHUT_RDWR);     /* whoever waits for the socket wakes and finds it broken */

@@ -128,7 +128,7 @@ struct conn {
 	bool handshaking;               /* its fiber shakes hands before anything else */
 	bool awaits_place;              /* STARTTLS: the fiber waits for a place among the handshakes */
 	bool boundary;                  /* RUNNING, but between two calls of session() */
-	bool eof_told, authenticated, stalled;
+	bool eof_told, stalled;
 	bool spoke;                     /* a line of it was read */
 	bool leaving;                   /* asked out to make room */
 	uint8_t waits;                  /* RUNNING: for the peer, ESP_READ or ESP_WRITE; 0: not */
