@@ -77,9 +77,11 @@ esp_status store_any_domain(struct directory *d, esp_arena *arena)
 	return st != ESP_OK ? st : rows.nrows ? ESP_OK : ESP_ENOENT;
 }
 
-#define ACCOUNT_COLUMNS \
-	"SELECT account.id, account.domain_id, account.enabled * domain.enabled, account.local || '@' || domain.name," \
-	" account.display_name, account.quota FROM account JOIN domain ON domain.id = account.domain_id "
+/* Of an account, whose domain has these columns. */
+#define ACCOUNT_OF(domain_enabled, domain_name) "account.id, account.domain_id, account.enabled * " domain_enabled \
+	", account.local || '@' || " domain_name ", account.display_name, account.quota"
+#define ACCOUNT_COLUMNS "SELECT " ACCOUNT_OF("domain.enabled", "domain.name") \
+	" FROM account JOIN domain ON domain.id = account.domain_id "
 
 /* The columns begin with number c. */
 static esp_status read_account(const esp_sql_rows *rows, uint32_t c, esp_account *ret)
@@ -99,8 +101,7 @@ static esp_status read_account(const esp_sql_rows *rows, uint32_t c, esp_account
 esp_status store_place(
 	struct directory *d, esp_arena *arena, const struct key *key, struct domain *ret, esp_account *ret_account)
 {
-	static const char stmt[] = DOMAIN_COLUMNS ", account.id, account.domain_id, account.enabled * " REAL("enabled")
-		", account.local || '@' || " REAL("name") ", account.display_name, account.quota" DOMAIN_NAMED
+	static const char stmt[] = DOMAIN_COLUMNS ", " ACCOUNT_OF(REAL("enabled"), REAL("name")) DOMAIN_NAMED
 		"LEFT JOIN account ON account.domain_id = " REAL("id") " AND account.local = $2 WHERE named.name = $1";
 	esp_sql_rows rows;
 	esp_status st =
