@@ -75,6 +75,8 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 	s->reloads++;
 	s->last_reload_error[0] = '\0';
 	if (status) {
+		const char *what = modules_down(s->modules, NULL, NULL) ? "reload refused, and a module is down"
+			: "reload refused, nothing was changed";
 		esp_err log_err = ESP_ERR_INIT;
 
 		s->reloads_failed++;
@@ -83,12 +85,10 @@ int server_reload(struct server *s, const char *only, struct plan **ret_plan, st
 		snprintf(s->last_reload_error, sizeof(s->last_reload_error), "%s",
 		         err->text[0] ? err->text : status_text(status));
 		if (err->file[0])
-			log_line(ESP_LOG_ERROR, WHO, "reload refused, nothing was changed",
-			         log_cstr("reason", s->last_reload_error), log_cstr("file", err->file),
+			log_line(ESP_LOG_ERROR, WHO, what, log_cstr("reason", s->last_reload_error), log_cstr("file", err->file),
 			         ESP_FINT("line", err->line));
 		else
-			log_line(ESP_LOG_ERROR, WHO, modules_down(s->modules, NULL, NULL) ? "reload refused, and a module is down" :
-				"reload refused, nothing was changed", log_cstr("reason", s->last_reload_error));
+			log_line(ESP_LOG_ERROR, WHO, what, log_cstr("reason", s->last_reload_error));
 	} else {
 		log_line(ESP_LOG_NOTICE, WHO, "reloaded", log_cstr("instance", only ? only : "all"));
 		server_certificates_look(s);
