@@ -15,6 +15,14 @@
 
 /* --- the table ---------------------------------------------------------------------------------------------- */
 
+static int dial_greeted(void)
+{
+	int fd = dial();
+
+	expect_line(fd, "220 hi");
+	return fd;
+}
+
 static char address[3][32];
 
 static void change_table(void *arg)
@@ -157,10 +165,8 @@ static void at_the_limit(void *arg)
 	int fd[4];
 
 	(void)arg;
-	for (int i = 0; i < 3; i++) {
-		fd[i] = dial();
-		expect_line(fd[i], "220 hi");
-	}
+	for (int i = 0; i < 3; i++)
+		fd[i] = dial_greeted();
 	fd[3] = dial();
 	expect_end(fd[3]);
 	close(fd[3]);
@@ -171,8 +177,7 @@ static void at_the_limit(void *arg)
 	expect_end(fd[0]);
 	close(fd[0]);
 	wait_count(2);
-	fd[0] = dial();
-	expect_line(fd[0], "220 hi");
+	fd[0] = dial_greeted();
 	for (int i = 0; i < 3; i++)
 		close(fd[i]);
 }
@@ -189,8 +194,7 @@ static void logged_out(void *arg)
 
 	(void)arg;
 	for (int i = 0; i < 2; i++) {
-		fd[i] = dial();
-		expect_line(fd[i], "220 hi");
+		fd[i] = dial_greeted();
 		say(fd[i], "USER\r\n");
 		expect_line(fd[i], "user");
 	}
@@ -219,10 +223,8 @@ static void full(void *arg)
 	int fd[5];
 
 	(void)arg;
-	for (int i = 0; i < 3; i++) {
-		fd[i] = dial();
-		expect_line(fd[i], "220 hi");
-	}
+	for (int i = 0; i < 3; i++)
+		fd[i] = dial_greeted();
 	say(fd[0], "USER\r\n");
 	expect_line(fd[0], "user");
 	/* the oldest that has not logged in goes; who has stays */
@@ -297,8 +299,7 @@ static void talking_and_silent(void *arg)
 
 	(void)arg;
 	for (int i = 0; i < 3; i++) {
-		talking[i] = dial();
-		expect_line(talking[i], "220 hi");
+		talking[i] = dial_greeted();
 		say(talking[i], "a\r\n");
 		expect_line(talking[i], "echo a");
 	}
@@ -326,8 +327,7 @@ static void one_behind_a_crowd(void *arg)
 	for (int round = 0; round < 10; round++) {
 		for (int i = 0; i < 40; i++)
 			crowd[i] = dial();
-		last = dial();
-		expect_line(last, "220 hi");
+		last = dial_greeted();
 		close(last);
 		for (int i = 0; i < 40; i++)
 			close(crowd[i]);
@@ -348,17 +348,14 @@ static void nearly_full(void *arg)
 	expect_line(user, "220 hi");
 	say(user, "USER\r\n");
 	expect_line(user, "user");
-	for (int i = 0; i < 6; i++) {
-		fd[i] = dial();
-		expect_line(fd[i], "220 hi");
-	}
+	for (int i = 0; i < 6; i++)
+		fd[i] = dial_greeted();
 	net_stats(the_net, &st);
 	cr_assert_eq(st.stressed, 0, "seven of ten");
 	say(fd[0], "a\r\n");
 	expect_line(fd[0], "echo a");
 	say(fd[1], "TAKE 500\r\n");
-	fd[6] = dial();
-	expect_line(fd[6], "220 hi");
+	fd[6] = dial_greeted();
 	for (int i = 0; i < 7; i++) {
 		if (i != 1)             /* a session that waits inside a command notices when it next waits */
 			expect_line(fd[i], "421 idle");
@@ -386,8 +383,7 @@ static void all_users(void *arg)
 
 	(void)arg;
 	for (int i = 0; i < 2; i++) {
-		fd[i] = dial();
-		expect_line(fd[i], "220 hi");
+		fd[i] = dial_greeted();
 		say(fd[i], "USER\r\n");
 		expect_line(fd[i], "user");
 	}
