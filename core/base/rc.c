@@ -4,8 +4,8 @@
 #include "core/base/assert.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define RC_MAGIC 0x52433031u
 
@@ -18,6 +18,7 @@ struct rc {
 	union { struct rc *next_dead; } u;
 	atomic_uint count;
 } __attribute__((aligned(16)));
+_Static_assert(_Alignof(max_align_t) >= 16, "calloc does not align as rc_new() promises");
 
 static struct rc *rc_head(const void *p)
 {
@@ -45,10 +46,9 @@ void *rc_new_with(size_t bytes, uint32_t nchildren, void (*fn)(void *))
 	if (nchildren > RC_CHILDREN_MAX || bytes > SIZE_MAX / 2)
 		return NULL;
 	total = sizeof(*r) + padded(bytes) + nchildren * sizeof(void *);
-	r = aligned_alloc(16, padded(total));
+	r = calloc(1, total);      /* untouched pages of a large one cost nothing */
 	if (!r)
 		return NULL;
-	memset(r, 0, total);
 	r->magic = RC_MAGIC;
 	r->nchildren = nchildren;
 	r->size = bytes;

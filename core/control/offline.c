@@ -50,7 +50,7 @@ struct offline {
 static int load_modules(struct offline *o, esp_err *err)
 {
 	struct modules_opts opts = { .config_path = o->server.config_path,
-		.binary = spawn_own_binary(),
+		.trial = { .binary = spawn_own_binary() },
 		.check_only = o->check_only,
 		.state_dir = o->state[0] ? o->state : NULL };
 	int status = modules_new(&opts, &o->server.modules);

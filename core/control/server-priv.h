@@ -21,6 +21,7 @@
 #include "core/loop/fiber.h"
 #include "core/loop/timer.h"
 #include "core/loop/worker.h"
+#include "core/module/trial.h"
 #include "core/net/net.h"
 
 struct config;
@@ -51,6 +52,7 @@ struct server_wait {
 struct server {
 	uint32_t magic;
 	const char *config_path, *binary;
+	struct trial trial;             /* of the modules of the first load; theirs from start_modules() on */
 	int link, lock;
 	const char *left_out[SERVER_LEFT_OUT];
 	size_t nleft_out;

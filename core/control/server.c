@@ -185,7 +185,7 @@ static void start_failed(struct server *s, struct config_errors *errs, const esp
 static int start_modules(struct server *s, struct config_errors *errs, esp_err *err)
 {
 	struct modules_opts opts = { .config_path = s->config_path,
-		.binary = s->binary,
+		.trial = s->trial,
 		.left_out = s->left_out,
 		.nleft_out = s->nleft_out,
 		.arg = s,
@@ -364,6 +364,8 @@ int server_main(int argc, char **argv, const char *binary)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	s->trial.binary = binary;
+	trial_begin(&s->trial);
 	if (prepare(s) == ESP_OK) {
 		code = run(s);
 		finish(s);

@@ -129,7 +129,7 @@ int image_hash(const struct image_store *s, const char *file, char ret_hash[65],
 
 /* ---- copy ------------------------------------------------------------------------------------------------ */
 
-/* A file name that was never used: O_EXCL, and counted on when a process before us left it. */
+/* A file name that was never used: O_EXCL, and counted on when another process has it. */
 static int create_copy(struct image_store *s, struct image *i, esp_err *err)
 {
 	for (unsigned tries = 0; tries < 10000; tries++) {
@@ -137,8 +137,7 @@ static int create_copy(struct image_store *s, struct image *i, esp_err *err)
 
 		free(i->path);
 		i->path = NULL;
-		if (asprintf(&i->path, "%s/%s-%.12s-%llu.so", s->cache_dir, i->file, i->hash, (unsigned long long)++s->seq) <
-			0) {
+		if (asprintf(&i->path, "%s/%s-%llu.so", s->cache_dir, i->file, (unsigned long long)++s->seq) < 0) {
 			i->path = NULL;
 			return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
 		}
@@ -157,22 +156,25 @@ static int create_copy(struct image_store *s, struct image *i, esp_err *err)
 	return err_fail(err, ESP_EEXIST, "%s: no free file name in %s", i->file, s->cache_dir);
 }
 
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
 /* The copy is reopened for reading alone: a writable descriptor would let nobody execute it on some systems. */
 static int make_copy(struct image_store *s, struct image *i, int from, esp_err *err)
 {
-	char hash[65];
-	int to, rc = image_file_hash(from, i->hash);
+	struct stat before, after;
+	int to = create_copy(s, i, err), rc;
 
-	if (rc < 0)
-		return err_fail(err, rc, "%s/%s.so: cannot be read", s->module_dir, i->file);
-	to = create_copy(s, i, err);
 	if (to < 0)
 		return to;
-	rc = image_file_copy(from, to, hash);
+	rc = fstat(from, &before) < 0 ? ESP_EIO : image_file_copy(from, to, i->hash);
 	close(to);
 	if (rc < 0)
 		return err_fail(err, rc, "%s: cannot be written", i->path);
-	if (strcmp(hash, i->hash) != 0)
+	if (fstat(from, &after) < 0 || !same_file(&before, &after))
 		return err_fail(
 			err, ESP_EAGAIN, "%s/%s.so changed while it was read: install modules by renaming", s->module_dir, i->file);
 	i->fd = open(i->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);

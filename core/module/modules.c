@@ -106,7 +106,7 @@ int modules_open_store(struct modules *m, const struct config *c, esp_err *err)
 		return err_fail(err, ESP_ENOMEM, "no memory");
 	rc = image_store_open(&m->store, m->opts.module_dir ? m->opts.module_dir : dir.len ? dir.ptr : ESP_MODULEDIR,
 	                      m->state_dir, err);
-	m->store.trial.binary = m->opts.binary;
+	m->store.trial = m->opts.trial;
 	return rc;
 }
 

@@ -18,6 +18,8 @@
 
 #include <esp/host.h>
 
+#include "core/module/trial.h"
+
 struct config;
 struct config_errors;
 struct snapshot;
@@ -31,7 +33,7 @@ struct modules_opts {
 	const char *const
 		*left_out; /* instances not to run after crashes (see crash_left_out); mandatory ones run anyway */
 	size_t nleft_out;
-	const char *binary; /* esp-server: modules are first loaded in a process of it (trial.h); NULL: they are not */
+	struct trial trial; /* where modules are loaded first; begun already, or not; no .binary: they are not */
 	bool check_only;              /* esp-server check: modules_load stops after init() and undoes it */
 	esp_nsec deadline;            /* for check .. worker_start of one reload; 0: server.reload_timeout */
 	void *arg;                    /* of the callbacks below; each may be NULL */

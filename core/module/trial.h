@@ -3,7 +3,7 @@
  * No check of a file's tables proves that the loader survives it: a page of zeros among the relocations, a constructor
  * that jumps into nothing, a loop without an end.  So another process ("esp-server try-modules") maps the same copy,
  * reads the descriptor and unmaps it again; what ends that process is refused by name.  One process serves all modules
- * of a load; it is started at first need and costs some 15 ms.
+ * of a load; it is started at first need, or before that so that a start of the server need not wait for it.
  *
  * Thread: one at a time (the pool lane that opens images); blocks.  It guards against damage, not against malice: a
  * module that loads runs with all rights of the server.
@@ -26,6 +26,8 @@ struct trial {
 	uint32_t passed;             /* modules the running process survived */
 };
 
+/*! \brief Start the process now, beside other work.  What prevents it is said by the first trial_run(). */
+void trial_begin(struct trial *t);
 /*! \brief Load the copy at `path` of module `file` over there.  ESP_OK; ESP_EABI, the reason says what the loader said
  *  or how the process ended; ESP_EIO when no process can be had. */
 ESP_CHECKED int trial_run(struct trial *t, const char *path, const char *file, esp_err *err);

@@ -65,7 +65,8 @@ int hash_is_weak(const struct auth *a, const char *phc);
 #define CACHE_WAYS 4u
 struct cache_entry { uint8_t digest[32]; esp_nsec until; };
 struct cache { pthread_mutex_t lock; struct cache_entry e[CACHE_SETS][CACHE_WAYS]; };
-void cache_init(struct cache *c);
+/*! \brief Both tables are large: their memory comes zeroed, and they touch none of it before they need it. */
+void cache_init(struct cache *zeroed);
 void cache_end(struct cache *c);
 /*! \brief Keyed digest over account, credential version, and password. */
 void cache_digest(const esp_crypto_api *crypto, const uint8_t key[32], esp_id account, int64_t version,
@@ -91,7 +92,7 @@ struct limits {
 /*! \brief One attempt, from limits_begin() to limits_end(). */
 struct attempt { uint64_t hash[LIMITS_ENTRIES]; };
 enum attempt_outcome { ATTEMPT_FAILED, ATTEMPT_WORKED, ATTEMPT_UNKNOWN };
-void limits_init(struct limits *l, uint64_t secret);
+void limits_init(struct limits *zeroed, uint64_t secret);
 void limits_end_all(struct limits *l);
 /*! \brief May this address try this account now?  0: yes, it is in flight until limits_end().  Above: ask again after
  *  so long (ns).  -1: refuse. */

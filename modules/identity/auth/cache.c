@@ -9,7 +9,6 @@
 
 void cache_init(struct cache *c)
 {
-	memset(c, 0, sizeof *c);
 	pthread_mutex_init(&c->lock, NULL);
 }
 

@@ -35,7 +35,6 @@ static const uint32_t widths[LIMITS_LEVELS] = { 1, 3, 9 };
 
 void limits_init(struct limits *l, uint64_t secret)
 {
-	memset(l, 0, sizeof *l);
 	l->secret = secret;
 	pthread_mutex_init(&l->lock, NULL);
 }

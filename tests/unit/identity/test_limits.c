@@ -16,7 +16,7 @@ static struct limits *l;
 
 static void before(void)
 {
-	l = malloc(sizeof *l);
+	l = calloc(1, sizeof *l);
 	limits_init(l, 0x5ec4e7);
 }
 
@@ -314,7 +314,7 @@ static const esp_crypto_api crypto = { .size = sizeof crypto, .hmac = sum, .wipe
 
 Test(cache, remembers_until_its_time_and_no_longer)
 {
-	struct cache *c = malloc(sizeof *c);
+	struct cache *c = calloc(1, sizeof *c);
 	esp_id id = { { 1 } };
 	uint8_t digest[32];
 
@@ -331,7 +331,7 @@ Test(cache, remembers_until_its_time_and_no_longer)
 
 Test(cache, another_account_version_or_password_is_another_login)
 {
-	struct cache *c = malloc(sizeof *c);
+	struct cache *c = calloc(1, sizeof *c);
 	esp_id id = { { 1 } }, other = { { 2 } };
 	uint8_t digest[32];
 

@@ -292,10 +292,23 @@ Test(trial, one_process_serves_a_whole_load_and_ends_with_it, .init = up, .fini 
 	cr_expect(load("abi_slots") == ESP_OK, "%s", err.text);
 }
 
+Test(trial, a_process_begun_early_serves_the_first_module, .init = up, .fini = down)
+{
+	pid_t pid;
+
+	install("abi_verdict");
+	trial_begin(&store.trial);
+	pid = store.trial.pid;
+	cr_expect(pid > 0 && kill(pid, 0) == 0);
+	cr_assert(load("abi_verdict") == ESP_OK, "%s", err.text);
+	cr_expect(store.trial.pid == pid && store.trial.passed == 1);
+}
+
 Test(trial, a_missing_binary_refuses_and_says_so, .init = up, .fini = down)
 {
 	install("abi_verdict");
 	store.trial.binary = "/nonexistent/esp-server";
+	trial_begin(&store.trial);
 	err = (esp_err)ESP_ERR_INIT;
 	cr_expect(image_open(&store, "abi_verdict", &(struct image *){ NULL }, &err) == ESP_EIO);
 	cr_expect(strstr(err.text, "/nonexistent/esp-server"), "%s", err.text);
