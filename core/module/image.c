@@ -259,13 +259,10 @@ static void find_residence(struct image *i, const struct elf_facts *f, uint32_t 
 
 static int map_copy(struct image_store *s, struct image *i, esp_err *err)
 {
-	struct elf_facts facts;
 	struct image_bounds in;
 	const esp_module_desc *raw;
-	int rc = image_file_facts(i->fd, i->file, &facts, err);
+	int rc = trial_run(&s->trial, i->asked, i->path, i->file, err);
 
-	if (rc == ESP_OK)
-		rc = trial_run(&s->trial, i->path, i->file, err);
 	if (rc < 0)
 		return rc;
 	i->handle = dlopen(i->path, RTLD_NOW | RTLD_LOCAL);
@@ -274,13 +271,13 @@ static int map_copy(struct image_store *s, struct image *i, esp_err *err)
 	rc = find_mapping(s, i, err);
 	if (rc < 0)
 		return rc;
-	pin_needed(&facts);
+	pin_needed(&i->facts);
 	raw = dlsym(i->handle, "esp_module_descriptor");
 	if (!raw)
 		return err_fail(err, ESP_EABI, "%s: has no esp_module_descriptor: it is no module of ESP", i->file);
 	in = (struct image_bounds){ i->base, i->end };
 	rc = image_desc_copy(&i->desc, raw, &in, i->file, err);
-	find_residence(i, &facts, i->desc.flags);
+	find_residence(i, &i->facts, i->desc.flags);
 	return rc;
 }
 
@@ -356,7 +353,10 @@ int image_try(const char *path, const char *file, esp_err *err)
 		return ESP_ENOMEM;
 	i->path = strdup(path);
 	i->fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	rc = !i->path ? ESP_ENOMEM : i->fd < 0 ? err_fail_errno(err, "%s", path) : map_copy(&alone, i, err);
+	rc = !i->path ? ESP_ENOMEM : i->fd < 0 ? err_fail_errno(err, "%s", path) :
+	     image_file_facts(i->fd, i->file, &i->facts, err);
+	if (rc == ESP_OK)
+		rc = map_copy(&alone, i, err);
 	(void)unmap(&alone, i);
 	image_free(i, false);
 	return rc;
@@ -367,7 +367,7 @@ void image_trial_end(struct image_store *s)
 	trial_end(&s->trial);
 }
 
-int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err)
+int image_copy(struct image_store *s, const char *file, struct image **ret, esp_err *err)
 {
 	struct image *i;
 	int from = image_file_open(s->module_dir, file, err), rc;
@@ -375,21 +375,36 @@ int image_open(struct image_store *s, const char *file, struct image **ret, esp_
 	if (from < 0)
 		return from;
 	i = image_new(file, err);
-	if (!i) {
-		close(from);
-		return ESP_ENOMEM;
-	}
-	rc = make_copy(s, i, from, err);
+	rc = i ? make_copy(s, i, from, err) : ESP_ENOMEM;
 	close(from);
 	if (rc == ESP_OK)
-		rc = map_copy(s, i, err);
+		rc = image_file_facts(i->fd, i->file, &i->facts, err);
 	if (rc < 0) {
-		discard(s, i);
+		if (i)
+			discard(s, i);
 		return rc;
 	}
-	link_image(s, i);
+	i->asked = trial_ask(&s->trial, i->path, i->file);
 	*ret = i;
 	return ESP_OK;
+}
+
+int image_map(struct image_store *s, struct image *i, esp_err *err)
+{
+	int rc = map_copy(s, i, err);
+
+	if (rc < 0)
+		discard(s, i);
+	else
+		link_image(s, i);
+	return rc;
+}
+
+int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err)
+{
+	int rc = image_copy(s, file, ret, err);
+
+	return rc < 0 ? rc : image_map(s, *ret, err);
 }
 
 bool image_known(struct image_store *s, const char *file)

@@ -4,8 +4,9 @@
  * mapped one and dlopen never hands back the old one (same path: same handle).  Generations share an image and count
  * it.  At zero it is unmapped unless there is any doubt; a mapping that stays costs about 70 KiB and is counted.
  *
- * Thread: image_open may run on a pool lane (it reads files and runs the constructors of the library); everything else
- * on control.  One image_open at a time.  Errors: ESP_EACCES unsafe file, ESP_ENOENT, ESP_EABI, ESP_EIO, ESP_ENOSPC.
+ * Thread: image_open, image_copy and image_map may run on a pool lane (they read files and run the constructors of the
+ * library), one at a time; everything else on control.  Errors: ESP_EACCES unsafe file, ESP_ENOENT, ESP_EABI, ESP_EIO,
+ * ESP_ENOSPC.
  */
 #ifndef CORE_MODULE_IMAGE_H
 #define CORE_MODULE_IMAGE_H
@@ -37,6 +38,9 @@ struct image_desc {
 	esp_module_ops ops;          /* functions in the image */
 };
 
+/* What the ELF file says about unloading. */
+struct elf_facts { bool unique, nodelete, cxx, tls_dtors, stripped; size_t nneeded; char needed[24][128]; };
+
 struct image {
 	uint32_t magic;
 	uint32_t refs;               /* generations, and the one that image_open returns; control only */
@@ -50,6 +54,8 @@ struct image {
 	bool resident;               /* never unmapped */
 	const char *why_resident;    /* for the log */
 	void *cxa_globals;           /* __cxa_get_globals of a C++ module, else NULL */
+	struct elf_facts facts;
+	uint32_t asked;              /* for its trial */
 	struct image_desc desc;
 };
 
@@ -72,7 +78,11 @@ void image_store_close(struct image_store *s);
 
 /*! \brief Hash of <module_dir>/<file>.so after the checks of its safety; hex, 64 characters. */
 ESP_CHECKED int image_hash(const struct image_store *s, const char *file, char ret_hash[65], esp_err *err);
-/*! \brief Open <module_dir>/<file>.so as a new mapping; one reference. */
+/*! \brief Copy <module_dir>/<file>.so and ask for its trial; image_map() is next, in the order of the copies. */
+ESP_CHECKED int image_copy(struct image_store *s, const char *file, struct image **ret, esp_err *err);
+/*! \brief Map the copy when its trial went well; one reference.  The image is gone when not. */
+ESP_CHECKED int image_map(struct image_store *s, struct image *i, esp_err *err);
+/*! \brief Both, for one file. */
 ESP_CHECKED int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err);
 /*! \brief The images of this load are open: the process of their trials may end. */
 void image_trial_end(struct image_store *s);
@@ -100,8 +110,7 @@ ESP_CHECKED int image_file_hash(int fd, char ret_hash[65]);
 ESP_CHECKED int image_file_copy(int from, int to, char ret_hash[65]);
 
 /* image-elf.c */
-struct elf_facts { bool unique, nodelete, cxx, tls_dtors, stripped; size_t nneeded; char needed[24][128]; };
-/*! \brief What the ELF file says about unloading.  ESP_EABI when the loader must not see it: no ELF shared object of
+/*! \brief ESP_EABI when the loader must not see it: no ELF shared object of
  *  this machine, cut off, tables that point elsewhere. */
 ESP_CHECKED int image_file_facts(int fd, const char *file, struct elf_facts *ret, esp_err *err);
 

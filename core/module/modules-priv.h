@@ -117,8 +117,9 @@ struct reload {
 	struct config_errors *errs;
 	esp_err *err;
 	esp_nsec deadline;
-	size_t n, nremoved;
+	size_t n, nremoved, nfiles;
 	struct next *list;
+	struct image_file *files;        /* plan-images.c, while the plan is made */
 	struct generation **order;       /* of starting, all of the next snapshot */
 	struct generation **removed;     /* run now, are not in the next snapshot under this name */
 	struct snapshot *next;
@@ -128,6 +129,11 @@ struct reload {
 /* plan.c */
 ESP_CHECKED int plan_read(struct reload *r);        /* suspends: files are read on a lane */
 ESP_CHECKED int plan_decide(struct reload *r);      /* suspends: images are opened on a lane */
+/* plan-images.c */
+ESP_CHECKED int plan_on_lane(int32_t (*fn)(void *arg), void *arg, const char *what, esp_err *err);   /* suspends */
+ESP_CHECKED int plan_images_open(struct reload *r);  /* suspends; what fails of one file is said when it is taken */
+ESP_CHECKED int plan_images_take(const struct reload *r, const char *file, struct image **ret, esp_err *err);
+void plan_images_close(struct reload *r);            /* suspends; what was not taken is unmapped */
 ESP_CHECKED int plan_describe(const struct reload *r, struct plan **ret);
 void plan_release(struct reload *r);
 /* facts.c */

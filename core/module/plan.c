@@ -2,7 +2,7 @@
  *
  * An instance whose file (by hash) and settings are the same is kept.  If only LIVE items changed it is asked to take
  * them over; else it gets a new generation, on the same image when the file is the same.
- * Thread: control, in a fiber; files are read and images opened on the `misc` lane.
+ * Thread: control, in a fiber; the configuration is read on the `misc` lane, as the images are (plan-images.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +13,9 @@
 #include "core/base/str.h"
 #include "core/bus/chain.h"
 #include "core/bus/log.h"
-#include "core/loop/pool.h"
 #include "core/module/modules-priv.h"
 
-/* ---- on the lane ------------------------------------------------------------------------------------------ */
+/* ---- the configuration ------------------------------------------------------------------------------------- */
 
 struct read_job { const char *path; struct config *config; struct config_errors *errs; };
 
@@ -27,50 +26,10 @@ static int32_t do_read(void *arg)
 	return config_load(j->path, (const char *const *)environ, &j->config, j->errs);
 }
 
-struct image_job {
-	struct image_store *store;
-	const char *name, *file;
-	char hash[65];
-	struct image *image;
-	esp_err *err;
-};
-
-static int32_t do_hash(void *arg)
-{
-	struct image_job *j = arg;
-
-	return image_hash(j->store, j->file, j->hash, j->err);
-}
-
-static int32_t do_open(void *arg)
-{
-	struct image_job *j = arg;
-	struct breadcrumb was = breadcrumb_enter(j->name, "load");
-	int rc = image_open(j->store, j->file, &j->image, j->err);
-
-	breadcrumb_leave(was);
-	return rc;
-}
-
-static int32_t do_end_trial(void *arg)
-{
-	image_trial_end(arg);
-	return ESP_OK;
-}
-
-/* Runs fn on the lane whatever the deadline says once it has begun. */
-static int on_lane(int32_t (*fn)(void *arg), void *arg, const char *what, esp_err *err)
-{
-	int32_t rc = ESP_OK;
-	int ran = lane_run(pool_shared("misc"), NULL, fn, arg, &rc);
-
-	return ran < 0 ? err_fail(err, ran, "%s: %s", what, status_text(ran)) : rc;
-}
-
 int plan_read(struct reload *r)
 {
 	struct read_job j = { r->m->opts.config_path, NULL, r->errs };
-	int rc = on_lane(do_read, &j, "configuration", r->err);
+	int rc = plan_on_lane(do_read, &j, "configuration", r->err);
 
 	r->config = j.config;
 	if (rc == ESP_ECONFIG)
@@ -88,20 +47,13 @@ static const struct left_out *left_out(const struct reload *r, const struct conf
 	return e->optional && !named ? left_out_find(r->m, e->name) : NULL;
 }
 
-static int find_image(struct reload *r, struct next *n)
+static int take_image(const struct reload *r, struct next *n)
 {
 	esp_err why = ESP_ERR_INIT;
-	struct image_job j = { .store = &r->m->store, .name = n->entry->name, .file = n->entry->file, .err = &why };
-	bool known = image_known(&r->m->store, j.file);      /* a start need not read every file once more */
-	int rc = known ? on_lane(do_hash, &j, "image", &why) : ESP_OK;
+	int rc = plan_images_take(r, n->entry->file, &n->image, &why);
 
-	if (rc == ESP_OK && known)
-		j.image = image_find(&r->m->store, j.file, j.hash);
-	if (rc == ESP_OK && !j.image)
-		rc = on_lane(do_open, &j, "image", &why);
 	if (rc < 0)
 		return err_fail(r->err, rc, "%s: load: %.300s", n->entry->name, why.text);
-	n->image = j.image;
 	n->action = n->old && n->old->image == n->image ? PLAN_KEEP : n->old ? PLAN_IMAGE : PLAN_ADD;
 	if (n->image->cxa_globals)
 		fiber_cxx_refresh(n->image->handle);
@@ -174,7 +126,7 @@ static int compare(struct reload *r, struct next *n)
 
 static int decide(struct reload *r, struct next *n)
 {
-	int rc = find_image(r, n);
+	int rc = take_image(r, n);
 
 	if (rc < 0)
 		return rc;
@@ -208,7 +160,6 @@ static bool skipped(const struct reload *r, const struct config_module *e)
 static int list_all(struct reload *r)
 {
 	uint32_t count = config_module_count(r->config);
-	int rc = ESP_OK;
 
 	if (count > MODULES_MAX)
 		return err_fail(r->err, ESP_ECONFIG, "more than %d modules", MODULES_MAX);
@@ -217,33 +168,17 @@ static int list_all(struct reload *r)
 		return err_fail(r->err, ESP_ENOMEM, "no memory");
 	for (uint32_t i = 0; i < count; i++) {
 		const struct config_module *e = config_module_at(r->config, i);
-		struct next *n = &r->list[r->n];
-		esp_err why = ESP_ERR_INIT, *err = r->err;
-		int one;
 
-		if (skipped(r, e))
-			continue;
-		*n = (struct next){ .entry = e, .index = i, .old = running(r, e->name) };
-		r->err = &why;
-		one = decide(r, n);
-		r->err = err;
-		r->n++;
-		if (one < 0 && rc == ESP_OK && err)
-			*err = why;
-		if (one < 0)
-			config_errors_add(r->errs, e->where, e->line, "%s", why.text);
-		rc = rc < 0 ? rc : one;
+		if (!skipped(r, e))
+			r->list[r->n++] = (struct next){ .entry = e, .index = i, .old = running(r, e->name) };
 	}
-	return rc;
+	return ESP_OK;
 }
 
-static int add_one(struct reload *r, int32_t at)
+static void add_one(struct reload *r, int32_t at)
 {
-	struct next *n = &r->list[r->n++];
-
-	*n = (struct next){ .entry = config_module_at(r->config, (uint32_t)at), .index = (uint32_t)at,
-	                    .old = running(r, r->only) };
-	return decide(r, n);
+	r->list[r->n++] = (struct next){ .entry = config_module_at(r->config, (uint32_t)at), .index = (uint32_t)at,
+	                                 .old = running(r, r->only) };
 }
 
 /* `reload NAME`: everybody else stays as it runs.  One that was not loaded after crashes takes its place in the
@@ -253,7 +188,6 @@ static int list_one(struct reload *r)
 	struct snapshot *s = r->m->current;
 	int32_t at = config_module_find(r->config, r->only);
 	bool added = false;
-	int rc = ESP_OK;
 
 	if (at < 0 || (!running(r, r->only) && !left_out_find(r->m, r->only)))
 		return err_fail(r->err, ESP_ENOENT, "no module \"%s\" runs and is in %s", r->only, config_path(r->config));
@@ -264,13 +198,40 @@ static int list_one(struct reload *r)
 		bool same = !strcmp(s->gens[i]->name, r->only);
 
 		if (!added && (same || (!running(r, r->only) && config_module_find(r->config, s->gens[i]->name) > at))) {
-			rc = add_one(r, at);
+			add_one(r, at);
 			added = true;
 		}
 		if (!same)
 			r->list[r->n++] = (struct next){ .old = s->gens[i], .action = PLAN_KEEP };
 	}
-	return added ? rc : add_one(r, at);
+	if (!added)
+		add_one(r, at);
+	return ESP_OK;
+}
+
+/* The errors of all are wanted; the first is what the reload failed of. */
+static int decide_listed(struct reload *r)
+{
+	esp_err *err = r->err;
+	int rc = ESP_OK;
+
+	for (size_t i = 0; i < r->n; i++) {
+		const struct config_module *e = r->list[i].entry;
+		esp_err why = ESP_ERR_INIT;
+		int one;
+
+		if (!e)
+			continue;
+		r->err = &why;
+		one = decide(r, &r->list[i]);
+		r->err = err;
+		if (one < 0 && rc == ESP_OK && err)
+			*err = why;
+		if (one < 0 && !r->only)
+			config_errors_add(r->errs, e->where, e->line, "%s", why.text);
+		rc = rc < 0 ? rc : one;
+	}
+	return rc;
 }
 
 static bool listed(const struct reload *r, const struct generation *g)
@@ -298,8 +259,11 @@ int plan_decide(struct reload *r)
 {
 	int rc = r->only ? list_one(r) : list_all(r);
 
-	if (on_lane(do_end_trial, &r->m->store, "trial", NULL) < 0)
-		log_line(ESP_LOG_WARNING, "core/module", "the process of the trials stays until the next reload");
+	if (rc == ESP_OK)
+		rc = plan_images_open(r);
+	if (rc == ESP_OK)
+		rc = decide_listed(r);
+	plan_images_close(r);
 	if (rc == ESP_OK && !r->only)
 		config_check_env(r->config, r->errs);
 	if (r->errs->errors > 0 && rc == ESP_OK) {

@@ -22,7 +22,8 @@
 #include "core/base/status.h"
 #include "core/module/image.h"
 
-enum { REQUEST_MAX = 2048, GRACE_S = 5 };
+/* so few requests and answers wait in the sockets that neither side ever waits for the other to read */
+enum { REQUEST_MAX = 2048, GRACE_S = 5, WAITING_MAX = 64 };
 
 extern char **environ;
 
@@ -74,7 +75,8 @@ static int start(struct trial *t, esp_err *err)
 		return err_fail(err, ESP_EIO, "cannot start %s for the trial of a module: %s", t->binary, strerror(failed));
 	}
 	t->fd = pair[0];
-	t->passed = 0;
+	t->passed = t->waiting = 0;
+	t->round++;
 	return ESP_OK;
 }
 
@@ -94,6 +96,7 @@ static int finish(struct trial *t)
 	while (waitpid(t->pid, &status, 0) < 0 && errno == EINTR)
 		;
 	t->pid = 0;
+	t->waiting = 0;
 	return status;
 }
 
@@ -122,43 +125,72 @@ static int say_end(struct trial *t, const char *file, bool late, esp_err *err)
 	                "constructor is wrong", file, WEXITSTATUS(status));
 }
 
-/* ESP_OK: it answered; `*ret_alone`: it died, and it had loaded no other module before. */
-static int ask(struct trial *t, const char *path, const char *file, char *answer, size_t cap, bool *ret_alone,
-               esp_err *err)
+static bool request(const struct trial *t, const char *path, const char *file)
 {
-	char request[REQUEST_MAX];
-	int n = snprintf(request, sizeof request, "%s%c%s", file, '\0', path) + 1;
-	ssize_t got = -1;
-	bool late = false;
+	char text[REQUEST_MAX];
+	int n = snprintf(text, sizeof text, "%s%c%s", file, '\0', path) + 1;
 
-	if (n > (int)sizeof request)
-		return err_fail(err, ESP_E2BIG, "%s: the path of its copy is too long", file);
-	if (send(t->fd, request, (size_t)n, MSG_NOSIGNAL) == n) {
-		while ((got = recv(t->fd, answer, cap - 1, 0)) < 0 && errno == EINTR)
-			;
-		late = got < 0 && errno == EAGAIN;
+	if (n > (int)sizeof text) {
+		errno = ENAMETOOLONG;
+		return false;
 	}
+	return send(t->fd, text, (size_t)n, MSG_NOSIGNAL) == n;
+}
+
+uint32_t trial_ask(struct trial *t, const char *path, const char *file)
+{
+	esp_err unsaid = ESP_ERR_INIT;
+
+	if (!t->binary || t->waiting == WAITING_MAX || start(t, &unsaid) < 0 || !request(t, path, file))
+		return 0;
+	t->waiting++;
+	return t->round;
+}
+
+/* ESP_OK: it answered; `*ret_alone`: it died, and it had loaded no other module before. */
+static int hear(struct trial *t, const char *file, char *answer, size_t cap, bool *ret_alone, esp_err *err)
+{
+	ssize_t got;
+
+	while ((got = recv(t->fd, answer, cap - 1, 0)) < 0 && errno == EINTR)
+		;
 	if (got > 0) {
 		answer[got - 1] = '\0';
 		t->passed++;
+		t->waiting--;
 		return ESP_OK;
 	}
 	*ret_alone = t->passed == 0;
-	return say_end(t, file, late, err);
+	return say_end(t, file, got < 0 && errno == EAGAIN, err);
+}
+
+/* What it still has to answer is asked again by those whose it is. */
+static int ask(struct trial *t, const char *path, const char *file, esp_err *err)
+{
+	int rc;
+
+	if (t->waiting)
+		trial_end(t);
+	rc = start(t, err);
+	if (rc < 0)
+		return rc;
+	t->waiting++;
+	return request(t, path, file) || errno == EPIPE ? ESP_OK
+	       : err_fail(err, ESP_EIO, "%s: its trial cannot be asked for: %s", file, strerror(errno));
 }
 
 /* A crash among several may be the work of one that came before: it counts when the module is alone. */
-int trial_run(struct trial *t, const char *path, const char *file, esp_err *err)
+int trial_run(struct trial *t, uint32_t asked, const char *path, const char *file, esp_err *err)
 {
 	char answer[sizeof err->text];
-	bool alone = true;
-	int rc = t->binary ? start(t, err) : ESP_OK;
+	bool alone = true, is_asked = t->pid && asked == t->round;
+	int rc = t->binary && !is_asked ? ask(t, path, file, err) : ESP_OK;
 
 	if (rc < 0 || !t->binary)
 		return rc;
-	rc = ask(t, path, file, answer, sizeof answer, &alone, err);
-	if (rc < 0 && !alone && (rc = start(t, err)) == ESP_OK)
-		rc = ask(t, path, file, answer, sizeof answer, &alone, err);
+	rc = hear(t, file, answer, sizeof answer, &alone, err);
+	if (rc < 0 && !alone && (rc = ask(t, path, file, err)) == ESP_OK)
+		rc = hear(t, file, answer, sizeof answer, &alone, err);
 	if (rc < 0)
 		return rc;
 	return answer[0] ? err_fail(err, ESP_EABI, "%s", answer) : ESP_OK;

@@ -24,13 +24,18 @@ struct trial {
 	pid_t pid;                   /* 0: none runs */
 	int fd;
 	uint32_t passed;             /* modules the running process survived */
+	uint32_t waiting;            /* requests it has not answered */
+	uint32_t round;              /* processes started */
 };
 
 /*! \brief Start the process now, beside other work.  What prevents it is said by the first trial_run(). */
 void trial_begin(struct trial *t);
-/*! \brief Load the copy at `path` of module `file` over there.  ESP_OK; ESP_EABI, the reason says what the loader said
- *  or how the process ended; ESP_EIO when no process can be had. */
-ESP_CHECKED int trial_run(struct trial *t, const char *path, const char *file, esp_err *err);
+/*! \brief Ask for the trial of a copy and go on.  What this returns goes to trial_run(), which is called for all that
+ *  were asked for, in the same order; 0: could not be asked now. */
+uint32_t trial_ask(struct trial *t, const char *path, const char *file);
+/*! \brief Load the copy at `path` of module `file` over there; `asked`: of trial_ask(), or 0.  ESP_OK; ESP_EABI, the
+ *  reason says what the loader said or how the process ended; ESP_EIO when no process can be had. */
+ESP_CHECKED int trial_run(struct trial *t, uint32_t asked, const char *path, const char *file, esp_err *err);
 /*! \brief No more modules: the process ends. */
 void trial_end(struct trial *t);
 

@@ -292,6 +292,54 @@ Test(trial, one_process_serves_a_whole_load_and_ends_with_it, .init = up, .fini 
 	cr_expect(load("abi_slots") == ESP_OK, "%s", err.text);
 }
 
+/* A whole load as the server does it: all copies are made before the first answer is heard. */
+Test(trial, modules_asked_for_together_get_their_own_answers, .init = up, .fini = down)
+{
+	static const struct { const char *name, *reason; } cases[] = {
+		{ "abi_verdict", NULL },
+		{ "abi_boom_exit", "exit code 3" },
+		{ "abi_slots", NULL },
+		{ "abi_boom_abort", "signal 6" },
+		{ "abi_boom_poison", NULL },
+		{ "abi_throw", NULL },
+	};
+	enum { N = sizeof cases / sizeof cases[0] };
+	struct image *images[N];
+
+	for (size_t i = 0; i < N; i++) {
+		install(cases[i].name);
+		cr_assert(image_copy(&store, cases[i].name, &images[i], &err) == ESP_OK, "%s", err.text);
+	}
+	for (size_t i = 0; i < N; i++) {
+		err = (esp_err)ESP_ERR_INIT;
+		if (!cases[i].reason) {
+			cr_assert(image_map(&store, images[i], &err) == ESP_OK, "%s: %s", cases[i].name, err.text);
+			image_unref(&store, images[i]);
+			continue;
+		}
+		cr_assert(image_map(&store, images[i], &err) == ESP_EABI, "%s was taken", cases[i].name);
+		cr_expect(strstr(err.text, cases[i].name) && strstr(err.text, cases[i].reason), "%s", err.text);
+	}
+	cr_expect(store.trial.waiting == 0);
+}
+
+/* More than the process may have before it: the rest is asked for when it is its turn. */
+Test(trial, a_long_list_is_served_to_its_end, .init = up, .fini = down)
+{
+	enum { N = 70 };
+	struct image *images[N];
+
+	install("abi_verdict");
+	for (size_t i = 0; i < N; i++)
+		cr_assert(image_copy(&store, "abi_verdict", &images[i], &err) == ESP_OK, "%s", err.text);
+	cr_expect(store.trial.waiting < N && images[N - 1]->asked == 0);
+	for (size_t i = 0; i < N; i++)
+		cr_assert(image_map(&store, images[i], &err) == ESP_OK, "%zu: %s", i, err.text);
+	cr_expect(store.trial.waiting == 0 && store.trial.passed == N);
+	for (size_t i = 0; i < N; i++)
+		image_unref(&store, images[i]);
+}
+
 Test(trial, a_process_begun_early_serves_the_first_module, .init = up, .fini = down)
 {
 	pid_t pid;
@@ -349,7 +397,7 @@ Test(trial, random_flips_kill_nobody, .init = up, .fini = down, .timeout = 60)
 		err = (esp_err)ESP_ERR_INIT;
 		rc = image_file_facts(fd, "abi_filter", &facts, &err);
 		if (rc == ESP_OK)
-			rc = trial_run(&store.trial, path, "abi_filter", &err);
+			rc = trial_run(&store.trial, 0, path, "abi_filter", &err);
 		close(fd);
 		cr_assert(rc == ESP_OK || (rc == ESP_EABI && strstr(err.text, "abi_filter")), "round %d: %d %s", round, rc,
 		          err.text);
