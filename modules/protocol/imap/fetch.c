@@ -17,7 +17,7 @@ struct fetch {
 	int needs_blob, sets_seen;
 	esp_arena *page;           /* rows of one page */
 	const esp_message_row *row;
-	uint32_t nrows, next_row, missing;
+	uint32_t nrows, next_row, missing, lost;
 	esp_uid_range pending[UIDS_A_PAGE];
 	uint32_t index[UIDS_A_PAGE], npending;
 	struct body body;
@@ -120,7 +120,31 @@ static void put_message(struct fetch *f, const esp_message_row *row, uint32_t in
 	out_more(c);
 }
 
-/* Only a file that is not there may be that of a message which somebody expunged: what cannot be read is a failure. */
+/* The file of a message is not there.  That is how it should be when somebody expunged the message meanwhile: its row
+ * went first, so the row tells. */
+static esp_status missing(struct fetch *f, uint32_t uid)
+{
+	struct session *s = f->c->s;
+	const esp_mailstore *ms = store_of(s);
+	const esp_uid_range one = { uid, uid };
+	const esp_message_row *row;
+	uint32_t n = 0, next, times;
+	esp_status st = ms ? ms->fetch(ms, f->page, &s->actor, s->view->mailbox, (esp_uid_set){ &one, 1 }, 0, &row, &n,
+	                               &next) : ESP_EUNAVAIL;
+
+	if (st != ESP_OK)
+		return st;
+	f->missing += n == 0;
+	f->lost += n != 0;
+	times = n ? seldom_due(&s->imap->lost, s->imap->core.loop->clock()) : 0;
+	if (times)
+		esp_log(s->imap->core.log, s->imap->self, ESP_LOG_ERROR,
+			"a message cannot be read, its file is missing: \"esp-cli fsck ADDRESS\" finds it and others",
+			ESP_FSTR("user", s->actor.login), ESP_FINT("uid", uid), ESP_FINT("times", times));
+	return ESP_OK;
+}
+
+/* What cannot be read is a failure, what is not there is not. */
 static esp_status with_body(
 	struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
 {
@@ -129,8 +153,7 @@ static esp_status with_body(
 	if (st == ESP_OK)
 		put_message(f, row, index, uid, flags);
 	body_end(&f->body);
-	f->missing += st == ESP_ENOENT;
-	return st == ESP_ENOENT ? ESP_OK : st;
+	return st == ESP_ENOENT ? missing(f, uid) : st;
 }
 
 /* --- pages
@@ -252,6 +275,8 @@ static esp_status run(struct fetch *f, esp_uid_set set)
 	if (st != ESP_OK)
 		return out_status(c, st);
 	update_now(c, c->uid ? UPDATE_EXPUNGES : 0);
+	if (f->lost)
+		return out_no(c, "[CORRUPTION]", "some messages cannot be read, their files are missing; the log says more");
 	return f->missing ? out_no(c, "[EXPUNGEISSUED]", "some messages are gone") : out_ok(c, NULL, "FETCH done");
 }
 

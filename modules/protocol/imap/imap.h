@@ -11,6 +11,7 @@
 #include <esp/mail/imap_read.h>
 #include <esp/mail/imap_write.h>
 #include "modules/common/intake.h"
+#include "modules/common/seldom.h"
 #include "modules/common/standing.h"
 
 struct imap {
@@ -30,6 +31,7 @@ struct imap {
 	uint32_t hard_errors;
 	esp_nsec idle, idle_unauth, recheck;
 	esp_metric commands, appended;
+	struct seldom lost;        /* files of messages */
 };
 
 enum state { STATE_GREETED = 1, STATE_AUTHENTICATED, STATE_SELECTED };
