@@ -367,7 +367,7 @@ static void on_input(struct conn *c)
 /* Swallow what still comes, so that the kernel does not answer it with a reset before our last words arrived. */
 static void on_linger(struct conn *c)
 {
-	ssize_t n = recv(c->fd, c->nw->scratch, NET_SCRATCH, MSG_DONTWAIT);
+	ssize_t n = timer_active(&c->timer) ? recv(c->fd, c->nw->scratch, NET_SCRATCH, MSG_DONTWAIT) : 0;
 
 	if (n > 0) {
 		c->lingered += (uint32_t)n;
@@ -486,8 +486,10 @@ void conn_retire(struct conn *c)
 	if (linger && shutdown(c->fd, SHUT_WR) != 0)
 		linger = 0;
 	watch_set(&c->watch, linger ? ESP_READ : 0);
-	if (conn_timer(c, "linger", linger) != ESP_OK)
-		ESP_PANIC("no memory for the timer of a connection that had one");
+	if (conn_timer(c, "linger", linger) != ESP_OK) {      /* no memory: an end that makes an event at once */
+		(void)shutdown(c->fd, SHUT_RDWR);
+		watch_set(&c->watch, ESP_READ);
+	}
 }
 
 void conn_destroy(struct conn *c)
