@@ -113,6 +113,10 @@ void shared_drop(struct auth *a);
 
 /*! \brief Has the caller room for what an identity was in ABI 1.0? */
 static inline int identity_fits(const esp_identity *who) { return who->size >= offsetof(esp_identity, credential); }
+static inline int identity_has_credential(const esp_identity *who)
+{
+	return who->size >= offsetof(esp_identity, credential) + sizeof who->credential;
+}
 
 /* login.c */
 ESP_CHECKED esp_status login(const esp_auth *a, esp_conn *c, const char *protocol, esp_arena *arena, esp_str user,
