@@ -74,6 +74,12 @@ def a_reload_forgets_no_failure_and_no_verified_login():
             with s.imap(listener="imaps") as c:
                 assert "UNAVAILABLE" in c.no(f"LOGIN {address('alice')} {password('alice')}")
                 c.ok(f"LOGIN {address('bob')} {password('bob')}")      # he was here before: not for his neighbours
+        assert s.cli("--json", "login", "forgive", "127.0.0.1").json == {"of": "127.0.0.1", "failures": 10}
+        with s.imap(listener="imaps") as c:
+            c.ok(f"LOGIN {address('alice')} {password('alice')}")
+        assert s.cli("--json", "login", "forgive", address("nobody")).json["failures"] == 0
+        s.cli("login", "forgive", "127.0.0", check=2)
+        s.cli("login", "forgive", check=2)
         assert "esp_logins_cached_total 2" in s.cli("metrics").out, s.cli("metrics").out
 
 

@@ -101,6 +101,10 @@ esp_nsec limits_begin(struct limits *l, esp_str peer, esp_str user, esp_nsec now
 void limits_end(
 	struct limits *l, const struct attempt *t, enum attempt_outcome outcome, uint64_t password, esp_nsec now);
 
+/*! \brief Forget the failures of the address and its networks (`peer` is not empty), else of the account.  The most
+ *  that any of them counted that day. */
+uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user);
+
 /* shared.c: what all workers and generations share.  [control] */
 struct shared {
 	_Atomic uint32_t users;        /* generations */
@@ -142,7 +146,7 @@ ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str ad
 /*! \brief ESP_SUSPENDS.  The same password with a stronger hash. */
 ESP_CHECKED esp_status credential_rehash(struct auth *a, esp_id account, esp_str password);
 /* app_password.c */
-extern const esp_command app_password_add, app_password_list, app_password_remove;
+extern const esp_command app_password_add, app_password_list, app_password_remove, login_forgive;
 /*! \brief [worker] ESP_SUSPENDS.  Is it an app password of this account?  ESP_ENOENT: none; ESP_EACCES: not for this
  *  protocol, or ended. */
 ESP_CHECKED esp_status app_password_check(

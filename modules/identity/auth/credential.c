@@ -236,5 +236,5 @@ static const esp_command password = { .size = sizeof password,
 	.help = "Set the password of an account",
 	.run = on_password };
 const esp_command *const auth_commands[] = {
-	&user_add, &password, &app_password_add, &app_password_list, &app_password_remove, NULL
+	&user_add, &password, &app_password_add, &app_password_list, &app_password_remove, &login_forgive, NULL
 };

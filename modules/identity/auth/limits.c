@@ -260,6 +260,25 @@ esp_nsec limits_begin(struct limits *l, esp_str peer, esp_str user, esp_nsec now
 	return wait;
 }
 
+uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user)
+{
+	struct attempt t;
+	struct entries all;
+	uint32_t failures = 0;
+
+	name_entries(l, peer, user, &t);
+	pthread_mutex_lock(&l->lock);
+	all = find_all(l, &t);
+	for (int i = peer.len ? 0 : ACCOUNT; i < (peer.len ? PAIR : ENTRIES); i++) {
+		if (!all.e[i])
+			continue;
+		failures = all.e[i]->in_day > failures ? all.e[i]->in_day : failures;
+		all.e[i]->failures = all.e[i]->in_day = 0;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return failures;
+}
+
 /* --- its outcome -------------------------------------------------------------------------------------------------- */
 
 static void count_failure(const struct entries *all, uint64_t password, esp_nsec now)

@@ -312,6 +312,25 @@ static void wipe(void *p, size_t n) { memset(p, 0, n); }
 static const uint8_t key[32] = { 1, 2, 3 };
 static const esp_crypto_api crypto = { .size = sizeof crypto, .hmac = sum, .wipe = wipe };
 
+Test(limits, what_is_forgiven_is_forgotten_and_nothing_else, .init = before, .fini = after)
+{
+	const esp_str office = ESP_STR("192.0.2.7"), neighbour = ESP_STR("192.0.2.8"), far = ESP_STR("198.51.100.1");
+	char name[32];
+
+	for (int i = 0; i < 10; i++) {
+		(void)snprintf(name, sizeof name, "user%d@example.test", i);
+		fail(office, (esp_str){ name, strlen(name) }, at(0));
+		fail(far, (esp_str){ name, strlen(name) }, at(0));
+	}
+	cr_assert_eq(ask(office, ALICE, at(1)), -1);
+	cr_expect_eq(limits_forgive(l, neighbour, ESP_STR("")), 10, "its network");
+	cr_assert_eq(ask(office, ALICE, at(1)), -1);
+	cr_expect_eq(limits_forgive(l, office, ESP_STR("")), 10);
+	cr_assert_eq(ask(office, ALICE, at(1)), 0);
+	cr_assert_eq(ask(far, ALICE, at(1)), -1);
+	cr_expect_eq(limits_forgive(l, office, ESP_STR("")), 0);
+}
+
 Test(cache, remembers_until_its_time_and_no_longer)
 {
 	struct cache *c = calloc(1, sizeof *c);
