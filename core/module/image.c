@@ -129,31 +129,49 @@ int image_hash(const struct image_store *s, const char *file, char ret_hash[65],
 
 /* ---- copy ------------------------------------------------------------------------------------------------ */
 
-/* A file name that was never used: O_EXCL, and counted on when another process has it. */
-static int create_copy(struct image_store *s, struct image *i, esp_err *err)
+static int create_copy(const struct image_store *s, struct image *i, esp_err *err)
 {
-	for (unsigned tries = 0; tries < 10000; tries++) {
-		int fd;
+	int fd, rc;
 
-		free(i->path);
+	if (asprintf(&i->path, "%s/%s-XXXXXX.so", s->cache_dir, i->file) < 0) {
 		i->path = NULL;
-		if (asprintf(&i->path, "%s/%s-%llu.so", s->cache_dir, i->file, (unsigned long long)++s->seq) < 0) {
-			i->path = NULL;
-			return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
-		}
-		fd = open(i->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0500);
-		if (fd >= 0)
-			return fd;
-		if (errno != EEXIST) {
-			int rc = errno == ENOSPC ? ESP_ENOSPC : ESP_EIO;
-
-			(void)err_fail(err, rc, "%s: %s", i->path, strerror(errno));
-			free(i->path);
-			i->path = NULL;
-			return rc;
-		}
+		return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
 	}
-	return err_fail(err, ESP_EEXIST, "%s: no free file name in %s", i->file, s->cache_dir);
+	fd = mkostemps(i->path, 3, O_CLOEXEC);
+	if (fd >= 0 && fchmod(fd, 0500) == 0)
+		return fd;
+	rc = err_fail(err, errno == ENOSPC ? ESP_ENOSPC : ESP_EIO, "%s: %s", i->path, strerror(errno));
+	if (fd >= 0) {
+		close(fd);
+		return rc;
+	}
+	free(i->path);         /* nobody's file yet */
+	i->path = NULL;
+	return rc;
+}
+
+/* The name tells which build it is, for the stacks of crashes, and was never used: counted on when another process has
+ * it. */
+static int name_copy(struct image_store *s, struct image *i, esp_err *err)
+{
+	char *named = NULL;
+	int rc;
+
+	do {
+		free(named);
+		if (asprintf(&named, "%s/%s-%.12s-%llu.so", s->cache_dir, i->file, i->hash, (unsigned long long)++s->seq) < 0)
+			return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
+		rc = link(i->path, named);
+	} while (rc < 0 && errno == EEXIST);
+	if (rc < 0) {
+		rc = err_fail(err, ESP_EIO, "%s: %s", named, strerror(errno));
+		free(named);
+		return rc;
+	}
+	(void)unlink(i->path);
+	free(i->path);
+	i->path = named;
+	return ESP_OK;
 }
 
 static bool same_file(const struct stat *a, const struct stat *b)
@@ -177,6 +195,9 @@ static int make_copy(struct image_store *s, struct image *i, int from, esp_err *
 	if (fstat(from, &after) < 0 || !same_file(&before, &after))
 		return err_fail(
 			err, ESP_EAGAIN, "%s/%s.so changed while it was read: install modules by renaming", s->module_dir, i->file);
+	rc = name_copy(s, i, err);
+	if (rc < 0)
+		return rc;
 	i->fd = open(i->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (i->fd < 0 || flock(i->fd, LOCK_SH | LOCK_NB) < 0)
 		return err_fail(err, ESP_EIO, "%s: %s", i->path, strerror(errno));

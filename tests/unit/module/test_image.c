@@ -115,7 +115,7 @@ Test(image, removes_copies_that_a_dead_process_left, .init = up, .fini = down)
 	struct image *a;
 	FILE *f;
 
-	(void)snprintf(path, sizeof path, "%s/modcache/abi_old-1.so", dir);
+	(void)snprintf(path, sizeof path, "%s/modcache/abi_old-0123456789ab-1.so", dir);
 	f = fopen(path, "we");
 	cr_assert(f && fclose(f) == 0);
 	cr_assert(image_open(&store, "abi_filter", &a, &err) == ESP_OK, "%s", err.text);
