@@ -129,29 +129,35 @@ int image_hash(const struct image_store *s, const char *file, char ret_hash[65],
 
 /* ---- copy ------------------------------------------------------------------------------------------------ */
 
-static int create_copy(const struct image_store *s, struct image *i, esp_err *err)
+/* Never used before: counted on when another process has it.  The hash, when it is known, tells which build it is:
+ * stacks of crashes show the name. */
+static char *next_path(struct image_store *s, const struct image *i)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s-%.12s-%llu.so", s->cache_dir, i->file, i->hash, (unsigned long long)++s->seq) < 0
+	       ? NULL : path;
+}
+
+static int create_copy(struct image_store *s, struct image *i, esp_err *err)
 {
 	int fd, rc;
 
-	if (asprintf(&i->path, "%s/%s-XXXXXX.so", s->cache_dir, i->file) < 0) {
-		i->path = NULL;
-		return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
-	}
-	fd = mkostemps(i->path, 3, O_CLOEXEC);
-	if (fd >= 0 && fchmod(fd, 0500) == 0)
+	do {
+		free(i->path);
+		i->path = next_path(s, i);
+		if (!i->path)
+			return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
+		fd = open(i->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0500);
+	} while (fd < 0 && errno == EEXIST);
+	if (fd >= 0)
 		return fd;
 	rc = err_fail(err, errno == ENOSPC ? ESP_ENOSPC : ESP_EIO, "%s: %s", i->path, strerror(errno));
-	if (fd >= 0) {
-		close(fd);
-		return rc;
-	}
-	free(i->path);         /* nobody's file yet */
+	free(i->path);
 	i->path = NULL;
 	return rc;
 }
 
-/* The name tells which build it is, for the stacks of crashes, and was never used: counted on when another process has
- * it. */
 static int name_copy(struct image_store *s, struct image *i, esp_err *err)
 {
 	char *named = NULL;
@@ -159,7 +165,8 @@ static int name_copy(struct image_store *s, struct image *i, esp_err *err)
 
 	do {
 		free(named);
-		if (asprintf(&named, "%s/%s-%.12s-%llu.so", s->cache_dir, i->file, i->hash, (unsigned long long)++s->seq) < 0)
+		named = next_path(s, i);
+		if (!named)
 			return err_fail(err, ESP_ENOMEM, "%s: no memory", i->file);
 		rc = link(i->path, named);
 	} while (rc < 0 && errno == EEXIST);
