@@ -113,9 +113,9 @@ int plan_images_take(const struct reload *r, const char *file, struct image **re
 
 void plan_images_close(struct reload *r)
 {
-	for (struct image_file *f = r->files; f < r->files + r->nfiles; f++)
-		if (f->image)
-			image_unref(&r->m->store, f->image);
+	for (size_t i = 0; i < r->nfiles; i++)
+		if (r->files[i].image)
+			image_unref(&r->m->store, r->files[i].image);
 	free(r->files);
 	r->files = NULL;
 	r->nfiles = 0;
