@@ -147,12 +147,13 @@ uint32_t trial_ask(struct trial *t, const char *path, const char *file)
 	return t->round;
 }
 
-/* ESP_OK: it answered; `*ret_alone`: it died, and it had loaded no other module before. */
+/* ESP_OK: it answered; `*ret_alone`: it died, and it had loaded no other module before.  That it died with requests
+ * unread is said once (ECONNRESET), in front of the answers it gave before. */
 static int hear(struct trial *t, const char *file, char *answer, size_t cap, bool *ret_alone, esp_err *err)
 {
 	ssize_t got;
 
-	while ((got = recv(t->fd, answer, cap - 1, 0)) < 0 && errno == EINTR)
+	while ((got = recv(t->fd, answer, cap - 1, 0)) < 0 && (errno == EINTR || errno == ECONNRESET))
 		;
 	if (got > 0) {
 		answer[got - 1] = '\0';
@@ -175,7 +176,7 @@ static int ask(struct trial *t, const char *path, const char *file, esp_err *err
 	if (rc < 0)
 		return rc;
 	t->waiting++;
-	return request(t, path, file) || errno == EPIPE ? ESP_OK
+	return request(t, path, file) || errno == EPIPE || errno == ECONNRESET ? ESP_OK
 	       : err_fail(err, ESP_EIO, "%s: its trial cannot be asked for: %s", file, strerror(errno));
 }
 

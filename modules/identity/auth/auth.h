@@ -103,7 +103,7 @@ void limits_end(
 
 /*! \brief Forget the failures of the address and its networks (`peer` is not empty), else of the account.  The most
  *  that any of them counted that day. */
-uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user);
+uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
 
 /* shared.c: what all workers and generations share.  [control] */
 struct shared {
@@ -117,9 +117,10 @@ void shared_drop(struct auth *a);
 
 /*! \brief Has the caller room for what an identity was in ABI 1.0? */
 static inline int identity_fits(const esp_identity *who) { return who->size >= offsetof(esp_identity, credential); }
-static inline int identity_has_credential(const esp_identity *who)
+/*! \brief And what recheck() is asked with, since ABI 1.1? */
+static inline int identity_is_whole(const esp_identity *who)
 {
-	return who->size >= offsetof(esp_identity, credential) + sizeof who->credential;
+	return who->size >= offsetof(esp_identity, version) + sizeof who->version;
 }
 
 /* login.c */

@@ -32,7 +32,8 @@ static esp_status on_forgive(esp_module *self, esp_command_call *call)
 
 	if (!is_account && !is_address(who))
 		return words_usage(call, "login forgive ADDRESS, that of an account or of a client (192.0.2.7)");
-	failures = limits_forgive(&a->shared->limits, is_account ? nobody : who, is_account ? who : nobody);
+	failures = limits_forgive(&a->shared->limits, is_account ? nobody : who, is_account ? who : nobody,
+		a->core.loop->clock());
 	esp_log(a->core.log, a->self, ESP_LOG_NOTICE, "failed logins are forgiven", ESP_FSTR("of", who),
 		ESP_FINT("failures", failures));
 	json_begin(&j, call);

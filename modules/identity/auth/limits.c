@@ -260,7 +260,7 @@ esp_nsec limits_begin(struct limits *l, esp_str peer, esp_str user, esp_nsec now
 	return wait;
 }
 
-uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user)
+uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user, esp_nsec now)
 {
 	struct attempt t;
 	struct entries all;
@@ -269,6 +269,7 @@ uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user)
 	name_entries(l, peer, user, &t);
 	pthread_mutex_lock(&l->lock);
 	all = find_all(l, &t);
+	age(&all, now);
 	for (int i = peer.len ? 0 : ACCOUNT; i < (peer.len ? PAIR : ENTRIES); i++) {
 		if (!all.e[i])
 			continue;

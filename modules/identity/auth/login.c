@@ -204,12 +204,12 @@ esp_status login_recheck(const esp_auth *service, esp_arena *arena, const esp_id
 	esp_account account = { .size = sizeof account };
 	char phc[AUTH_PHC_MAX];
 	int64_t version = 0;
-	esp_status st = !identity_fits(who) ? ESP_EINVAL :
+	esp_status st = !identity_is_whole(who) ? ESP_EINVAL :
 	                dir ? dir->account_by_id(dir, arena, who->account, &account) : ESP_EUNAVAIL;
 
 	if (st == ESP_OK && !account.enabled)
 		return ESP_EACCES;
-	if (st == ESP_OK && identity_has_credential(who) && memcmp(&who->credential, &own, sizeof own) != 0)
+	if (st == ESP_OK && memcmp(&who->credential, &own, sizeof own) != 0)
 		st = app_password_recheck(a, arena, who->account, who->credential);
 	else if (st == ESP_OK)
 		st = credential_get(a, arena, who->account, phc, &version);

@@ -128,10 +128,13 @@ static esp_status missing(struct fetch *f, uint32_t uid)
 	const esp_mailstore *ms = store_of(s);
 	const esp_uid_range one = { uid, uid };
 	const esp_message_row *row;
+	esp_arena *a = s->imap->core.mem->arena_new(s->imap->self, "imap missing", 1u << 20);
 	uint32_t n = 0, next, times;
-	esp_status st = ms ? ms->fetch(ms, f->page, &s->actor, s->view->mailbox, (esp_uid_set){ &one, 1 }, 0, &row, &n,
-	                               &next) : ESP_EUNAVAIL;
+	esp_status st = !a ? ESP_ENOMEM : !ms ? ESP_EUNAVAIL :
+	                ms->fetch(ms, a, &s->actor, s->view->mailbox, (esp_uid_set){ &one, 1 }, 0, &row, &n, &next);
 
+	if (a)
+		s->imap->core.mem->arena_free(a);
 	if (st != ESP_OK)
 		return st;
 	f->missing += n == 0;

@@ -323,12 +323,12 @@ Test(limits, what_is_forgiven_is_forgotten_and_nothing_else, .init = before, .fi
 		fail(far, (esp_str){ name, strlen(name) }, at(0));
 	}
 	cr_assert_eq(ask(office, ALICE, at(1)), -1);
-	cr_expect_eq(limits_forgive(l, neighbour, ESP_STR("")), 10, "its network");
+	cr_expect_eq(limits_forgive(l, neighbour, ESP_STR(""), at(1)), 10, "its network");
 	cr_assert_eq(ask(office, ALICE, at(1)), -1);
-	cr_expect_eq(limits_forgive(l, office, ESP_STR("")), 10);
+	cr_expect_eq(limits_forgive(l, office, ESP_STR(""), at(1)), 10);
 	cr_assert_eq(ask(office, ALICE, at(1)), 0);
 	cr_assert_eq(ask(far, ALICE, at(1)), -1);
-	cr_expect_eq(limits_forgive(l, office, ESP_STR("")), 0);
+	cr_expect_eq(limits_forgive(l, office, ESP_STR(""), at(1)), 0);
 }
 
 Test(cache, remembers_until_its_time_and_no_longer)
