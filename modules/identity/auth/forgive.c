@@ -25,7 +25,7 @@ static int is_address(esp_str who)
 static esp_status on_forgive(esp_module *self, esp_command_call *call)
 {
 	struct auth *a = self->state;
-	esp_str who = call->argc == 1 ? call->argv[0] : (esp_str){ NULL, 0 }, nobody = { NULL, 0 };
+	esp_str who = call->argc == 1 ? call->argv[0] : ESP_STR(""), nobody = ESP_STR("");
 	int is_account = who.len && memchr(who.ptr, '@', who.len) != NULL;
 	struct json j;
 	uint32_t failures;
