@@ -175,9 +175,10 @@ static int ask(struct trial *t, const char *path, const char *file, esp_err *err
 	rc = start(t, err);
 	if (rc < 0)
 		return rc;
+	if (!request(t, path, file) && errno != EPIPE && errno != ECONNRESET)
+		return err_fail(err, ESP_EIO, "%s: its trial cannot be asked for: %s", file, strerror(errno));
 	t->waiting++;
-	return request(t, path, file) || errno == EPIPE || errno == ECONNRESET ? ESP_OK
-	       : err_fail(err, ESP_EIO, "%s: its trial cannot be asked for: %s", file, strerror(errno));
+	return ESP_OK;
 }
 
 /* A crash among several may be the work of one that came before: it counts when the module is alone. */
