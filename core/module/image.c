@@ -428,6 +428,11 @@ int image_map(struct image_store *s, struct image *i, esp_err *err)
 	return rc;
 }
 
+void image_drop(struct image_store *s, struct image *i)
+{
+	discard(s, i);
+}
+
 int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err)
 {
 	int rc = image_copy(s, file, ret, err);

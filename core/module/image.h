@@ -82,6 +82,8 @@ ESP_CHECKED int image_hash(const struct image_store *s, const char *file, char r
 ESP_CHECKED int image_copy(struct image_store *s, const char *file, struct image **ret, esp_err *err);
 /*! \brief Map the copy when its trial went well; one reference.  The image is gone when not. */
 ESP_CHECKED int image_map(struct image_store *s, struct image *i, esp_err *err);
+/*! \brief Instead of image_map(): the copy is removed.  End the trials then: its answer is heard by nobody. */
+void image_drop(struct image_store *s, struct image *i);
 /*! \brief Both, for one file. */
 ESP_CHECKED int image_open(struct image_store *s, const char *file, struct image **ret, esp_err *err);
 /*! \brief The images of this load are open: the process of their trials may end. */
@@ -110,8 +112,8 @@ ESP_CHECKED int image_file_hash(int fd, char ret_hash[65]);
 ESP_CHECKED int image_file_copy(int from, int to, char ret_hash[65]);
 
 /* image-elf.c */
-/*! \brief ESP_EABI when the loader must not see it: no ELF shared object of
- *  this machine, cut off, tables that point elsewhere. */
+/*! \brief ESP_EABI when the loader must not see it: no ELF shared object of this machine, cut off, tables that point
+ *  elsewhere. */
 ESP_CHECKED int image_file_facts(int fd, const char *file, struct elf_facts *ret, esp_err *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/bus/log.h"
 #include "core/loop/pool.h"
@@ -44,6 +45,22 @@ static int32_t do_hash(void *arg)
 	return ESP_OK;
 }
 
+/* Trials of modules that hang take their time one after the other: not beyond the deadline of the reload. */
+static void map(struct image_file *f, esp_nsec deadline)
+{
+	struct breadcrumb was;
+
+	if (clock_monotonic() >= deadline) {
+		image_drop(f->store, f->copy);
+		f->rc = err_fail(&f->why, ESP_ETIMEDOUT, "%s: not tried, the time of the reload is over", f->file);
+		return;
+	}
+	was = breadcrumb_enter(f->name, "load");
+	f->rc = image_map(f->store, f->copy, &f->why);
+	f->image = f->rc == ESP_OK ? f->copy : NULL;
+	breadcrumb_leave(was);
+}
+
 static int32_t do_open(void *arg)
 {
 	const struct reload *r = arg;
@@ -53,13 +70,8 @@ static int32_t do_open(void *arg)
 		if (f->rc == ESP_OK && !f->image)
 			f->rc = image_copy(f->store, f->file, &f->copy, &f->why);
 	for (f = r->files; f < end; f++)
-		if (f->rc == ESP_OK && !f->image) {
-			struct breadcrumb was = breadcrumb_enter(f->name, "load");
-
-			f->rc = image_map(f->store, f->copy, &f->why);
-			f->image = f->rc == ESP_OK ? f->copy : NULL;
-			breadcrumb_leave(was);
-		}
+		if (f->rc == ESP_OK && !f->image)
+			map(f, r->deadline);
 	return ESP_OK;
 }
 
