@@ -65,7 +65,7 @@ int hash_is_weak(const struct auth *a, const char *phc);
 #define CACHE_WAYS 4u
 struct cache_entry { uint8_t digest[32]; esp_nsec until; };
 struct cache { pthread_mutex_t lock; struct cache_entry e[CACHE_SETS][CACHE_WAYS]; };
-/*! \brief Both tables are large: their memory comes zeroed, and they touch none of it before they need it. */
+/*! \brief As limits_init(): a large table, whose memory comes zeroed and is not touched before it is needed. */
 void cache_init(struct cache *zeroed);
 void cache_end(struct cache *c);
 /*! \brief Keyed digest over account, credential version, and password. */
@@ -101,6 +101,8 @@ esp_nsec limits_begin(struct limits *l, esp_str peer, esp_str user, esp_nsec now
 void limits_end(
 	struct limits *l, const struct attempt *t, enum attempt_outcome outcome, uint64_t password, esp_nsec now);
 
+/*! \brief An address as 16 bytes (IPv4 mapped).  0: it is none. */
+int limits_address(esp_str peer, uint8_t ret[16]);
 /*! \brief Forget the failures of the address and its networks (`peer` is not empty), else of the account.  The most
  *  that any of them counted that day. */
 uint32_t limits_forgive(struct limits *l, esp_str peer, esp_str user, esp_nsec now);
@@ -147,13 +149,16 @@ ESP_CHECKED esp_status credential_set(struct auth *a, esp_id account, esp_str ad
 /*! \brief ESP_SUSPENDS.  The same password with a stronger hash. */
 ESP_CHECKED esp_status credential_rehash(struct auth *a, esp_id account, esp_str password);
 /* app_password.c */
-extern const esp_command app_password_add, app_password_list, app_password_remove, login_forgive;
+extern const esp_command app_password_add, app_password_list, app_password_remove;
 /*! \brief [worker] ESP_SUSPENDS.  Is it an app password of this account?  ESP_ENOENT: none; ESP_EACCES: not for this
  *  protocol, or ended. */
 ESP_CHECKED esp_status app_password_check(
 	struct auth *a, esp_arena *arena, esp_id account, const char *protocol, esp_str password, esp_id *ret);
 /*! \brief [worker] ESP_SUSPENDS.  Is it still good?  ESP_OK or ESP_EACCES. */
 ESP_CHECKED esp_status app_password_recheck(struct auth *a, esp_arena *arena, esp_id account, esp_id id);
+/* forgive.c */
+extern const esp_command login_forgive;
+
 extern const esp_command *const auth_commands[];   /* ends with NULL */
 
 #endif

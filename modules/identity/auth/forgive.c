@@ -7,20 +7,7 @@
 #include "modules/common/json.h"
 #include "modules/common/words.h"
 
-#include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
-
-static int is_address(esp_str who)
-{
-	char text[INET6_ADDRSTRLEN], bytes[16];
-
-	if (who.len >= sizeof text)
-		return 0;
-	memcpy(text, who.ptr, who.len);
-	text[who.len] = '\0';
-	return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
-}
 
 static esp_status on_forgive(esp_module *self, esp_command_call *call)
 {
@@ -28,9 +15,10 @@ static esp_status on_forgive(esp_module *self, esp_command_call *call)
 	esp_str who = call->argc == 1 ? call->argv[0] : ESP_STR(""), nobody = ESP_STR("");
 	int is_account = who.len && memchr(who.ptr, '@', who.len) != NULL;
 	struct json j;
+	uint8_t bytes[16];
 	uint32_t failures;
 
-	if (!is_account && !is_address(who))
+	if (!is_account && !limits_address(who, bytes))
 		return words_usage(call, "login forgive ADDRESS, that of an account or of a client (192.0.2.7)");
 	failures = limits_forgive(&a->shared->limits, is_account ? nobody : who, is_account ? who : nobody,
 		a->core.loop->clock());

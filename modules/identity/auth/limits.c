@@ -67,25 +67,28 @@ static uint64_t hash_name(uint64_t h, esp_str user)
 	return h;
 }
 
-/* An address as 16 bytes; what is none (tests, Unix sockets) stands for itself. */
-static void address_of(esp_str peer, uint8_t out[16])
+int limits_address(esp_str peer, uint8_t ret[16])
 {
 	char text[INET6_ADDRSTRLEN];
-	struct in6_addr a;
 
-	memset(out, 0, 16);
-	if (peer.len < sizeof text) {
-		memcpy(text, peer.ptr, peer.len);
-		text[peer.len] = '\0';
-		if (inet_pton(AF_INET6, text, &a) == 1) {
-			memcpy(out, &a, 16);
-			return;
-		}
-		if (inet_pton(AF_INET, text, out + 12) == 1) {
-			memset(out + 10, 0xff, 2);
-			return;
-		}
-	}
+	memset(ret, 0, 16);
+	if (peer.len == 0 || peer.len >= sizeof text)
+		return 0;
+	memcpy(text, peer.ptr, peer.len);
+	text[peer.len] = '\0';
+	if (inet_pton(AF_INET6, text, ret) == 1)
+		return 1;
+	if (inet_pton(AF_INET, text, ret + 12) != 1)
+		return 0;
+	memset(ret + 10, 0xff, 2);
+	return 1;
+}
+
+/* What is no address (tests, Unix sockets) stands for itself. */
+static void address_of(esp_str peer, uint8_t out[16])
+{
+	if (limits_address(peer, out) || peer.len == 0)
+		return;
 	memcpy(out, peer.ptr, peer.len < 16 ? peer.len : 16);
 }
 
