@@ -147,7 +147,7 @@ static esp_status missing(struct fetch *f, uint32_t uid)
 	return ESP_OK;
 }
 
-/* What cannot be read is a failure, what is not there is not. */
+/* What cannot be read ends the command; what is not there is told when all others were sent. */
 static esp_status with_body(
 	struct fetch *f, const esp_message_row *row, uint32_t index, uint32_t uid, uint64_t flags)
 {
