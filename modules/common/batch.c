@@ -2,6 +2,10 @@
 #include "modules/common/batch.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+#define MANY   8u      /* fibers that wait */
+#define MOMENT 500u    /* us */
 
 void batch_init(struct batch *b, const esp_core *core, esp_module *self, esp_lane *lane,
                 void (*run)(void *arg, struct batch_job *list), void *arg)
@@ -11,7 +15,7 @@ void batch_init(struct batch *b, const esp_core *core, esp_module *self, esp_lan
 	b->lane = lane;
 	b->run = run;
 	b->arg = arg;
-	b->gather = NULL;
+	atomic_init(&b->waiting, 0);
 	atomic_init(&b->inbox, NULL);
 	atomic_init(&b->scheduled, 0);
 }
@@ -31,8 +35,8 @@ static struct batch_job *take_inbox(struct batch *b)
 
 static struct batch_job *next_list(struct batch *b)
 {
-	if (b->gather && atomic_load(&b->inbox))
-		b->gather(b->arg);
+	if (atomic_load(&b->inbox) && atomic_load_explicit(&b->waiting, memory_order_relaxed) >= MANY)
+		usleep(MOMENT);
 	return take_inbox(b);
 }
 
@@ -65,6 +69,7 @@ static esp_status schedule(struct batch *b)
 
 static void push(struct batch *b, struct batch_job *job)
 {
+	atomic_fetch_add_explicit(&b->waiting, 1, memory_order_relaxed);
 	job->next = atomic_load_explicit(&b->inbox, memory_order_relaxed);
 	while (
 		!atomic_compare_exchange_weak_explicit(&b->inbox, &job->next, job, memory_order_release, memory_order_relaxed))
@@ -93,6 +98,7 @@ esp_status batch_do(struct batch *b, struct batch_job *job)
 	job->wait = &wait;
 	push(b, job);
 	await(fiber, &wait);
+	atomic_fetch_sub_explicit(&b->waiting, 1, memory_order_relaxed);
 	fiber->shield(0);
 	return job->status;
 }
@@ -109,6 +115,8 @@ void batch_do_both(struct batch *a, struct batch_job *first, struct batch *b, st
 	push(a, first);
 	push(b, second);
 	await(fiber, &wait);
+	atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&b->waiting, 1, memory_order_relaxed);
 	fiber->shield(0);
 }
 

@@ -1,8 +1,9 @@
 /* batch - fibers queue work and wait; one lane takes all that came and finishes it together (group commit).
  *
- * While the lane waits for the disk the next batch gathers: the busier, the fewer syncs a job.  A job lives on its
- * fiber's stack; the fiber waits shielded until the lane called batch_finish() for it.  A fiber may have jobs in two
- * batches at once: it is woken when the last is finished.
+ * While the lane waits for the disk the next batch gathers: the busier, the fewer syncs a job.  While many fibers wait,
+ * the lane gives a batch another moment: each batch costs work and waking, and to a job among many the moment makes no
+ * difference.  A job lives on its fiber's stack; the fiber waits shielded until the lane called batch_finish() for it.
+ * A fiber may have jobs in two batches at once: it is woken when the last is finished.
  */
 #ifndef ESP_COMMON_BATCH_H
 #define ESP_COMMON_BATCH_H
@@ -24,8 +25,7 @@ struct batch {
 	/*! [lane] Do these jobs, oldest first, linked by next; call batch_finish() for each exactly once. */
 	void (*run)(void *arg, struct batch_job *list);
 	void *arg;
-	/*! [lane] NULL, or: jobs are there; may sleep a moment so that others join them.  Set before the first job. */
-	void (*gather)(void *arg);
+	atomic_uint waiting;       /* fibers */
 	_Atomic(struct batch_job *) inbox; /* newest first; pushed by workers, taken whole by the lane */
 	atomic_int scheduled;      /* a drain is queued or running on the lane */
 };

@@ -37,8 +37,6 @@
 #define HEADER        4096u
 #define PAGE          4096u
 #define BATCH_MAX     256u
-#define GATHER_FROM   8u     /* messages that wait to be durable */
-#define GATHER        500u   /* us */
 #define SLOTS         8u     /* processes on one volume: the one that drains beside the one that took over */
 
 struct segment_header { uint64_t magic, generation, clean; };
@@ -490,15 +488,6 @@ static void on_jobs(void *arg, struct batch_job *list)
 	}
 }
 
-/* Many messages are on their way: they wait for the next COMMIT in any case, and a sync costs CPU for each batch. */
-static void gather(void *arg)
-{
-	const struct journal *j = arg;
-
-	if (atomic_load_explicit(&j->m->coming, memory_order_relaxed) >= GATHER_FROM)
-		usleep(GATHER);
-}
-
 esp_status journal_start(struct maildir *m)
 {
 	esp_lane *lane = m->core.pool->open(m->self, "maildir-journal", 1, 65536);
@@ -506,7 +495,6 @@ esp_status journal_start(struct maildir *m)
 	if (!lane)
 		return ESP_ENOMEM;
 	batch_init(&m->journal->batch, &m->core, m->self, lane, on_jobs, m->journal);
-	m->journal->batch.gather = gather;
 	return ESP_OK;
 }
 

@@ -45,7 +45,6 @@ struct maildir {
 	struct journal *journal;
 	struct batch place;        /* files of small messages, made while the journal syncs (place.c) */
 	atomic_ullong asked, placed;
-	atomic_uint coming;        /* messages that wait to be durable */
 	uint64_t journal_bytes;    /* of one segment */
 	uint32_t journal_limit;    /* larger messages get a file and an fsync of their own */
 	esp_nsec grace;
@@ -61,6 +60,7 @@ struct maildir {
 	esp_fcond kicked;
 	int pending, draining;
 	int ended;                 /* draining, and its fiber saw nothing left to do */
+	esp_nsec gather;           /* until the next round */
 	esp_nsec tell_at;          /* not before: say again that jobs wait */
 	struct trouble trash_trouble;
 	atomic_int posted;

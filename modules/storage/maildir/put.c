@@ -28,12 +28,9 @@ static esp_status put_large(struct maildir *m, esp_id id, esp_str prefix, esp_st
 esp_status put_blob(const esp_blob *b, esp_id id, esp_str prefix, esp_str content, uint64_t *ret_size)
 {
 	struct maildir *m = maildir_of(b);
-	esp_status st;
+	esp_status st = prefix.len + content.len <= m->journal_limit ? journal_commit(m, id, prefix, content)
+	                                                             : put_large(m, id, prefix, content);
 
-	atomic_fetch_add_explicit(&m->coming, 1, memory_order_relaxed);
-	st = prefix.len + content.len <= m->journal_limit ? journal_commit(m, id, prefix, content)
-	                                                  : put_large(m, id, prefix, content);
-	atomic_fetch_sub_explicit(&m->coming, 1, memory_order_relaxed);
 	if (st == ESP_OK)
 		*ret_size = prefix.len + content.len;
 	return st;
