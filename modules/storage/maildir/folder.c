@@ -15,7 +15,9 @@
 
 #define JOBS_A_ROUND 5000          /* one sync of their directories */
 #define ROWS_A_COMMIT 500          /* others wait for the writer as well */
-#define GATHER (250 * ESP_MSEC)
+#define GATHER      (250 * ESP_MSEC)   /* a burst: one query, a sync a directory and one COMMIT for many messages */
+#define GATHER_MANY ESP_SEC            /* after a round of MANY_JOBS */
+#define MANY_JOBS   200u
 
 static const esp_sql_migration items[] = {
 	{ .number = 1,
@@ -217,6 +219,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	m->all_done = st == ESP_OK && round.done == rows.nrows && rows.nrows < JOBS_A_ROUND;
 	tell_failures(m, &round);
 	m->metric->add(m->jobs, st == ESP_OK ? round.jobs : 0);
+	m->gather = round.jobs >= MANY_JOBS ? GATHER_MANY : GATHER;
 	return st == ESP_OK && !round.waits && (rows.nrows == JOBS_A_ROUND || round.done < rows.nrows);
 }
 
@@ -357,6 +360,7 @@ void folder_fiber(void *arg)
 	esp_nsec trash_at = 0;
 
 	m->noted = 0;
+	m->gather = GATHER;
 	while (arena && !m->core.fiber->canceled()) {
 		const esp_sql *sql;
 
@@ -384,8 +388,7 @@ void folder_fiber(void *arg)
 				break;
 			(void)m->core.fiber->set_deadline(0);
 		}
-		/* let a burst gather: one query and one COMMIT for many messages */
-		if (!m->draining && m->core.fiber->sleep_until(m->core.loop->now() + GATHER) == ESP_ECANCELED)
+		if (!m->draining && m->core.fiber->sleep_until(m->core.loop->now() + m->gather) == ESP_ECANCELED)
 			break;
 	}
 	if (arena)
