@@ -7,11 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -81,8 +81,28 @@ esp_status log_sink_open(struct log_sink *s, enum log_target target, const char 
 	return ESP_OK;
 }
 
+/* A full disk or a closed pipe: the lines are lost, the server is not. */
+void log_sink_flush(struct log_sink *s)
+{
+	uint32_t done = 0;
+
+	while (done < s->nkept) {
+		ssize_t n = write(s->fd, s->kept + done, s->nkept - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		done += (uint32_t)n;
+	}
+	for (uint32_t i = done; i < s->nkept; i++)
+		s->lost += s->kept[i] == '\n';
+	s->nkept = 0;
+}
+
 void log_sink_close(struct log_sink *s)
 {
+	log_sink_flush(s);
 	if (owns_fd(s) && s->fd >= 0)
 		close(s->fd);
 	free(s->path);
@@ -106,29 +126,11 @@ esp_status log_sink_reopen(struct log_sink *s, esp_err *err)
 
 static void write_stream(struct log_sink *s, const struct log_record *r)
 {
-	char lf = '\n';
-	struct iovec iov[2] = { { .iov_base = (void *)(uintptr_t)r->bytes, .iov_len = r->len },
-	                        { .iov_base = &lf, .iov_len = 1 } };
-	size_t left = (size_t)r->len + 1;
-
-	while (left) {
-		ssize_t n = writev(s->fd, iov, 2);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {   /* full disk, closed pipe: the line is lost, the server is not */
-			s->lost++;
-			return;
-		}
-		left -= (size_t)n;
-		for (int i = 0; i < 2; i++) {
-			size_t part = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
-
-			iov[i].iov_base = (char *)iov[i].iov_base + part;
-			iov[i].iov_len -= part;
-			n -= (ssize_t)part;
-		}
-	}
+	if (s->nkept && s->nkept + r->len >= PIPE_BUF)   /* what others write to the same pipe stays between lines */
+		log_sink_flush(s);
+	memcpy(s->kept + s->nkept, r->bytes, r->len);
+	s->nkept += r->len;
+	s->kept[s->nkept++] = '\n';
 }
 
 static void write_journal(struct log_sink *s, const struct log_record *r)

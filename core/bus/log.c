@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { LINE_MAX_BYTES = 8192, LINE_RESERVE = 32, QUEUE_DEPTH = 16384, DRAIN_BATCH = 512 };
+enum { LINE_RESERVE = 32, QUEUE_DEPTH = 16384, DRAIN_BATCH = 512 };
 
 /* Levels by module: immutable, replaced as a whole; the old ones stay until the process ends (a few hundred bytes
  * per change of the administrator), because a writer on any thread may be reading them. */
@@ -44,7 +44,7 @@ static struct {
 
 _Atomic int32_t log_level_max = ESP_LOG_INFO;
 
-static _Thread_local _Alignas(struct log_record) char line_buffer[sizeof(struct log_record) + LINE_MAX_BYTES];
+static _Thread_local _Alignas(struct log_record) char line_buffer[sizeof(struct log_record) + LOG_LINE_MAX];
 
 static const struct { const char *name; int32_t level; } names[] = {
 	{ "error", ESP_LOG_ERROR }, { "warning", ESP_LOG_WARNING }, { "notice", ESP_LOG_NOTICE },
@@ -144,7 +144,7 @@ static struct log_record *format(int32_t level, const char *who, const char *tex
                                  uint32_t field_size)
 {
 	struct log_record *r = (struct log_record *)(void *)line_buffer;
-	struct line l = line_on(r->bytes, LINE_MAX_BYTES - LINE_RESERVE);
+	struct line l = line_on(r->bytes, LOG_LINE_MAX - LINE_RESERVE);
 	bool json = atomic_load_explicit(&logger.json, memory_order_relaxed), cut = false;
 
 	put_head(&l, level, who, text, json, &r->stamp);
@@ -153,7 +153,7 @@ static struct log_record *format(int32_t level, const char *who, const char *tex
 
 		cut = !put_field(&l, &f, json);
 	}
-	l.cap = LINE_MAX_BYTES;   /* the reserve is for what closes the line */
+	l.cap = LOG_LINE_MAX;   /* the reserve is for what closes the line */
 	l.cut = false;
 	if (cut)
 		line_puts(&l, json ? ",\"cut\":true" : " cut=true");
@@ -171,6 +171,13 @@ static int64_t seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec;
+}
+
+/* For who wrote. */
+static void unlock(void)
+{
+	log_sink_flush(&logger.sink);
+	pthread_mutex_unlock(&logger.lock);
 }
 
 /* Under the lock.  The line buffer is free: what it held was written or copied. */
@@ -198,7 +205,7 @@ static void write_directly(const struct log_record *r)
 {
 	pthread_mutex_lock(&logger.lock);
 	write_record(r, seconds());
-	pthread_mutex_unlock(&logger.lock);
+	unlock();
 }
 
 static void on_drain(struct mail_node *n);
@@ -223,7 +230,7 @@ static bool drain(uint32_t max)
 		free(r);
 		n++;
 	}
-	pthread_mutex_unlock(&logger.lock);
+	unlock();
 	return n == max;
 }
 
@@ -423,7 +430,7 @@ void log_tick(void)
 		write_summary(&s);
 	tell(atomic_load(&logger.dropped), &logger.told, "log lines were dropped");
 	tell(logger.sink.lost, &logger.sink.told, "log lines could not be written");
-	pthread_mutex_unlock(&logger.lock);
+	unlock();
 	if (observer && logger.queue && !fifo_empty(logger.queue))
 		wake(observer);
 }
@@ -440,7 +447,7 @@ void log_close(void)
 	log_sink_close(&logger.sink);
 	logger.sink.fd = 2;
 	logger.sink.target = LOG_TO_STDERR;
-	pthread_mutex_unlock(&logger.lock);
+	unlock();
 	/* nobody else writes any more */
 	l = atomic_exchange(&logger.levels, NULL);
 	atomic_store(&log_level_max, ESP_LOG_INFO);
