@@ -112,15 +112,12 @@ static void add_utf8(esp_charset *cs, esp_str in, esp_buf *out)
 		}
 	}
 	while (in.len) {
-		const char *from = in.ptr;
+		size_t valid = esp_utf8_run(in);
 
-		n = 1;
-		while (in.len && (n = esp_utf8_next(in, &ch)) > 0) {
-			in.ptr += n;
-			in.len -= (size_t)n;
-		}
-		esp_buf_add(out, from, (size_t)(in.ptr - from));
-		if (in.len && n == 0) {
+		esp_buf_add(out, in.ptr, valid);
+		in.ptr += valid;
+		in.len -= valid;
+		if (in.len && esp_utf8_next(in, &ch) == 0) {
 			memcpy(cs->pending, in.ptr, in.len);
 			cs->npending = (uint32_t)in.len;
 			return;

@@ -4,12 +4,23 @@
 #include <unicase.h>
 #include <uninorm.h>
 
+/* As much as there is room for, like everything here that meets the limit of `out`. */
+static void add_upper(esp_str ascii, esp_buf *out)
+{
+	size_t left = out->max - out->len, n = ascii.len < left ? ascii.len : left;
+	char *to = esp_buf_room(out, n);
+
+	for (size_t i = 0; to && i < n; i++)
+		to[i] = (char)esp_ascii_upper((unsigned char)ascii.ptr[i]);
+	if (to)
+		out->len += n;
+	if (n < ascii.len)
+		(void)esp_buf_room(out, 1);
+}
+
 esp_status esp_fold_ascii(esp_str s, esp_buf *out)
 {
-	size_t i;
-
-	for (i = 0; i < s.len; i++)
-		esp_buf_add_char(out, (char)esp_ascii_upper((unsigned char)s.ptr[i]));
+	add_upper(s, out);
 	return out->err;
 }
 
@@ -34,22 +45,29 @@ static void add_decomposed(uint32_t ch, esp_buf *out)
 	}
 }
 
+static size_t add_character(esp_str s, esp_buf *out)
+{
+	uint32_t ch;
+	int n = esp_utf8_next(s, &ch);
+
+	if (n > 0)
+		add_decomposed(uc_totitle(ch), out);
+	else
+		esp_utf8_add(out, 0xfffd);
+	return n > 0 ? (size_t)n : 1;
+}
+
 esp_status esp_fold_unicode(esp_str s, esp_buf *out)
 {
 	while (s.len && !out->err) {
-		uint32_t ch;
-		int n = esp_utf8_next(s, &ch);
+		size_t n = esp_ascii_run(s);
 
-		if (n <= 0) {
-			esp_utf8_add(out, 0xfffd);
-			n = 1;
-		} else if (ch < 0x80) {
-			esp_buf_add_char(out, (char)esp_ascii_upper((int)ch));
-		} else {
-			add_decomposed(uc_totitle(ch), out);
-		}
+		if (n)
+			add_upper(esp_str_of(s.ptr, n), out);
+		else
+			n = add_character(s, out);
 		s.ptr += n;
-		s.len -= (size_t)n;
+		s.len -= n;
 	}
 	return out->err;
 }

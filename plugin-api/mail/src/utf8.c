@@ -1,6 +1,8 @@
 /* utf8.c - UTF-8 validation and writing (esp/mail/utf8.h).  Pure; owns nothing. */
 #include <esp/mail/utf8.h>
 
+#include <string.h>
+
 int esp_utf8_next(esp_str s, uint32_t *ret_ch)
 {
 	const unsigned char *p = (const unsigned char *)s.ptr;
@@ -39,29 +41,40 @@ int esp_utf8_next(esp_str s, uint32_t *ret_ch)
 	return n;
 }
 
-bool esp_ascii_valid(esp_str s)
+size_t esp_ascii_run(esp_str s)
 {
-	unsigned char all = 0;
-	size_t i;
+	uint64_t eight;
+	size_t i = 0;
 
-	for (i = 0; i < s.len; i++)
-		all |= (unsigned char)s.ptr[i];
-	return all < 0x80;
+	for (; s.len - i >= sizeof eight; i += sizeof eight) {
+		memcpy(&eight, s.ptr + i, sizeof eight);
+		if (eight & UINT64_C(0x8080808080808080))
+			break;
+	}
+	while (i < s.len && (unsigned char)s.ptr[i] < 0x80)
+		i++;
+	return i;
+}
+
+bool esp_ascii_valid(esp_str s) { return esp_ascii_run(s) == s.len; }
+
+size_t esp_utf8_run(esp_str s)
+{
+	size_t i = 0;
+	uint32_t ch;
+	int n;
+
+	do {
+		i += esp_ascii_run((esp_str){ s.ptr + i, s.len - i });
+		n = esp_utf8_next((esp_str){ s.ptr + i, s.len - i }, &ch);
+		i += n > 0 ? (size_t)n : 0;
+	} while (n > 0);
+	return i;
 }
 
 bool esp_utf8_valid(esp_str s)
 {
-	uint32_t ch;
-	int n;
-
-	while (s.len) {
-		n = esp_utf8_next(s, &ch);
-		if (n <= 0)
-			return false;
-		s.ptr += n;
-		s.len -= (size_t)n;
-	}
-	return true;
+	return esp_utf8_run(s) == s.len;
 }
 
 esp_status esp_utf8_add(esp_buf *out, uint32_t ch)
@@ -92,17 +105,12 @@ esp_status esp_utf8_add(esp_buf *out, uint32_t ch)
 
 esp_status esp_utf8_clean(esp_str s, esp_buf *out)
 {
-	uint32_t ch;
-	int n;
-
 	while (s.len) {
-		const char *from = s.ptr;
+		size_t n = esp_utf8_run(s);
 
-		while (s.len && (n = esp_utf8_next(s, &ch)) > 0) {
-			s.ptr += n;
-			s.len -= (size_t)n;
-		}
-		esp_buf_add(out, from, (size_t)(s.ptr - from));
+		esp_buf_add(out, s.ptr, n);
+		s.ptr += n;
+		s.len -= n;
 		if (s.len) {
 			esp_buf_add_z(out, "\xef\xbf\xbd");
 			s.ptr++;

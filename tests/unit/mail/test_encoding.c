@@ -186,6 +186,31 @@ Test(utf8, knows_valid_from_invalid)
 	cr_assert(esp_utf8_valid(ESP_STR("a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf\xed\x9f\xbf")));
 }
 
+Test(utf8, runs_end_where_the_characters_do)
+{
+	char text[40], room[16];
+	esp_buf out;
+
+	for (size_t len = 0; len <= sizeof text; len++) {
+		for (size_t at = 0; at < len; at++) {
+			memset(text, 'a', sizeof text);
+			text[at] = '\xc3';
+			cr_assert_eq(esp_ascii_run(esp_str_of(text, len)), at);
+			cr_assert_eq(esp_utf8_run(esp_str_of(text, len)), at);
+			if (at + 1 == len)
+				continue;
+			text[at + 1] = '\xbc';
+			cr_assert_eq(esp_ascii_run(esp_str_of(text, len)), at);
+			cr_assert_eq(esp_utf8_run(esp_str_of(text, len)), len);
+		}
+		memset(text, 'a', sizeof text);
+		cr_assert_eq(esp_ascii_run(esp_str_of(text, len)), len);
+	}
+	esp_buf_init_fixed(&out, room, 2);
+	cr_assert_eq(esp_fold_unicode(ESP_STR("abc"), &out), ESP_E2BIG);
+	cr_assert(esp_str_eq(esp_buf_str(&out), ESP_STR("AB")), "as much as there is room for");
+}
+
 Test(fold, makes_equal_what_rfc_5051_calls_equal)
 {
 	static const char *const equal[][2] = { { "aBc", "AbC" }, { "\xc3\xbc", "u\xcc\x88" }, { "\xc3\x9c", "\xc3\xbc" },

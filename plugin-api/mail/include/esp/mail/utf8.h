@@ -15,8 +15,12 @@ extern "C" {
 ESP_EXPORT int esp_utf8_next(esp_str s, uint32_t *ret_ch);
 /*! \brief Is all of `s` valid UTF-8? */
 ESP_EXPORT bool esp_utf8_valid(esp_str s);
+/*! \brief How many bytes at the start of `s` are whole valid characters. */
+ESP_EXPORT size_t esp_utf8_run(esp_str s);
 /*! \brief Is every byte below 128? */
 ESP_EXPORT bool esp_ascii_valid(esp_str s);
+/*! \brief How many bytes at the start of `s` are below 128: whole characters, nearly all of most mail. */
+ESP_EXPORT size_t esp_ascii_run(esp_str s);
 /*! \brief Appends one character; an invalid one as U+FFFD. */
 ESP_EXPORT esp_status esp_utf8_add(esp_buf *out, uint32_t ch);
 /*! \brief Appends `s` with every invalid byte replaced by U+FFFD. */
