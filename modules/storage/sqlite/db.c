@@ -125,7 +125,8 @@ static int set_pragmas(struct db *db, const struct db_options *o, esp_err *err)
 		return st;
 	if (!o->writer)
 		return db_script(db, "PRAGMA query_only=ON;", err);
-	/* one COMMIT is one fsync of the WAL; checkpoint.c takes the place of wal_autocheckpoint where writers hurry */
+	/* one COMMIT is one fsync of the WAL (vfs.h relies on it); checkpoint.c takes the place of wal_autocheckpoint
+	 * where writers hurry */
 	return db_script(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000;"
 	                     "PRAGMA journal_size_limit=67108864;", err);
 }
@@ -147,7 +148,7 @@ int db_open(const struct db_options *o, struct db **ret, esp_err *err)
 	}
 	db->magic = DB_MAGIC;
 	db->trouble = o->trouble;
-	rc = sqlite3_open_v2(o->path, &db->handle, flags, NULL);
+	rc = sqlite3_open_v2(o->path, &db->handle, flags, o->vfs);
 	if (rc != SQLITE_OK) {
 		advise(rc, o->path, advice, sizeof advice);
 		if (err)

@@ -32,9 +32,9 @@ struct db {
 	uint32_t nstmts;
 };
 
-/*! \brief trouble: outlives the connection; NULL: nobody is told. */
+/*! \brief trouble: outlives the connection; NULL: nobody is told.  vfs: of vfs.h; NULL: SQLite's own. */
 struct db_options {
-	const char *path;
+	const char *path, *vfs;
 	int64_t cache_bytes, mmap_bytes;
 	int busy_ms, writer;
 	struct db_trouble *trouble;

@@ -6,6 +6,7 @@
  */
 #include "migrate.h"
 #include "textindex.h"
+#include "vfs.h"
 #include "writer.h"
 
 #include <esp/command.h>
@@ -38,6 +39,7 @@ struct sqlite {
 	struct writer writer;
 	struct db_options options;
 	struct db_trouble trouble;
+	struct vfs vfs;
 	char *path;
 	struct textindex *texts;
 	int auto_migrate;
@@ -488,6 +490,8 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	}
 	writer_start(&s->writer);
 	db_init();
+	if (vfs_add(&s->vfs) == SQLITE_OK)
+		s->options.vfs = s->vfs.name;
 	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
@@ -540,6 +544,7 @@ static void on_stop(esp_module *self)
 		textindex_close(s->texts);
 	if (s->writer.lane && s->core.pool->run(self, s->writer.lane, on_close, s, NULL) != ESP_OK)
 		on_close(s);
+	vfs_remove(&s->vfs);
 	if (s->writer.arena)
 		s->core.mem->arena_free(s->writer.arena);
 	leave(s, self);

@@ -5,6 +5,7 @@
 #include "tests/support/test.h"
 
 #include "modules/storage/sqlite/migrate.h"
+#include "modules/storage/sqlite/vfs.h"
 #include "modules/storage/sqlite/writer.c"
 
 #include <unistd.h>
@@ -441,4 +442,67 @@ Test(writer, a_checkpoint_that_moved_nothing_is_not_tried_at_every_commit, .init
 	cr_assert(w.checkpoint.wal_pages >= 4000 && w.checkpoint.wal_pages < 5000, "%d: as ever", w.checkpoint.wal_pages);
 	db_close(reader);
 	writer_off(&w);
+}
+
+/* --- few large writes ---------------------------------------------------------------------------------------- */
+
+/* What a kill would leave: the two files as the kernel has them now. */
+static int64_t after_a_kill(const char *question)
+{
+	char cmd[600], copy[120];
+	struct db *db;
+	int64_t n;
+
+	snprintf(copy, sizeof copy, "%s/killed.db", dir);
+	snprintf(cmd, sizeof cmd, "rm -f %s*; cp %s %s; cp %s-wal %s-wal", copy, path, copy, path, copy);
+	cr_assert_eq(system(cmd), 0);
+	db = db_at(copy, 1);
+	n = number(db, question);
+	cr_assert_eq(number(db, "SELECT COUNT(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+	db_close(db);
+	return n;
+}
+
+Test(vfs, what_is_committed_is_in_the_files_at_once, .init = set_up, .fini = tear_down)
+{
+	static const char SUM[] = "SELECT COALESCE(SUM(LENGTH(v)), 0) FROM t";
+	struct vfs vfs = { .own = NULL };
+	struct db_options o = { .path = path, .cache_bytes = 32 << 10, .busy_ms = 50, .writer = 1 };
+	struct db *db, *other;
+	int64_t sum = 0;
+
+	cr_assert_eq(vfs_add(&vfs), SQLITE_OK);
+	o.vfs = vfs.name;
+	cr_assert_eq(db_open(&o, &db, &err), ESP_OK, "%s", err.text);
+	cr_assert_eq(run(db, "CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB)"), ESP_OK);
+	other = db_at(path, 0);
+	for (int i = 0; i < 120; i++) {
+		int64_t before = sum;
+		cr_assert_eq(run(db, "BEGIN IMMEDIATE"), ESP_OK);
+		for (int j = 0; j < 1 + i % 7; j++) {          /* up to 400 KB, more than the cache and than one write */
+			int64_t n = (int64_t)(i * 7919 + j * 104729) % 60000 + 1;
+			int undone = j % 3 == 2;
+			if (undone)
+				cr_assert_eq(run(db, "SAVEPOINT s"), ESP_OK);
+			cr_assert_eq(db_exec(db, arena, "INSERT INTO t (v) VALUES (randomblob($1))",
+				(esp_sql_value[]){ ESP_SQL_I(n) }, 1, NULL), ESP_OK);
+			if (undone)
+				cr_assert_eq(db_script(db, "ROLLBACK TO s; RELEASE s", &err), ESP_OK, "%s", err.text);
+			sum += undone ? 0 : n;
+		}
+		if (i % 4 == 3)
+			sum = before;
+		cr_assert_eq(run(db, i % 4 == 3 ? "ROLLBACK" : "COMMIT"), ESP_OK);
+		cr_assert_eq(number(other, SUM), sum, "transaction %d, another connection", i);
+		if (i % 8 == 0)
+			cr_assert_eq(after_a_kill(SUM), sum, "transaction %d, killed", i);
+		if (i % 50 == 49)
+			cr_assert_eq(sqlite3_wal_checkpoint_v2(other->handle, "main", SQLITE_CHECKPOINT_RESTART, NULL, NULL),
+				SQLITE_OK);
+	}
+	cr_assert_eq(number(db, SUM), sum);
+	db_close(other);
+	db_close(db);
+	vfs_remove(&vfs);
+	cr_assert_null(sqlite3_vfs_find(vfs.name));
 }
