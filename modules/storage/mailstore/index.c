@@ -7,8 +7,8 @@
  * all marks with the mailboxes: what was missed, was deleted, or is not indexed yet is found there.
  *
  * What was expunged is told by the change log; where it does not reach back, the gaps between the UIDs there are.
- * While changes come in, the index takes a tenth of a thread's time: mail comes first, and what waits is read by who
- * searches.
+ * While changes come in, the index takes a twentieth of a worker's time: mail comes first, and what waits is read by
+ * who searches.
  * A message that cannot be read because it is gone counts as indexed; after any other failure its mailbox is set aside
  * for some seconds and the others go on.  An index that was away may know less when it is back, and it is one worker
  * that hears of it: all compare everything again.
@@ -20,7 +20,7 @@
 #define INDEXER_MAGIC 0x58444e49u
 #define SETTLE       (300 * ESP_MSEC)   /* changes gather */
 #define PAUSE        (2 * ESP_MSEC)     /* between batches when nothing else goes on */
-#define BUSY_SHARE   9                  /* while changes come in: so many times a batch's time is left to others */
+#define BUSY_SHARE   19                 /* while changes come in: so many times a batch's time is left to others */
 #define LATE_SHARE   2                  /* when the oldest change has waited this long: */
 #define LATE         (60 * ESP_SEC)
 #define FAILED_WAIT  (5 * ESP_SEC)
