@@ -1,13 +1,10 @@
 /* storage_sqlite - "esp.sql/1" over an embedded SQLite database.
  *
- * One private lane writes (writer.c).  Reads of a few rows by key run on the worker itself, on a connection of its own;
- * all others on the read lane.  WAL: readers never wait for the writer.  EXCLUSIVE: two generations would be two
- * writers.  "esp.textindex/1" stands beside it, in a file of its own (textindex.c).
+ * One private lane writes (writer.c); query.c reads.  WAL: readers never wait for the writer.  EXCLUSIVE: two
+ * generations would be two writers.  "esp.textindex/1" stands beside it, in a file of its own (textindex.c).
  */
 #include "migrate.h"
-#include "textindex.h"
-#include "vfs.h"
-#include "writer.h"
+#include "sqlite.h"
 
 #include <esp/command.h>
 
@@ -16,10 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "modules/common/pause.h"
-
-#define READERS_MAX 16u
-#define READER_CACHE (8 << 20)
 #define WORKER_CACHE (64 << 10)    /* a few rows by key at a time, and each COMMIT of others empties it */
 
 /* Built twice: storage_sqlite_target.so is the database that mail is moved to, beside the one in use. */
@@ -33,124 +26,27 @@
 #define SQL_SERVICE "esp.sql/1"
 #endif
 
-struct sqlite {
-	esp_sql table;             /* first: services are found by it */
-	esp_core core;
-	struct writer writer;
-	struct db_options options;
-	struct db_trouble trouble;
-	struct vfs vfs;
-	char *path;
-	struct textindex *texts;
-	int auto_migrate;
-	uint32_t nworkers, nreaders;
-	struct db **worker;        /* one connection a worker, used there only */
-	esp_lane *read_lane;
-	struct pause pause;
-	esp_lane *long_lane;       /* reads that take long, each on a connection of its own */
-	_Atomic(struct db *) reader[READERS_MAX];   /* as many as the read lane is wide; NULL: in use */
-};
-
-static struct sqlite *of(const esp_sql *sql) { return (struct sqlite *)sql; }
-
-/* --- reading --------------------------------------------------------------------------------------------- */
-
-struct read_job {
-	struct sqlite *s;
-	esp_arena *arena;          /* the lane's own: the caller's belongs to its worker */
-	const char *stmt;
-	const esp_sql_value *args;
-	uint32_t nargs;
-	esp_sql_rows rows;
-};
-
-static int32_t on_read_lane(void *arg)
-{
-	struct read_job *job = arg;
-	struct db *db = NULL;
-	uint32_t i = 0;
-	int st;
-
-	while (!(db = atomic_exchange(&job->s->reader[i], NULL)))
-		i = (i + 1) % job->s->nreaders;
-	st = db_exec(db, job->arena, job->stmt, job->args, job->nargs, &job->rows);
-	atomic_store(&job->s->reader[i], db);
-	return st;
-}
-
-static esp_status copy_rows(const esp_sql_rows *from, esp_arena *arena, esp_sql_rows *ret)
-{
-	size_t n = (size_t)from->nrows * from->ncols;
-	esp_sql_value *values = esp_alloc_array(arena, n ? n : 1, sizeof *values);
-
-	if (!values)
-		return ESP_ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		values[i] = from->values[i];
-		if (values[i].type == ESP_SQL_TEXT || values[i].type == ESP_SQL_BLOB) {
-			values[i].s = esp_strdup_in(arena, values[i].s);
-			if (!values[i].s.ptr)
-				return ESP_ENOMEM;
-		}
-	}
-	*ret = *from;
-	ret->values = values;
-	return ESP_OK;
-}
-
-static esp_status query_on_lane(struct sqlite *s, esp_arena *arena, const char *stmt, const esp_sql_value *args,
-                                uint32_t nargs, esp_sql_rows *ret)
-{
-	struct read_job job = { .s = s, .stmt = stmt, .args = args, .nargs = nargs };
-	int32_t result = ESP_OK;
-	esp_status st;
-
-	job.arena = s->core.mem->arena_new(s->writer.self, "query", 2 * (size_t)DB_BYTES_MAX);
-	if (!job.arena)
-		return ESP_ENOMEM;
-	st = s->core.pool->run(s->writer.self, s->read_lane, on_read_lane, &job, &result);
-	if (st == ESP_OK)
-		st = result;
-	if (st == ESP_OK)
-		st = copy_rows(&job.rows, arena, ret);
-	s->core.mem->arena_free(job.arena);
-	return st;
-}
-
-static struct db *own_connection(struct sqlite *s)
-{
-	esp_worker *here = s->core.loop->here();
-	uint32_t i = here ? s->core.loop->index(here) : UINT32_MAX;
-
-	return i < s->nworkers && s->core.loop->worker(i) == here ? s->worker[i] : NULL;
-}
-
-static esp_status query(const esp_sql *sql, uint32_t flags, esp_arena *arena, const char *stmt,
-                        const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
-{
-	struct sqlite *s = of(sql);
-	struct db *db = flags & ESP_SQL_BOUNDED ? own_connection(s) : NULL;
-
-	if (db)
-		return db_exec(db, arena, stmt, args, nargs, ret);
-	return query_on_lane(s, arena, stmt, args, nargs, ret);
-}
-
 static esp_status transact(const esp_sql *sql, const esp_sql_key *keys, uint32_t nkeys,
                            esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
 {
+	struct sqlite *s = sqlite_of(sql);
 	esp_status st;
 
 	(void)keys;   /* one writer: nothing to lock */
 	(void)nkeys;
-	if (!pause_enter(&of(sql)->pause))
+	if (!pause_enter(&s->pause))
 		return ESP_EUNAVAIL;
-	st = writer_transact(&of(sql)->writer, fn, arg);
-	pause_leave(&of(sql)->pause);
+	st = writer_transact(&s->writer, fn, arg);
+	pause_leave(&s->pause);
 	return st;
 }
 
-static esp_status set_pause(const esp_sql *sql, int32_t on) { return pause_set(&of(sql)->core, &of(sql)->pause, on); }
+static esp_status set_pause(const esp_sql *sql, int32_t on)
+{
+	struct sqlite *s = sqlite_of(sql);
+
+	return pause_set(&s->core, &s->pause, on);
+}
 
 /* A pause outlives the generation that was asked for it: what was moved elsewhere must not be written to again. */
 #define LEFT 1u   /* raise it with every change of the struct */
@@ -171,85 +67,6 @@ static void leave(struct sqlite *s, esp_module *self)
 
 	snprintf(l.path, sizeof l.path, "%s", s->path);
 	s->core.host->leave(self, LEFT, &l, sizeof l);
-}
-
-/* --- reading long and consistently ---------------------------------------------------------------------------- */
-
-struct long_tx { esp_tx pub; struct sqlite *s; struct db *db; };
-struct long_job { struct sqlite *s; esp_status (*fn)(esp_tx *tx, void *arg); void *arg; };
-
-static esp_status long_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t nargs, esp_sql_rows *ret)
-{
-	struct long_tx *l = (struct long_tx *)tx;
-
-	l->s->core.mem->arena_reset(tx->arena);
-	return db_exec(l->db, tx->arena, stmt, args, nargs, ret);
-}
-
-/* WAL: the connection sees what was committed before its first statement until it ends, and holds up nobody. */
-static int32_t on_long_lane(void *arg)
-{
-	struct long_job *job = arg;
-	struct sqlite *s = job->s;
-	struct db_options o = s->options;
-	struct long_tx l = { .pub.exec = long_exec, .s = s };
-	esp_err err = ESP_ERR_INIT;
-	int st;
-
-	o.writer = 0;
-	o.cache_bytes = db_cache(&o, READER_CACHE);
-	l.pub.arena = s->core.mem->arena_new(s->writer.self, "long read", 2 * (size_t)DB_BYTES_MAX);
-	if (!l.pub.arena)
-		return ESP_ENOMEM;
-	st = db_open(&o, &l.db, &err);
-	if (st != ESP_OK)
-		db_tell(&s->trouble, &err);
-	if (st == ESP_OK)
-		st = db_script(l.db, "BEGIN", NULL);
-	if (st == ESP_OK)
-		st = job->fn(&l.pub, job->arg);
-	db_close(l.db);
-	s->core.mem->arena_free(l.pub.arena);
-	return st;
-}
-
-static esp_status read_long(const esp_sql *sql, esp_status (*fn)(esp_tx *tx, void *arg), void *arg)
-{
-	struct sqlite *s = of(sql);
-	struct long_job job = { s, fn, arg };
-	int32_t result = ESP_OK;
-	esp_status st;
-
-	s->core.fiber->shield(1);
-	st = s->core.pool->run(s->writer.self, s->long_lane, on_long_lane, &job, &result);
-	s->core.fiber->shield(0);
-	return st == ESP_OK ? result : st;
-}
-
-struct check { esp_arena *arena; esp_str wrong; };
-
-static esp_status check_tx(esp_tx *tx, void *arg)
-{
-	struct check *c = arg;
-	esp_sql_rows rows;
-	esp_status st = tx->exec(tx, "PRAGMA integrity_check(1)", NULL, 0, &rows);
-
-	if (st == ESP_ECORRUPT)
-		c->wrong = ESP_STR("the file cannot be read");
-	else if (st != ESP_OK)
-		return st;
-	else if (rows.nrows != 1 || !esp_str_eq(esp_sql_at(&rows, 0, 0)->s, ESP_STR("ok")))
-		c->wrong = esp_strdup_in(c->arena, rows.nrows ? esp_sql_at(&rows, 0, 0)->s : ESP_STR("no answer"));
-	return ESP_OK;
-}
-
-static esp_status check(const esp_sql *sql, esp_arena *arena, esp_str *ret)
-{
-	struct check c = { .arena = arena };
-	esp_status st = read_long(sql, check_tx, &c);
-
-	*ret = c.wrong;
-	return st;
 }
 
 /* --- migrations ------------------------------------------------------------------------------------------- */
@@ -310,9 +127,9 @@ static esp_status run_migrations(struct lane_job *job)
 
 static esp_status migrate(const esp_sql *sql, esp_err *err)
 {
-	struct lane_job job = { of(sql), { .err = err, .target = IS_TARGET } };
+	struct lane_job job = { sqlite_of(sql), { .err = err, .target = IS_TARGET } };
 
-	job.migrate.kind = migrate_at_start(of(sql)->auto_migrate, &job.migrate.automatic);
+	job.migrate.kind = migrate_at_start(sqlite_of(sql)->auto_migrate, &job.migrate.automatic);
 	return run_migrations(&job);
 }
 
@@ -397,8 +214,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		return ESP_ENOMEM;
 	}
 	s->table = (esp_sql){ .service = { .size = sizeof(esp_sql), .minor = 1, .provider = self },
-	                      .query = query, .transact = transact, .migrate = migrate, .read = read_long, .check = check,
-	                      .pause = set_pause, .engine = "sqlite" };
+	                      .query = sqlite_query, .transact = transact, .migrate = migrate, .read = sqlite_read,
+	                      .check = sqlite_check, .pause = set_pause, .engine = "sqlite" };
 	if (!IS_TARGET && self->host->provide(self, "esp.textindex/1", textindex_service(s->texts)) != ESP_OK)
 		return ESP_ENOMEM;
 	return self->host->provide(self, SQL_SERVICE, &s->table.service);
@@ -463,7 +280,7 @@ static int32_t on_open(void *arg)
 	if (st == ESP_OK)
 		st = checkpoint_open(&s->writer.checkpoint, &o, s->writer.db, job->err);
 	o.writer = 0;
-	o.cache_bytes = db_cache(&o, READER_CACHE);
+	o.cache_bytes = db_cache(&o, SQLITE_READER_CACHE);
 	for (uint32_t i = 0; st == ESP_OK && i < s->nreaders; i++)
 		if ((st = db_open(&o, &db, job->err)) == ESP_OK)
 			atomic_store(&s->reader[i], db);
@@ -585,7 +402,7 @@ static const esp_cfg_item config[] = { { .name = "path",
 		.type = ESP_CFG_INT,
 		.def_int = 4,
 		.min = 1,
-		.max = READERS_MAX,
+		.max = SQLITE_READERS_MAX,
 		.help = "Threads for reads of more than a few rows." },
 	{ .name = "auto_migrate",
 		.type = ESP_CFG_BOOL,
