@@ -16,7 +16,7 @@
 #define JOBS_A_ROUND 5000          /* one sync of their directories */
 #define ROWS_A_COMMIT 500          /* others wait for the writer as well */
 #define GATHER      (250 * ESP_MSEC)   /* a burst: one query, a sync a directory and one COMMIT for many messages */
-#define GATHER_MANY ESP_SEC            /* after a round of MANY_JOBS */
+#define GATHER_MANY ESP_SEC            /* after rounds of MANY_JOBS together */
 #define MANY_JOBS   200u
 
 static const esp_sql_migration items[] = {
@@ -219,7 +219,7 @@ static int one_round(struct maildir *m, const esp_sql *sql, esp_arena *arena)
 	m->all_done = st == ESP_OK && round.done == rows.nrows && rows.nrows < JOBS_A_ROUND;
 	tell_failures(m, &round);
 	m->metric->add(m->jobs, st == ESP_OK ? round.jobs : 0);
-	m->gather = round.jobs >= MANY_JOBS ? GATHER_MANY : GATHER;
+	m->recent += round.jobs;
 	return st == ESP_OK && !round.waits && (rows.nrows == JOBS_A_ROUND || round.done < rows.nrows);
 }
 
@@ -290,6 +290,7 @@ static esp_status settle_in(struct maildir *m, esp_arena *arena, const esp_sql *
 
 	while (st == ESP_OK && newest.nrows) {
 		esp_sql_value args[] = { ESP_SQL_T(account), *esp_sql_at(&newest, 0, 0) };
+		atomic_store(&m->hurried, 1);
 		folder_kick(&m->table);
 		st = sql->query(sql, 0, arena, OLDER, args, 2, &left);
 		if (st != ESP_OK || esp_sql_at(&left, 0, 0)->i == 0)
@@ -320,6 +321,8 @@ static void on_kicked(void *arg)       /* worker 0 */
 	atomic_store(&m->posted, 0);
 	m->pending = 1;
 	m->core.fiber->signal(&m->kicked);
+	if (atomic_exchange(&m->hurried, 0))
+		m->core.fiber->signal(&m->hurry);
 	if (m->ended && m->core.fiber->spawn(m->self, 0, "folder jobs", folder_fiber, m, NULL) == ESP_OK)
 		m->ended = 0;
 }
@@ -339,6 +342,7 @@ void folder_drain(struct maildir *m)
 {
 	m->draining = m->pending = 1;
 	m->core.fiber->signal(&m->kicked);
+	m->core.fiber->signal(&m->hurry);
 	m->core.fiber->signal(&m->sweep_ends);
 }
 
@@ -352,6 +356,16 @@ static void leave(struct maildir *m)
 	}
 }
 
+static esp_status gather(struct maildir *m)
+{
+	esp_status st;
+
+	(void)m->core.fiber->set_deadline(m->core.loop->now() + (m->recent < MANY_JOBS ? GATHER : GATHER_MANY));
+	st = m->core.fiber->wait(&m->hurry);
+	(void)m->core.fiber->set_deadline(0);
+	return st;
+}
+
 /* At the stop others still end what they had begun: what they commit when nothing was left here begins it anew. */
 void folder_fiber(void *arg)
 {
@@ -360,7 +374,6 @@ void folder_fiber(void *arg)
 	esp_nsec trash_at = 0;
 
 	m->noted = 0;
-	m->gather = GATHER;
 	while (arena && !m->core.fiber->canceled()) {
 		const esp_sql *sql;
 
@@ -368,6 +381,7 @@ void folder_fiber(void *arg)
 		sql = (const esp_sql *)m->core.host->service(m->self, m->sql);
 		atomic_store(&m->at_gate, 0);
 		m->pending = 0;
+		m->recent = 0;
 		while (sql && one_round(m, sql, arena))
 			m->core.mem->arena_reset(arena);
 		if (sql && m->core.loop->now() >= trash_at) {
@@ -388,7 +402,7 @@ void folder_fiber(void *arg)
 				break;
 			(void)m->core.fiber->set_deadline(0);
 		}
-		if (!m->draining && m->core.fiber->sleep_until(m->core.loop->now() + m->gather) == ESP_ECANCELED)
+		if (!m->draining && gather(m) == ESP_ECANCELED)
 			break;
 	}
 	if (arena)

@@ -60,7 +60,9 @@ struct maildir {
 	esp_fcond kicked;
 	int pending, draining;
 	int ended;                 /* draining, and its fiber saw nothing left to do */
-	esp_nsec gather;           /* until the next round */
+	uint32_t recent;           /* jobs done since it last waited */
+	esp_fcond hurry;           /* somebody waits for the jobs: they do not gather */
+	atomic_int hurried;
 	esp_nsec tell_at;          /* not before: say again that jobs wait */
 	struct trouble trash_trouble;
 	atomic_int posted;
