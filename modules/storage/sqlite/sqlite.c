@@ -227,13 +227,14 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 #define WAIT_MOST   (20 * ESP_SEC)   /* then the reason is worth more than another try */
 
 /* The writer's connection, when nobody else writes at this moment. */
-static int open_writer(const struct db_options *o, struct db **ret, esp_err *err)
+static int open_writer(const struct db_options *o, const char *vfs, struct db **ret, esp_err *err)
 {
 	struct db_options look = *o;
 	struct db *db;
 	int st;
 
 	look.busy_ms = o->busy_ms < LOOK_MS ? o->busy_ms : LOOK_MS;
+	look.vfs = vfs;
 	st = db_open(&look, &db, err);
 	if (st != ESP_OK)
 		return st;
@@ -252,11 +253,13 @@ static int wait_for_writer(struct sqlite *s, esp_err *err)
 {
 	const esp_core *core = &s->core;
 	esp_nsec begun = core->loop->clock(), most = 4 * s->options.busy_ms * ESP_MSEC;
+	const char *vfs = vfs_add(&s->writer.vfs) == SQLITE_OK ? s->writer.vfs.name : NULL;
 	int told = 0, st;
 
 	if (most > WAIT_MOST)
 		most = WAIT_MOST;
-	while ((st = open_writer(&s->options, &s->writer.db, err)) == ESP_EBUSY && core->loop->clock() < begun + most) {
+	while ((st = open_writer(&s->options, vfs, &s->writer.db, err)) == ESP_EBUSY &&
+		   core->loop->clock() < begun + most) {
 		if (!told++)
 			esp_log(core->log, s->writer.self, ESP_LOG_WARNING, "the database is locked: waiting for it",
 				ESP_FSTR("reason", ((esp_str){ err->text, strlen(err->text) })), ESP_FNSEC("most", most));
@@ -307,8 +310,6 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	}
 	writer_start(&s->writer);
 	db_init();
-	if (vfs_add(&s->vfs) == SQLITE_OK)
-		s->options.vfs = s->vfs.name;
 	st = s->core.pool->run(self, s->writer.lane, on_open, &job, &result);
 	if (st == ESP_OK)
 		st = result;
@@ -361,7 +362,7 @@ static void on_stop(esp_module *self)
 		textindex_close(s->texts);
 	if (s->writer.lane && s->core.pool->run(self, s->writer.lane, on_close, s, NULL) != ESP_OK)
 		on_close(s);
-	vfs_remove(&s->vfs);
+	vfs_remove(&s->writer.vfs);
 	if (s->writer.arena)
 		s->core.mem->arena_free(s->writer.arena);
 	leave(s, self);

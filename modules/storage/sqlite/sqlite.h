@@ -3,7 +3,6 @@
 #define ESP_STORAGE_SQLITE_SQLITE_H
 
 #include "textindex.h"
-#include "vfs.h"
 #include "writer.h"
 
 #include "modules/common/pause.h"
@@ -17,7 +16,6 @@ struct sqlite {
 	struct writer writer;
 	struct db_options options;
 	struct db_trouble trouble;
-	struct vfs vfs;
 	char *path;
 	struct textindex *texts;
 	int auto_migrate;

@@ -1,8 +1,8 @@
 /* vfs - what a COMMIT appends to the WAL goes to the kernel in few large writes.
  *
  * SQLite writes each page of a COMMIT as a header of 24 bytes and its 4,096: forty pages take eighty writes, and most
- * pages of the kernel's cache are touched twice.  A WAL opened here keeps what is appended until there is no more room,
- * it is to be synced, or anything else is done with it.  All other files are SQLite's own.
+ * pages of the kernel's cache are touched twice.  A WAL opened here keeps what COMMIT appends until there is no more
+ * room, it is to be synced, or anything else is done with it.  All other files are SQLite's own.
  */
 #include "vfs.h"
 
@@ -15,6 +15,8 @@
 struct wal {
 	sqlite3_file pub;        /* first: SQLite hands it back */
 	sqlite3_file *own;       /* SQLite's file, in the bytes behind this struct */
+	struct vfs *vfs;
+	int keeps;               /* from vfs_keep() to the first sync */
 	unsigned char *kept;     /* ROOM; NULL before the first write */
 	sqlite3_int64 at;        /* where the kept bytes belong */
 	int n;
@@ -24,7 +26,7 @@ static struct wal *wal_of(sqlite3_file *f) { return (struct wal *)f; }
 
 #define CALL(f, method, ...) wal_of(f)->own->pMethods->method(wal_of(f)->own __VA_OPT__(, ) __VA_ARGS__)
 
-/* What could not be written is not tried again: SQLite rolls back, and others will be written there. */
+/* What could not be written is not tried again: the COMMIT fails. */
 static int flush(sqlite3_file *f)
 {
 	struct wal *w = wal_of(f);
@@ -39,11 +41,9 @@ static int wal_write(sqlite3_file *f, const void *bytes, int n, sqlite3_int64 at
 	struct wal *w = wal_of(f);
 	int rc = w->n && (at != w->at + w->n || n > ROOM - w->n) ? flush(f) : SQLITE_OK;
 
-	if (rc == SQLITE_OK && !w->kept && !(w->kept = malloc(ROOM)))
-		rc = SQLITE_NOMEM;
 	if (rc != SQLITE_OK)
 		return rc;
-	if (n > ROOM)
+	if (!w->keeps || n > ROOM || (!w->kept && !(w->kept = malloc(ROOM))))
 		return CALL(f, xWrite, bytes, n, at);
 	if (w->n == 0)
 		w->at = at;
@@ -58,7 +58,6 @@ static int wal_write(sqlite3_file *f, const void *bytes, int n, sqlite3_int64 at
 
 static int wal_read(sqlite3_file *f, void *to, int n, sqlite3_int64 at) { FLUSHED(f, xRead, to, n, at); }
 static int wal_truncate(sqlite3_file *f, sqlite3_int64 size) { FLUSHED(f, xTruncate, size); }
-static int wal_sync(sqlite3_file *f, int flags) { FLUSHED(f, xSync, flags); }
 static int wal_size(sqlite3_file *f, sqlite3_int64 *ret) { FLUSHED(f, xFileSize, ret); }
 static int wal_control(sqlite3_file *f, int op, void *arg) { FLUSHED(f, xFileControl, op, arg); }
 static int wal_lock(sqlite3_file *f, int level) { return CALL(f, xLock, level); }
@@ -67,12 +66,17 @@ static int wal_locked(sqlite3_file *f, int *ret) { return CALL(f, xCheckReserved
 static int wal_sector(sqlite3_file *f) { return CALL(f, xSectorSize); }
 static int wal_device(sqlite3_file *f) { return CALL(f, xDeviceCharacteristics); }
 
+static int wal_sync(sqlite3_file *f, int flags)
+{
+	wal_of(f)->keeps = 0;
+	FLUSHED(f, xSync, flags);
+}
+
 static int wal_close(sqlite3_file *f)
 {
-	int rc = flush(f), closed = CALL(f, xClose);
-
+	wal_of(f)->vfs->wal = NULL;
 	free(wal_of(f)->kept);
-	return rc == SQLITE_OK ? closed : rc;
+	return CALL(f, xClose);
 }
 
 static const sqlite3_io_methods wal_methods = {
@@ -84,18 +88,28 @@ static const sqlite3_io_methods wal_methods = {
 
 static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *ret_flags)
 {
-	sqlite3_vfs *own = ((struct vfs *)v)->own;
+	struct vfs *vfs = (struct vfs *)v;
+	sqlite3_vfs *own = vfs->own;
 	struct wal *w = (struct wal *)f;
 	int rc;
 
 	if (!(flags & SQLITE_OPEN_WAL))
 		return own->xOpen(own, name, f, flags, ret_flags);
-	memset(w, 0, sizeof *w);
-	w->own = (sqlite3_file *)(w + 1);
+	*w = (struct wal){ .own = (sqlite3_file *)(w + 1), .vfs = vfs };
 	rc = own->xOpen(own, name, w->own, flags, ret_flags);
-	if (w->own->pMethods)          /* else SQLite will not close it */
-		f->pMethods = &wal_methods;
+	if (w->own->pMethods) {        /* else SQLite will not close it */
+		w->pub.pMethods = &wal_methods;
+		vfs->wal = w;
+	}
 	return rc;
+}
+
+void vfs_keep(struct vfs *v, int on)
+{
+	if (v->wal) {
+		v->wal->keeps = on;
+		v->wal->n = 0;
+	}
 }
 
 int vfs_add(struct vfs *v)

@@ -115,7 +115,9 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int
 			return st;
 		}
 	}
+	vfs_keep(&w->vfs, 1);
 	st = control(w, "COMMIT");
+	vfs_keep(&w->vfs, 0);
 	if (st != ESP_OK)
 		rollback(w);
 	return st;

@@ -4,6 +4,7 @@
 
 #include "checkpoint.h"
 #include "db.h"
+#include "vfs.h"
 
 #include <esp/metric.h>
 #include "modules/common/batch.h"
@@ -13,6 +14,7 @@ struct writer {
 	esp_module *self;
 	esp_lane *lane;            /* private, width 1 */
 	struct db *db;             /* used on the lane only, once started */
+	struct vfs vfs;            /* of db */
 	esp_arena *arena;          /* for one transaction's rows; lane only */
 	struct batch batch;
 	struct checkpoint checkpoint;

@@ -5,7 +5,6 @@
 #include "tests/support/test.h"
 
 #include "modules/storage/sqlite/migrate.h"
-#include "modules/storage/sqlite/vfs.h"
 #include "modules/storage/sqlite/writer.c"
 
 #include <unistd.h>
@@ -463,19 +462,34 @@ static int64_t after_a_kill(const char *question)
 	return n;
 }
 
+static struct db *db_with(struct vfs *vfs)
+{
+	struct db_options o = { .path = path, .cache_bytes = 32 << 10, .busy_ms = 50, .writer = 1 };
+	struct db *db = NULL;
+
+	cr_assert_eq(vfs_add(vfs), SQLITE_OK);
+	o.vfs = vfs->name;
+	cr_assert_eq(db_open(&o, &db, &err), ESP_OK, "%s", err.text);
+	cr_assert_eq(run(db, "CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB)"), ESP_OK);
+	return db;
+}
+static int commit(struct db *db, struct vfs *vfs)
+{
+	int st;
+
+	vfs_keep(vfs, 1);
+	st = run(db, "COMMIT");
+	vfs_keep(vfs, 0);
+	return st;
+}
+
 Test(vfs, what_is_committed_is_in_the_files_at_once, .init = set_up, .fini = tear_down)
 {
 	static const char SUM[] = "SELECT COALESCE(SUM(LENGTH(v)), 0) FROM t";
 	struct vfs vfs = { .own = NULL };
-	struct db_options o = { .path = path, .cache_bytes = 32 << 10, .busy_ms = 50, .writer = 1 };
-	struct db *db, *other;
+	struct db *db = db_with(&vfs), *other = db_at(path, 0);
 	int64_t sum = 0;
 
-	cr_assert_eq(vfs_add(&vfs), SQLITE_OK);
-	o.vfs = vfs.name;
-	cr_assert_eq(db_open(&o, &db, &err), ESP_OK, "%s", err.text);
-	cr_assert_eq(run(db, "CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB)"), ESP_OK);
-	other = db_at(path, 0);
 	for (int i = 0; i < 120; i++) {
 		int64_t before = sum;
 		cr_assert_eq(run(db, "BEGIN IMMEDIATE"), ESP_OK);
@@ -492,7 +506,7 @@ Test(vfs, what_is_committed_is_in_the_files_at_once, .init = set_up, .fini = tea
 		}
 		if (i % 4 == 3)
 			sum = before;
-		cr_assert_eq(run(db, i % 4 == 3 ? "ROLLBACK" : "COMMIT"), ESP_OK);
+		cr_assert_eq(i % 4 == 3 ? run(db, "ROLLBACK") : commit(db, &vfs), ESP_OK);
 		cr_assert_eq(number(other, SUM), sum, "transaction %d, another connection", i);
 		if (i % 8 == 0)
 			cr_assert_eq(after_a_kill(SUM), sum, "transaction %d, killed", i);
@@ -505,4 +519,25 @@ Test(vfs, what_is_committed_is_in_the_files_at_once, .init = set_up, .fini = tea
 	db_close(db);
 	vfs_remove(&vfs);
 	cr_assert_null(sqlite3_vfs_find(vfs.name));
+}
+
+/* Its pages were in the WAL when it was rolled back; now another program writes there. */
+Test(vfs, a_transaction_that_was_rolled_back_writes_nothing_later, .init = set_up, .fini = tear_down)
+{
+	struct vfs vfs = { .own = NULL };
+	struct db *db = db_with(&vfs), *other = db_at(path, 1);
+
+	for (int i = 0; i < 200; i++)
+		cr_assert_eq(run(db, "INSERT INTO t (v) VALUES (zeroblob(900))"), ESP_OK);
+	cr_assert_eq(sqlite3_wal_checkpoint_v2(other->handle, "main", SQLITE_CHECKPOINT_RESTART, NULL, NULL), SQLITE_OK);
+	cr_assert_eq(run(db, "BEGIN IMMEDIATE"), ESP_OK);
+	cr_assert_eq(run(db, "UPDATE t SET v = zeroblob(901) WHERE k <= 100"), ESP_OK);
+	cr_assert_eq(run(db, "ROLLBACK"), ESP_OK);
+	cr_assert_eq(run(other, "UPDATE t SET v = zeroblob(899) WHERE k < 50"), ESP_OK);
+	cr_assert_eq(number(db, "SELECT SUM(LENGTH(v)) FROM t"), 200 * 900 - 49);
+	cr_assert_eq(number(other, "SELECT SUM(LENGTH(v)) FROM t"), 200 * 900 - 49);
+	cr_assert_eq(after_a_kill("SELECT SUM(LENGTH(v)) FROM t"), 200 * 900 - 49);
+	db_close(other);
+	db_close(db);
+	vfs_remove(&vfs);
 }
