@@ -375,7 +375,6 @@ static bool reload_all(void)
 	bool judged = storm.reloads >= LONG;
 	unsigned half = warm_up() + storm.reloads / 2, every = storm.reloads / 2 / (judged ? RESTS - 1 : 1);
 
-	every += every == 0;
 	for (unsigned k = 1; k <= warm_up() + storm.reloads; k++) {
 		if (!reload(k))
 			return false;
