@@ -1,6 +1,7 @@
 #!/bin/bash
 # delivery.sh - durable delivery of 4 KiB messages over 50 reused connections: ESP and the Debian peers, one after the
-# other, round by round, on one file system of their own (disk.sh); rate and CPU time of the server per message; fsyncs of ESP per message.
+# other, round by round, on one file system of their own (disk.sh); rate and CPU time of the server per message; at the end,
+# ESP's system calls per message (count.sh of the benchmark: strace, so that run's rate means nothing).
 #
 #   tests/perf/delivery.sh [ROUNDS]
 #
@@ -25,7 +26,7 @@ clean_up() {
 	rm -rf "$work"
 }
 trap clean_up EXIT
-disk_make "$work" $((500 + rounds * count * (size + 16384) * 3 / 1048576))
+disk_make "$work" $((500 + (rounds + 1) * count * (size + 16384) * 3 / 1048576))
 "$bench"/peers/install.sh >"$work/install.log" 2>&1 || { tail -5 "$work/install.log"; exit 1; }
 
 one() { # label port pid arguments
@@ -38,12 +39,16 @@ one() { # label port pid arguments
 	echo "$label: server CPU per message $(((after - before) * 10000 / count)) us"
 }
 
-for r in $(seq "$rounds"); do
-	echo "round $r"
-	esp=$work/esp$r     # what was delivered stays until the end: ext4 makes files slowly where others were just removed
+start_esp() { # label of its directory
+	esp=$work/esp$1     # what was delivered stays until the end: ext4 makes files slowly where others were just removed
 	"$top"/contrib/devserver start --dir "$esp" --port-base "$base" --domain bench.test --users u0-u9:secret --trust-loopback yes \
 		--database "${DATABASE:-sqlite}" ${ESP_BUILD:+--build "$ESP_BUILD"} >"$esp.json" || exit 1
 	pid=$(python3 -c 'import json,sys; print(json.loads(sys.stdin.read().splitlines()[-1])["pid"])' <"$esp.json")
+}
+
+for r in $(seq "$rounds"); do
+	echo "round $r"
+	start_esp "$r"
 	one esp $((base + 25)) "$pid" --rcpt 'u%d@bench.test'
 	"$top"/contrib/devserver stop --dir "$esp" >/dev/null
 	"$bench"/peers/postfix.sh start maildir >/dev/null 2>&1
@@ -53,3 +58,10 @@ for r in $(seq "$rounds"); do
 	one dovecot-lmtp 2424 "$("$bench"/peers/dovecot.sh pid)" --lmtp --rcpt 'u%d@bench.test' --count-maildir "$PEERS/dovecot/mail-maildir"
 	"$bench"/peers/dovecot.sh stop >/dev/null 2>&1
 done
+
+command -v strace >/dev/null || exit 0
+start_esp -counted
+calls=$(cd "$bench" && bash count.sh "$pid" "$count" -- python3 smtp_load.py --label esp --addr 127.0.0.1:$((base + 25)) --users 10 \
+	--sessions "$sessions" --count "$count" --size "$size" ${reuse:+--reuse} --runs 1 --rcpt 'u%d@bench.test' 2>&1 | tail -1)
+echo "esp: calls per message: $calls"
+"$top"/contrib/devserver stop --dir "$esp" >/dev/null

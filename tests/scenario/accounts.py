@@ -1,5 +1,9 @@
 """tests/scenario/accounts.py - what esp-cli says about accounts, aliases and grants, and what it refuses."""
+import contextlib
+import os
+import re
 import socket
+import sqlite3
 import struct
 
 from lib import run, scenario, wait_until
@@ -31,6 +35,20 @@ def a_quota_is_a_size_as_esp_conf_has_them_and_nothing_else():
             s.cli("user", "add", address(f"u{n}"), f"--quota={text}")
             assert s.cli("user", "quota", address("alice"), text, "--json").json["quota"] == size, text
             assert users(s)[address(f"u{n}")]["quota"] == users(s)[address("alice")]["quota"] == size, text
+
+
+@scenario
+def a_password_is_kept_as_an_argon2id_hash_with_a_salt_of_its_own():
+    with MailServer(users=["alice", "bob"]) as s:
+        s.cli("password", address("bob"), "--password-stdin", input=password("alice") + "\n")
+        if os.environ.get("ESP_TEST_DATABASE") == "pgsql":
+            return                                        # the same rows; sqlite3 reads them without a server
+        with contextlib.closing(sqlite3.connect(f"file:{s.dir}/data/esp.db?mode=ro", uri=True)) as db:
+            kept = [row[0] for row in db.execute("SELECT phc FROM credential")]
+            assert len(kept) == 2 and len({phc.split("$")[4] for phc in kept}) == 2, kept
+            for phc in kept:
+                assert re.fullmatch(r"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{22,}\$[A-Za-z0-9+/]{43}", phc), phc
+            assert password("alice") not in "\n".join(db.iterdump())
 
 
 @scenario

@@ -3,7 +3,9 @@ import imaplib
 import json
 import os
 import shutil
+import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -99,6 +101,27 @@ def without_trust_passwords_need_tls():
         with smtplib.SMTP("127.0.0.1", d.port("submission"), timeout=20) as smtp:
             smtp.ehlo()
             assert not smtp.has_extn("auth")
+
+
+@scenario
+def in_the_foreground_it_serves_several_domains_until_it_is_stopped():
+    with Dev() as d:
+        p = subprocess.Popen([os.path.join(SOURCE, "contrib", "devserver"), "start", "--dir", d.dir, "--port-base", str(d.base),
+                              "--foreground", "--domain", "one.test", "--domain", "two.test", "--user", "a:secret",
+                              "--user", "a@two.test:other",
+                              "--trust-loopback", "yes"], text=True, stdout=subprocess.PIPE, env=dict(os.environ, ESP_BUILD=BUILD))
+        assert json.loads(p.stdout.readline())["dir"] == d.dir
+        for domain, secret in (("one.test", "secret"), ("two.test", "other")):
+            send(d.port("mx"), f"a@{domain}", domain)
+            with imaplib.IMAP4("127.0.0.1", d.port("imap"), timeout=20) as imap:
+                imap.login(f"a@{domain}", secret)
+                assert subjects(imap) == [f"Subject: {domain}"]
+        assert p.poll() is None
+        p.send_signal(signal.SIGINT)
+        assert p.wait(60 * SLOW) == 0
+        p.stdout.close()
+        with socket.socket() as s:
+            assert s.connect_ex(("127.0.0.1", d.port("imap"))) != 0, "the server has ended with it"
 
 
 @scenario

@@ -228,6 +228,15 @@ def status_counts_without_selecting():
 
 
 @scenario
+def list_says_what_folders_are_for():
+    with MailServer(users=["alice"]) as s, s.imap("alice") as c:
+        for use in ("Archive", "Drafts", "Junk", "Sent", "Trash"):
+            assert c.ok(f'LIST "" {use}') == [f'* LIST (\\HasNoChildren \\{use}) "/" {use}']
+        c.ok("RENAME Junk Spam")
+        assert c.ok('LIST "" Spam') == ['* LIST (\\HasNoChildren \\Junk) "/" Spam'], "RFC 6154: the use goes with the folder"
+
+
+@scenario
 def fetch_every_item():
     with MailServer(users=["alice"]) as s, s.imap("alice") as c:
         assert c.append("INBOX", MULTIPART, "(\\Flagged)", '"20-Nov-2026 10:11:12 +0200"').startswith("OK [APPENDUID")

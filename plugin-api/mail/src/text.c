@@ -170,7 +170,7 @@ static void html(esp_text *t, uint32_t ch)
 			t->name[t->nname++] = (char)ch;
 		} else {
 			flush_entity(t);
-			html(t, ch); /* once: the state is IN_TEXT now */
+			html(t, ch); /* fiber-ok: once, for the state is IN_TEXT now */
 		}
 		return;
 	case TAG_NAME:
