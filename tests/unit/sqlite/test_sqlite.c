@@ -299,6 +299,28 @@ static void writer_off(struct writer *w)
 	arena_free(w->arena);
 }
 
+static int count_commit(void *arg)
+{
+	++*(int *)arg;
+	return 0;
+}
+
+Test(writer, transactions_that_wait_share_a_commit, .init = set_up, .fini = tear_down)
+{
+	static struct work k[2 * BATCH_MAX];
+	struct writer w;
+	int commits = 0;
+
+	writer_on(&w, path);
+	(void)sqlite3_commit_hook(w.db->handle, count_commit, &commits);
+	for (int i = 0; i < (int)(2 * BATCH_MAX); i++)
+		k[i].key = i;
+	write_all(&w, k, 2 * BATCH_MAX);
+	cr_assert_eq(commits, 2, "%d COMMITs", commits);
+	cr_assert_eq(number(w.db, "SELECT COUNT(*) FROM t"), 2 * BATCH_MAX);
+	writer_off(&w);
+}
+
 Test(writer, one_failing_transaction_of_a_batch_fails_alone, .init = set_up, .fini = tear_down)
 {
 	static struct work k[300];
