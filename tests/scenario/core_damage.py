@@ -80,6 +80,29 @@ def a_reload_with_a_damaged_file_is_refused_and_the_running_module_goes_on():
 
 
 @scenario
+def a_reload_refuses_what_does_not_fit_by_name_and_the_running_snapshot_stays():
+    with Server([ECHO], {"echo": {}}, faults=True) as s:
+        s.start()
+        before = s.status()
+        for file, reason in (("abi_wrong_magic", "wrong: load: abi_wrong_magic: wrong magic"),
+                             ("abi_wrong_size", "wrong: load: abi_wrong_size: wrong size of its descriptor"),
+                             ("abi_wrong_major", "wrong: load: abi_wrong_major: built for ABI 2."),
+                             ("abi_wrong_minor", "wrong: load: abi_wrong_minor: built for ABI 1."),
+                             ("abi_consumer", "wrong: needs the service test.counter/1"),
+                             ("abi_nothing", "abi_nothing.so may be written by others (mode 0777): chmod go-w it")):
+            if file == "abi_nothing":
+                os.chmod(s.install(file), 0o777)
+            s.modules = [ECHO, {"name": "wrong", "file": file}]
+            s.write()
+            done = s.cli("reload", check=1)
+            assert reason in done.err, done.err
+            with s.connect("echo") as c:
+                assert c.line() == "hello" and c.ask("ECHO still") == "still"
+            now = s.status()
+            assert (now["snapshot"], now["pid"]) == (before["snapshot"], before["pid"]), (file, now)
+
+
+@scenario
 def a_constructor_that_crashes_or_never_ends_kills_no_server():
     with Server([ECHO], {"echo": {}}, faults=True) as s:
         s.start()
