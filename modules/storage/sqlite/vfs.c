@@ -24,7 +24,8 @@ struct wal {
 
 static struct wal *wal_of(sqlite3_file *f) { return (struct wal *)f; }
 
-#define CALL(f, method, ...) wal_of(f)->own->pMethods->method(wal_of(f)->own __VA_OPT__(, ) __VA_ARGS__)
+#define CALL(f, method, ...) wal_of(f)->own->pMethods->method(wal_of(f)->own, __VA_ARGS__)
+#define ASK(f, method)       wal_of(f)->own->pMethods->method(wal_of(f)->own)
 
 /* What could not be written is not tried again: the COMMIT fails. */
 static int flush(sqlite3_file *f)
@@ -63,8 +64,8 @@ static int wal_control(sqlite3_file *f, int op, void *arg) { FLUSHED(f, xFileCon
 static int wal_lock(sqlite3_file *f, int level) { return CALL(f, xLock, level); }
 static int wal_unlock(sqlite3_file *f, int level) { return CALL(f, xUnlock, level); }
 static int wal_locked(sqlite3_file *f, int *ret) { return CALL(f, xCheckReservedLock, ret); }
-static int wal_sector(sqlite3_file *f) { return CALL(f, xSectorSize); }
-static int wal_device(sqlite3_file *f) { return CALL(f, xDeviceCharacteristics); }
+static int wal_sector(sqlite3_file *f) { return ASK(f, xSectorSize); }
+static int wal_device(sqlite3_file *f) { return ASK(f, xDeviceCharacteristics); }
 
 static int wal_sync(sqlite3_file *f, int flags)
 {
@@ -76,7 +77,7 @@ static int wal_close(sqlite3_file *f)
 {
 	wal_of(f)->vfs->wal = NULL;
 	free(wal_of(f)->kept);
-	return CALL(f, xClose);
+	return ASK(f, xClose);
 }
 
 static const sqlite3_io_methods wal_methods = {
