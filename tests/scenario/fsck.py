@@ -315,7 +315,7 @@ def a_message_whose_file_is_gone_is_given_back_or_given_up():
             c.ok("SELECT INBOX")
             sent, said = c.ask("UID FETCH 9:11 (BODY.PEEK[])")
             assert said.startswith("NO [CORRUPTION]") and len(sent) == 2, (said, sent)
-            assert "its file is missing" in s.log_text()
+            s.logged("its file is missing")
             assert fsck(s, "--repair", "alice@example.test")["left"] == 0
             assert any("EXPUNGE" in line or "VANISHED" in line for line in c.ok("NOOP"))
         is_clean(s)

@@ -125,7 +125,7 @@ def an_unfinished_copy_is_refused_and_goes_on_after_a_crash():
         t.use()
         s.start(wait=False)
         assert s.wait_end(30) != 0
-        assert "unfinished copy" in s.log_text()
+        s.logged("unfinished copy")
         s.modules = kept
         s.write()
         s.start()
