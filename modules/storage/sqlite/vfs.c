@@ -75,7 +75,10 @@ static int wal_sync(sqlite3_file *f, int flags)
 
 static int wal_close(sqlite3_file *f)
 {
-	wal_of(f)->vfs->wal = NULL;
+	struct vfs *vfs = wal_of(f)->vfs;
+
+	if (vfs->wal == wal_of(f))
+		vfs->wal = NULL;
 	free(wal_of(f)->kept);
 	return ASK(f, xClose);
 }
@@ -100,7 +103,7 @@ static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags
 	rc = own->xOpen(own, name, w->own, flags, ret_flags);
 	if (w->own->pMethods) {        /* else SQLite will not close it */
 		w->pub.pMethods = &wal_methods;
-		vfs->wal = w;
+		vfs->wal = vfs->wal ? vfs->wal : w;   /* the connection's own; one that is attached later keeps nothing */
 	}
 	return rc;
 }
