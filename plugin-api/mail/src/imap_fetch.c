@@ -249,13 +249,12 @@ int64_t esp_mime_find(const esp_mime *m, const uint32_t *numbers, uint32_t n)
 	return at;
 }
 
-static bool is_named(esp_imap_reader names, esp_buf *scratch, esp_str field)
-{
-	esp_str name;
+struct names { esp_str name[FIELDS_MAX]; uint32_t n; };
 
-	esp_buf_cut(scratch, 0);
-	while (next_field(&names, &name))
-		if (esp_str_ieq(name, field))
+static bool is_named(const struct names *these, esp_str field)
+{
+	for (uint32_t i = 0; i < these->n; i++)
+		if (esp_str_ieq(these->name[i], field))
 			return true;
 	return false;
 }
@@ -265,16 +264,19 @@ static esp_status pick_fields(esp_str header, const esp_imap_section *s, esp_buf
 {
 	esp_header h = esp_header_of(header);
 	esp_header_field f;
-	esp_imap_reader names;
+	struct names these = { .n = 0 };
+	esp_imap_reader r;
 	esp_buf scratch;
 
 	esp_buf_init(&scratch, 2 * s->fields.len + 64);
-	if (!names_init(&names, s->fields, &scratch)) {
+	if (!names_init(&r, s->fields, &scratch)) {
 		esp_buf_free(&scratch);
 		return ESP_ENOMEM;
 	}
+	while (these.n < FIELDS_MAX && next_field(&r, &these.name[these.n]))
+		these.n++;
 	while (esp_header_next(&h, &f) == ESP_OK) {
-		bool named = h.count <= FIELDS_LOOKED_AT && f.name.len && is_named(names, &scratch, f.name);
+		bool named = h.count <= FIELDS_LOOKED_AT && f.name.len && is_named(&these, f.name);
 
 		if (h.count > FIELDS_LOOKED_AT && s->kind == ESP_SECTION_FIELDS)
 			break;
