@@ -252,12 +252,8 @@ out:
 static void on_message(struct supervisor *s, struct child *c)
 {
 	switch (s->msg.type) {
-	case LINK_READY:
-		on_ready(s, c);
-		break;
-	case LINK_OPEN:
-		on_open(s, c, s->msg.serial);
-		break;
+	case LINK_READY: on_ready(s, c); break;
+	case LINK_OPEN: on_open(s, c, s->msg.serial); break;
 	case LINK_COMMIT:
 	case LINK_ABORT:
 		if (c != s->opener)
@@ -276,9 +272,7 @@ static void on_message(struct supervisor *s, struct child *c)
 				"STATUS=serving; the last reload was refused: esp-cli status says why");
 		break;
 	case LINK_ASK_STOP: stop_all(s); break;
-	case LINK_ASK_UPGRADE:
-		upgrade(s);
-		break;
+	case LINK_ASK_UPGRADE: upgrade(s); break;
 	default:
 		say(ESP_LOG_ERROR, "server process %d sent message %u, which is none", (int)c->pid, s->msg.type);
 	}
@@ -485,10 +479,8 @@ int supervisor_run(const struct supervisor_opts *opts, struct supervisor_start *
 	s->sockets = start->sockets;
 	s->sockets.owner = &s->privilege;
 	s->ready_fd = start->ready_fd;
-	s->spawn.binary = opts->binary;
-	s->spawn.config_path = opts->config_path;
-	s->spawn.privilege = &s->privilege;
-	s->spawn.lock_fd = start->lock_fd;
+	s->spawn = (struct spawn){ .binary = opts->binary, .config_path = opts->config_path,
+	                           .privilege = &s->privilege, .lock_fd = start->lock_fd };
 	take_signals(s);
 	s->active = start_child(s);
 	if (!s->active)
