@@ -1,23 +1,16 @@
-"""The clients people use: swaks, curl, mbsync, neomutt, Python's smtplib and imaplib.  Those that are not installed are left out.
+"""The clients people use: swaks, curl, mbsync, neomutt, Python's smtplib and imaplib.  A scenario whose client is not
+installed is left out.
 
 contrib/install-deps test brings all of them.
 """
 import email
 import imaplib
 import os
-import shutil
 import smtplib
 import subprocess
 
-from lib import SLOW, run, scenario
+from lib import SLOW, need, run, scenario
 from mail import MailServer, address, client_tls, message, password
-
-def program(name):
-    """Is it installed?"""
-    if not shutil.which(name):
-        print(f"      skipped: {name} is not installed")
-        return False
-    return True
 
 
 def call(s, *words, input=None, check=True):
@@ -32,8 +25,7 @@ def call(s, *words, input=None, check=True):
 
 @scenario
 def swaks_delivers_submits_and_is_refused():
-    if not program("swaks"):
-        return
+    need("swaks")
     with MailServer() as s:
         to = ["--to", address("bob"), "--server", "127.0.0.1"]
         login = ["--from", address("alice"), "--auth-user", address("alice"), "--auth-password", password("alice")]
@@ -49,8 +41,7 @@ def swaks_delivers_submits_and_is_refused():
 
 @scenario
 def curl_sends_and_reads():
-    if not program("curl"):
-        return
+    need("curl")
     with MailServer(users=["alice"]) as s:
         mail = os.path.join(s.dir, "mail.txt")
         with open(mail, "w", newline="") as f:
@@ -99,8 +90,7 @@ SyncState *
 
 @scenario
 def mbsync_keeps_200_messages_the_same_on_both_sides():
-    if not program("mbsync"):
-        return
+    need("mbsync")
     with MailServer(users=["alice"]) as s:
         home = os.path.join(s.dir, "home")
         os.makedirs(os.path.join(home, "near"))
@@ -148,8 +138,7 @@ def mbsync_keeps_200_messages_the_same_on_both_sides():
 
 @scenario
 def neomutt_reads_a_mailbox_in_batch():
-    if not program("neomutt"):
-        return
+    need("neomutt", "script")
     with MailServer(users=["alice"]) as s:
         for n in range(3):
             s.deliver(message(f"for mutt {n}"))

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 
-from lib import SLOW, wait_until
+from lib import SLOW, Skip, need, wait_until
 from mail import Imap
 from ports import free_port
 
@@ -59,14 +59,11 @@ service stats {{
 """
 
 
-def available():
-    if not shutil.which("dovecot"):
-        print("      skipped: dovecot is not installed")
-    elif os.geteuid() != 0:
-        print("      skipped: dovecot wants root")
-    else:
-        return True
-    return False
+def needed():
+    """Leave the scenario out where it cannot run."""
+    need("dovecot")
+    if os.geteuid() != 0:
+        raise Skip("dovecot wants root")
 
 
 class Dovecot:

@@ -53,8 +53,7 @@ def a_maildir_goes_out_and_comes_back_with_flags_keywords_and_dates():
 
 @scenario
 def dovecot_reads_an_export_with_the_same_uids():
-    if not dovecot.available():
-        return
+    dovecot.needed()
     with filled() as s, dovecot.Dovecot({"alice": "secret"}) as d:
         out = os.path.join(s.dir, "out")
         call(s, "export", "maildir", address("alice"), out)

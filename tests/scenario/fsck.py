@@ -414,8 +414,7 @@ def what_other_programs_do_while_it_is_stopped_is_taken_over():
 
 @scenario
 def dovecot_reads_and_changes_the_same_maildir():
-    if not dovecot.available():
-        return
+    dovecot.needed()
     with MailServer() as s:
         fill(s)
         is_clean(s)

@@ -34,8 +34,7 @@ def fill(c):
 
 @scenario
 def everything_comes_from_dovecot_over_tls_and_only_once():
-    if not dovecot.available():
-        return
+    dovecot.needed()
     with MailServer(users=["alice", "bob"]) as s, dovecot.Dovecot({"joe": "secret"}, certificate(s)) as d:
         with d.imap("joe") as c:
             fill(c)

@@ -39,6 +39,17 @@ MODULE_FOLDERS = (".", "tests/scenario", "tests/abi")
 ECHO = {"name": "echo", "file": "scenario_echo"}
 
 
+class Skip(Exception):
+    """A scenario cannot run here; the text says what it lacks."""
+
+
+def need(*programs):
+    """Leave the scenario out unless these programs are installed."""
+    for name in programs:
+        if not shutil.which(name):
+            raise Skip(f"{name} is not installed")
+
+
 def wait_until(what, timeout=10.0, step=0.01):
     """Call what() until it returns something true; its value.  Fails after `timeout` seconds."""
     end = time.monotonic() + timeout * SLOW
@@ -323,6 +334,8 @@ class Server:
         return self
 
     def __exit__(self, kind, *_):
+        if kind is Skip:
+            kind = None
         found = None if self.faults else FAULT.search(self.log_text())
         if kind or found:
             print(f"--- log of {self.dir}\n{self.log_text()[-8000:]}\n---", file=sys.stderr)
@@ -341,11 +354,11 @@ def scenario(f):
 
 
 def run():
-    """Run every scenario of this file (or those named on the command line); exit code 1 when one fails, 77 for none.
-    A file that another one imports runs nothing."""
+    """Run every scenario of this file (or those named on the command line); exit code 1 when one fails, else 77 when one was
+    left out, and the log says why.  A file that another one imports runs nothing."""
     if sys._getframe(1).f_globals["__name__"] != "__main__":
         return
-    failed = []
+    failed, skipped = [], []
     wanted = sys.argv[1:]
     if not os.path.exists(os.path.join(BUILD, "esp-server")):
         print(f"no esp-server in {BUILD}: set ESP_BUILD", file=sys.stderr)
@@ -357,8 +370,11 @@ def run():
         try:
             f()
             print(f"ok    {f.__name__.replace('_', ' ')} ({time.monotonic() - began:.2f} s)", flush=True)
+        except Skip as e:
+            print(f"skip  {f.__name__.replace('_', ' ')}: {e}", flush=True)
+            skipped.append(f.__name__)
         except BaseException:
             traceback.print_exc()
             print(f"FAIL  {f.__name__.replace('_', ' ')}", flush=True)
             failed.append(f.__name__)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed else 77 if skipped else 0)

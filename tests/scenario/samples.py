@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 
-from lib import BUILD, SOURCE, Server, run, scenario
+from lib import BUILD, SOURCE, Server, need, run, scenario
 
 
 def certificate(folder):
@@ -51,12 +51,10 @@ def wrap_lines_touches_c_alone():
 
 @scenario
 def the_service_is_confined():
-    analyze = shutil.which("systemd-analyze")
-    if not analyze:
-        return
+    need("systemd-analyze")
     with Server() as s:
         unit = shutil.copy(os.path.join(SOURCE, "etc", "systemd", "esp.service"), s.dir)
-        done = subprocess.run([analyze, "security", "--offline=true", "--no-pager", unit], text=True, capture_output=True)
+        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", unit], text=True, capture_output=True)
         level = re.search(r"exposure level for esp.service: ([\d.]+)", done.stdout)
         assert level and float(level[1]) <= 2.0, done.stdout[-400:] + done.stderr
         resources = re.search(r"SystemCallFilter=~@resources\b.*", done.stdout)

@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "stress"))
-from lib import run, scenario, wait_until                                                              # noqa: E402
+from lib import Skip, run, scenario, wait_until                                                        # noqa: E402
 from mail import DATABASE, MailServer, password                                                               # noqa: E402
 from storm import (Imap, Refused, Smtp, blob_path, check_disk, check_message, database, mail_path, mail_server,  # noqa: E402
                    message, orphans, settled)
@@ -47,8 +47,7 @@ def a_full_disk_refuses_mail_for_now_and_recovers():
     disk = subprocess.run(["mktemp", "-d", "/tmp/esp-full-XXXXXX"], capture_output=True, text=True).stdout.strip()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "none", disk], capture_output=True).returncode:
         os.rmdir(disk)
-        print("skipped: no right to mount")
-        return
+        raise Skip("no right to mount")
     try:
         os.mkdir(f"{disk}/data")
         with mail_server(users=["ann"], server={"path": f"{disk}/data"}) as s:
@@ -116,8 +115,7 @@ def what_a_thin_volume_could_not_write_comes_from_the_journal():
     """The kernel tells once that files did not reach the disk, and believes then that they did."""
     with thin_volume() as thin:
         if not thin:
-            print("skipped: no right to mount")
-            return
+            raise Skip("no right to mount")
         volume, fill, make_room, mount_again = thin
         with mail_server(users=["ann"], settings={"maildir": {"path": f"{volume}/mail"}}) as s:
             sent = ["first"]
@@ -178,8 +176,7 @@ def a_folder_that_cannot_be_written_costs_no_mail_and_catches_up():
         whole(s)
         inbox = mail_path(s, "example.test")
         if subprocess.run(["mount", "--bind", inbox, inbox], capture_output=True).returncode:
-            print("skipped: no right to mount")
-            return
+            raise Skip("no right to mount")
         try:
             subprocess.run(["mount", "-o", "remount,ro,bind", inbox], check=True)
             assert deliver(s, "two"), "the folders are a copy: mail goes on"
