@@ -18,10 +18,6 @@
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
-#ifndef ESP_MODULEDIR
-#define ESP_MODULEDIR "/usr/lib/esp/modules"
-#endif
-
 struct modules *modules_self;
 
 /* ---- making ------------------------------------------------------------------------------------------------ */
