@@ -279,6 +279,14 @@ void hear_line(int fd, char *buf, size_t cap)
 	buf[n] = 0;
 }
 
+const char *next_line(int fd)
+{
+	static _Thread_local char line[512];
+
+	hear_line(fd, line, sizeof(line));
+	return line;
+}
+
 size_t hear_all(int fd, char *buf, size_t cap)
 {
 	size_t n = hear(fd, buf, cap - 1);

@@ -54,10 +54,11 @@ void say_bytes(int fd, const void *data, size_t n);
 size_t hear(int fd, char *buf, size_t n);
 /*! \brief Read exactly one line, NUL-terminated without CRLF. */
 void hear_line(int fd, char *buf, size_t cap);
+/*! \brief The next line, good until this thread asks for another. */
+const char *next_line(int fd);
 #define expect_line(fd, want) \
 	do { \
-		char line_[512]; \
-		hear_line(fd, line_, sizeof(line_)); \
+		const char *line_ = next_line(fd); \
 		cr_assert_str_eq(line_, want, "got \"%s\", wanted \"%s\"", line_, want); \
 	} while (0)
 /*! \brief Everything up to the peer's end, NUL-terminated; returns the length. */

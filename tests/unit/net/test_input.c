@@ -122,7 +122,7 @@ Test(input, gives_up_when_twice_the_limit_brings_no_end)
 Test(input, holds_no_memory_when_empty_and_little_when_not)
 {
 	struct input in = { 0 };
-	char data[5000] = "";
+	static char data[5000];
 	esp_str line;
 
 	memset(data, 'a', sizeof(data));
