@@ -1,4 +1,6 @@
 """Guessing passwords: limits hold for the whole server, also for a burst of parallel attempts and over a reload."""
+import contextlib
+import os
 import threading
 import time
 
@@ -113,6 +115,39 @@ def a_changed_password_is_forgotten_by_every_worker():
         with s.smtp("submissions", timeout=60) as c:
             c.ehlo()
             assert c.ask(f"AUTH PLAIN {plain(address('alice'), password('alice'))}").startswith("535")
+
+
+def cpu_of_threads(s):
+    """Seconds of CPU that each thread of the server has used: {thread: (its name, seconds)}."""
+    spent = {}
+    for task in os.listdir(f"/proc/{s.pid()}/task"):
+        with contextlib.suppress(OSError):                 # it has ended
+            with open(f"/proc/{s.pid()}/task/{task}/stat") as f:
+                name, _, rest = f.read().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            spent[task] = (name, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+    return spent
+
+
+@scenario
+def passwords_are_hashed_by_the_lane_for_that_and_never_by_the_loop_of_a_worker():
+    def wrong(user):
+        with s.imap() as c:
+            c.no(f"LOGIN {address(user)} wrong-{user}")
+
+    with MailServer(users=["alice"], config={"auth": {"memory": "16 MiB", "passes": 2}}) as s:
+        for what, act in (("wrong passwords", lambda n: wrong("alice")), ("unknown users", lambda n: wrong(f"nobody{n}")),
+                          ("new passwords", lambda n: s.add_user(f"user{n}")),
+                          ("right passwords", lambda n: s.imap(f"user{n}").close())):
+            before = cpu_of_threads(s)
+            for n in range(8):
+                act(n)
+            lane = others = 0
+            for task, (name, seconds) in cpu_of_threads(s).items():
+                seconds -= before.get(task, (name, 0))[1]
+                lane, others = (lane + seconds, others) if name == "hash" else (lane, others + seconds)
+            print(f"      {what}: {lane:.2f} s of CPU in the lane, {others:.2f} s in all other threads")
+            assert lane > 2 * others, what
 
 
 run()
