@@ -1,8 +1,10 @@
-/* abi_fail - fails in the step that its configuration names; "point": adds a hook where nobody asks. */
+/* abi_fail - fails in the step that its configuration names; "point": adds a hook where nobody asks.  A live change to
+ * such a step is refused, so that a new generation gets there; "commit" is accepted at first, refused when it counts.
+ */
 #include "abi.h"
 
-static const char steps[] = "none|check|init|start|worker_start|reconfigure|point";
-enum { NONE, CHECK, INIT, START, WORKER_START, RECONFIGURE, POINT };
+static const char steps[] = "none|check|init|start|worker_start|reconfigure|commit|point";
+enum { NONE, CHECK, INIT, START, WORKER_START, RECONFIGURE, COMMIT, POINT };
 
 static int32_t step_of(const esp_module *self, const esp_cfg *cfg)
 {
@@ -52,8 +54,14 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 
 static esp_status on_reconfigure(esp_module *self, const esp_cfg *next, int32_t commit, esp_err *err)
 {
-	(void)commit;
-	return step_of(self, next) == RECONFIGURE ? ABI_ERR(err, "reconfigure does not want to") : ESP_OK;
+	struct abi *a = (struct abi *)self->state;
+	int32_t step = step_of(self, next);
+
+	if (step == COMMIT ? commit : step != NONE)
+		return ABI_ERR(err, "reconfigure does not want to");
+	if (commit)
+		a->value = step;
+	return ESP_OK;
 }
 
 static const esp_cfg_item config[] = { { .name = "step",

@@ -1,5 +1,6 @@
 """Changing a running server: reload, dry run, refusal, upgrade - without dropping a connection."""
 import os
+import re
 import signal
 import time
 
@@ -157,6 +158,55 @@ def a_module_that_fails_to_start_leaves_the_old_one_running():
         s.modules[1]["config"] = {"step": "none", "salt": 2}
         s.write()
         s.cli("reload")
+
+
+@scenario
+def a_live_change_that_is_refused_makes_a_new_generation_or_changes_nothing():
+    with Server([ECHO, {"name": "moody", "file": "abi_fail"}], {"echo": {}}) as s:
+        s.start()
+        stays = s.connect("echo")
+        assert stays.line() == "hello"
+        before, generation = s.status()["snapshot"], s.module("moody")[0]["generation"]
+        refused = r'notice moody: refuses the live change and gets a new generation ' \
+                  r'reason="moody: reconfigure: reconfigure does not want to"'
+        s.modules[1]["config"] = {"step": "start"}
+        s.write()
+        done = s.cli("reload", check=1)
+        assert "moody: start: start does not want to" in done.err, done.err
+        s.logged(refused)
+        now = s.status()
+        assert now["snapshot"] == before and now["reloads_failed"] == 1 and "moody: start" in now["last_reload_error"], now
+        assert s.module("moody")[0]["generation"] == generation
+        assert stays.ask("ECHO here") == "here"
+
+        s.modules[1]["config"] = {"step": "reconfigure"}
+        s.write()
+        s.cli("reload")
+        wait_until(lambda: len(s.module("moody")) == 1 and s.module("moody")[0]["generation"] > generation)
+        assert len(re.findall(refused, s.log_text())) == 2
+        assert s.status()["snapshot"] > before
+        assert stays.ask("ECHO still") == "still"
+        with s.connect("echo") as c:
+            assert c.line() == "hello"
+
+
+@scenario
+def a_live_change_waits_until_the_whole_reload_has_succeeded():
+    with Server([ECHO, {"name": "moody", "file": "abi_fail"}, {"name": "late", "file": "abi_fail"}], {"echo": {}}) as s:
+        s.start()
+        before = s.status()["snapshot"]
+        defect = r"error moody: failed to apply a change that it had accepted: a defect of the module"
+        s.modules[1]["config"] = {"step": "commit"}                # which it says when it is applied
+        s.modules[2]["config"] = {"step": "start", "salt": 1}
+        s.write()
+        assert "late: start: start does not want to" in s.cli("reload", check=1).err
+        assert s.status()["snapshot"] == before and not re.search(defect, s.log_text())
+        s.modules[2]["config"] = {"step": "none", "salt": 1}
+        s.write()
+        s.cli("reload")
+        s.logged(defect)
+        with s.connect("echo") as c:
+            assert c.line() == "hello"
 
 
 @scenario

@@ -190,6 +190,61 @@ Test(reload, leaves_what_runs_when_start_fails) { rig_run(fails_start); }
 static void fails_worker_start(struct rig *r) { fails_at(r, "worker_start", "bad: worker_start: worker-1"); }
 Test(reload, leaves_what_runs_when_one_worker_cannot_start) { rig_run(fails_worker_start); }
 
+static void step_of_live(struct rig *r, const char *step)
+{
+	char conf[256];
+
+	(void)snprintf(conf, sizeof conf,
+		FILTER ", { name = \"bad\"; file = \"abi_fail\"; config = { step = \"%s\"; }; }", step);
+	rig_conf(r, conf);
+}
+
+static void fails_reconfigure(struct rig *r)
+{
+	struct modules_stats before, after;
+
+	rig_module(r, "abi_fail");
+	rig_variant(r, "abi_filter", "a");
+	step_of_live(r, "none");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	modules_stats(r->m, &before);
+	step_of_live(r, "start");
+	cr_expect(rig_reload(r) < 0);
+	cr_expect(strstr(r->err.text, "bad: start: start does not want to"), "%s", r->err.text);
+	cr_expect(rig_logged(r, "bad: refuses the live change and gets a new generation "
+	                        "reason=\"bad: reconfigure: reconfigure does not want to\""));
+	expect_code(551);
+	cr_expect(rig_settles(r, 2, 1), "something of the failed reload stays");
+	modules_stats(r->m, &after);
+	cr_expect(after.snapshot == before.snapshot);
+	cr_expect_str_eq(rig_state(r, "bad"), "active");
+	step_of_live(r, "reconfigure");
+	cr_expect(rig_reload(r) == ESP_OK, "%s", r->err.text);
+	cr_expect(rig_settles(r, 2, 1), "the generation that refused does not go");
+}
+Test(reload, leaves_what_runs_when_a_live_change_is_refused_and_the_new_generation_fails)
+{
+	rig_run(fails_reconfigure);
+}
+
+static void fails_commit(struct rig *r)
+{
+	struct plan *p = NULL;
+
+	rig_module(r, "abi_fail");
+	rig_variant(r, "abi_filter", "a");
+	step_of_live(r, "none");
+	cr_assert(rig_load(r) == ESP_OK, "%s", r->err.text);
+	step_of_live(r, "commit");
+	cr_assert(modules_reload(r->m, NULL, &p, NULL, &r->err) == ESP_OK, "%s", r->err.text);
+	cr_expect(p->nitems == 2 && p->items[1].action == PLAN_LIVE);
+	plan_free(p);
+	cr_expect(rig_logged(r, "bad: failed to apply a change that it had accepted: a defect of the module"));
+	expect_code(551);
+	cr_expect(rig_settles(r, 2, 1));
+}
+Test(reload, names_a_module_that_fails_to_apply_what_it_had_accepted) { rig_run(fails_commit); }
+
 static void bad_conf(struct rig *r)
 {
 	load_filter(r);
