@@ -1,7 +1,8 @@
-/* abi_crash - writes through a bad pointer where its configuration says: at HELO, in check() or in init(). */
+/* abi_crash - writes through a bad pointer where its configuration says: at HELO, or in a step of its life. */
 #include "abi.h"
 
-enum { AT_HELO, AT_CHECK, AT_INIT };
+static const char places[] = "helo|check|init|reconfigure|drain|worker_drain|worker_stop|stop|never";
+enum { AT_HELO, AT_CHECK, AT_INIT, AT_RECONFIGURE, AT_DRAIN, AT_WORKER_DRAIN, AT_WORKER_STOP, AT_STOP };
 
 static void crash(uint32_t salt)
 {
@@ -46,12 +47,65 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return abi_hook(self, ESP_AT_HELO, 0, on_helo);
 }
 
-static const esp_cfg_item config[] = { { .name = "at",
-										   .type = ESP_CFG_ENUM,
-										   .def_str = "helo",
-										   .choices = "helo|check|init|never",
-										   .help = "where to crash" },
-	{ .name = NULL } };
-static const esp_module_ops ops = { .size = sizeof ops, .check = on_check, .init = on_init };
+static void crash_at(const esp_module *self, int64_t place)
+{
+	if (((const struct abi *)self->state)->value == place)
+		crash(0);
+}
+
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	(void)self;
+	(void)w;
+	return ESP_OK;   /* without it there is nothing to drain or stop on workers */
+}
+
+static esp_status on_reconfigure(esp_module *self, const esp_cfg *next, int32_t commit, esp_err *err)
+{
+	(void)next;
+	(void)commit;
+	(void)err;
+	crash_at(self, AT_RECONFIGURE);
+	return ESP_OK;
+}
+
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	(void)deadline;
+	crash_at(self, AT_DRAIN);
+}
+
+/* One worker is enough: two that crash at once leave two entries. */
+static void crash_on_first(const esp_module *self, const esp_worker *w, int64_t place)
+{
+	if (((const struct abi *)self->state)->core.loop->index(w) == 0)
+		crash_at(self, place);
+}
+
+static void on_worker_drain(esp_module *self, esp_worker *w)
+{
+	crash_on_first(self, w, AT_WORKER_DRAIN);
+}
+
+static void on_worker_stop(esp_module *self, esp_worker *w)
+{
+	crash_on_first(self, w, AT_WORKER_STOP);
+}
+
+static void on_stop(esp_module *self)
+{
+	crash_at(self, AT_STOP);
+}
+
+static const esp_cfg_item config[] = {
+	{ .name = "at", .type = ESP_CFG_ENUM, .def_str = "helo", .choices = places, .help = "where to crash" },
+	{ .name = "salt", .type = ESP_CFG_INT, .flags = ESP_CFG_LIVE, .help = "changes nothing but the configuration" },
+	{ .name = NULL }
+};
+static const esp_module_ops ops = {
+	.size = sizeof ops, .check = on_check, .init = on_init, .worker_start = on_worker_start,
+	.reconfigure = on_reconfigure, .drain = on_drain, .worker_drain = on_worker_drain, .worker_stop = on_worker_stop,
+	.stop = on_stop
+};
 ESP_MODULE(.name = "abi_crash", .version = "1.0", .summary = "crashes", .license = "MIT", .config = config,
 	.ops = &ops);

@@ -213,6 +213,49 @@ def a_crash_in_check_or_init_is_met_by_the_rehearsal_and_named():
 
 
 @scenario
+def a_crash_at_the_end_of_a_generation_is_blamed_on_it():
+    for step in ("drain", "worker_drain", "worker_stop", "stop"):
+        with Server([ECHO, {**CRASH, "config": {"at": step}}], {"echo": {}}, faults=True) as s:
+            s.start()
+            old = s.pid()
+            s.modules[1]["config"] = {"at": "never"}
+            s.write()
+            s.cli("reload", check=None)                # who asked may hear of it or not: the old one ends behind it
+            wait_until(lambda: s.is_serving() and s.pid() != old)
+            s.logged(rf'(was killed by signal|ended with exit code) \d+.* in module "bad" at {step}\b')
+            assert [entry[1:3] for entry in crash_log(s)] == [["bad", step]]
+            now = s.status()
+            assert now["restarts"] == 1 and f'in module "bad" at {step}' in now["last_restart_reason"], now
+            assert verdict(s) == "verdict 0", "the new settings are in force, and nobody is left out"
+
+
+@scenario
+def a_crash_in_reconfigure_is_blamed_on_the_module():
+    with Server([ECHO, {**CRASH, "config": {"at": "reconfigure"}}], {"echo": {}}, faults=True) as s:
+        s.start()
+        old = s.pid()
+        s.modules[1]["config"] = {"at": "reconfigure", "salt": 1}
+        s.write()
+        s.cli("reload", check=None)
+        wait_until(lambda: s.is_serving() and s.pid() != old)
+        s.logged(r'(was killed by signal|ended with exit code) \d+.* in module "bad" at reconfigure')
+        assert [entry[1:3] for entry in crash_log(s)] == [["bad", "reconfigure"]]
+        assert verdict(s) == "verdict 0"
+
+
+@scenario
+def a_crash_in_an_orderly_stop_is_blamed_and_ends_the_stop():
+    for step in ("drain", "stop"):
+        with Server([ECHO, {**CRASH, "config": {"at": step}}], {"echo": {}}, faults=True) as s:
+            s.start()
+            pid = s.pid()
+            s.stop()
+            assert [entry[1:3] + entry[4:] for entry in crash_log(s)] == [["bad", step, str(pid)]]
+            s.logged(rf"server process {pid} (was killed by signal|ended with exit code) \d+")
+            assert "starting another one" not in s.log_text(), "it was asked to end"
+
+
+@scenario
 def a_bad_configuration_after_a_crash_is_waited_for():
     with Server([ECHO], {"echo": {}}) as s:
         s.start()
