@@ -221,6 +221,15 @@ static void drain_all(const struct snapshot *s, esp_nsec deadline)
 			generation_drain(s->order[i - 1], deadline);
 }
 
+static void say_unended(const struct generation *g)
+{
+	char left[128];
+
+	owner_describe(&g->core.owner, left, sizeof left);
+	log_line(ESP_LOG_ERROR, g->name, "does not stop in time", ESP_FINT("generation", (int64_t)g->number),
+		log_cstr("state", generation_state_name(g->state)), log_cstr("left", left));
+}
+
 static bool stop_all(struct snapshot *s, esp_nsec deadline)
 {
 	bool all = true;
@@ -229,10 +238,7 @@ static bool stop_all(struct snapshot *s, esp_nsec deadline)
 		struct generation *g = s->order[i - 1];
 
 		if (g->kept || !generation_stop(g, deadline)) {
-			char left[128];
-
-			owner_describe(&g->core.owner, left, sizeof left);
-			log_line(ESP_LOG_ERROR, g->name, "does not stop in time", log_cstr("left", left));
+			say_unended(g);
 			all = false;
 		}
 	}
@@ -241,12 +247,11 @@ static bool stop_all(struct snapshot *s, esp_nsec deadline)
 
 static bool wait_for_draining(const struct modules *m, esp_nsec deadline)
 {
-	while (!list_empty(&m->draining)) {
-		if (clock_monotonic() >= deadline)
-			return false;
+	while (!list_empty(&m->draining) && clock_monotonic() < deadline)
 		loops_nap(2 * ESP_MSEC);
-	}
-	return true;
+	list_for(n, &m->draining)
+		say_unended(list_entry(n, struct generation, link));
+	return list_empty(&m->draining);
 }
 
 static void hurry(struct generation *g, esp_nsec deadline)
@@ -271,7 +276,7 @@ int modules_drain(struct modules *m, esp_nsec deadline)
 	if (m->current)
 		drain_all(m->current, deadline);
 	all = !m->current || stop_all(m->current, deadline);
-	all = wait_for_draining(m, deadline + 2 * ESP_SEC) && all;
+	all = wait_for_draining(m, deadline + ESP_SEC) && all;   /* the supervisor kills at 2 s */
 	fiber_shield(0);
 	return all ? ESP_OK : ESP_ETIMEDOUT;
 }
