@@ -55,6 +55,33 @@ printf '/* runs on a lane */\nint f(void)\n{\n\tfsync(1);\n}\n' >"$dir/case.c"
 python3 "$srcdir/contrib/check-fibers" "$dir" >/dev/null || { echo 'a lane file may block'; failed=1; }
 breach 9 '	pid = fork();'
 breach 9 '	uselocale(x);'
+breach 12 '	list_for(n, &draining)
+		st = fiber_yield();'
+breach 12 '	list_for_safe(n, &draining) {
+		x++;
+		if (x > 1)
+			st = m->core->fiber->yield();
+	}'
+breach 12 '	list_for(n, &draining)
+		if (n)
+			h();
+}
+int h(void)
+{
+	return fiber_yield();'
+breach 12 '	while ((e = map_next(&map, &i)))
+		st = m->api->read_line(c, &line);'
+breach 12 '	struct conn *c = conn_by_id(nw, id);
+	st = fiber_yield();
+	conn_kill(c);'
+breach 12 '	e = map_get(&map, key);
+	if (!e)
+		return 0;
+	if (m->core->fiber->sleep_until(0) == ESP_OK && e->n)
+		n++;'
+breach 12 '	in = conn->peek(c);
+	st = sql_of(m)->transact(sql_of(m), keys, 1, on_tx, m);
+	feed(in);'
 breach 13 '	(void)fiber_sleep_until(0);'
 breach 13 '	(void)m->core->fiber->sleep_until(0);'
 breach 13 '	n++;
@@ -81,7 +108,33 @@ clean '	(void)x->sleep_until(0);
 	/* fiber-ok: a case */
 	(void)m->fiber->sleep_until(0);'
 
-# rule 12: the suspensions of the core and of modules can be listed
+clean '	list_for(n, &draining)
+		n++;
+	st = fiber_yield();'
+clean '	/* fiber-ok: the list is of this fiber */
+	list_for(n, &mine)
+		/* fiber-ok: the list is of this fiber */
+		st = fiber_yield();'
+clean '	c = conn_by_id(nw, id);
+	st = fiber_yield();
+	c = conn_by_id(nw, id);
+	conn_kill(c);'
+clean '	g = generation_ref(snapshot_find(s, name));
+	st = fiber_yield();
+	stop(g);'
+clean '	e = map_get(&map, key);
+	if (!e)
+		return fiber_yield();
+	if (e->busy) {
+		st = fiber_yield();
+		continue;
+	}
+	e->n++;'
+clean '	in = conn->peek(c);
+	st = m->api->read(c, 1, &in);
+	feed(in);'
+
+# review goes by the list of the suspensions of the core and of modules
 python3 "$srcdir/contrib/check-fibers" --suspends "$srcdir/core/loop" >"$dir/out"
 grep -q 'fiber_park in fiber_suspend()' "$dir/out" || { echo "--suspends does not list fiber_suspend()"; failed=1; }
 python3 "$srcdir/contrib/check-fibers" --suspends "$srcdir/modules" >"$dir/out"

@@ -1,6 +1,6 @@
 /* tests/unit/loop/test_fiber_rules.c - the rules of docs/fibers.md, by number.  Rules 3, 4, 8, 9, 12, 13 and 15 are
  * about code that others write: contrib/check-fibers finds breaches (tests/unit/loop/check_fibers.sh proves that it
- * does). */
+ * does).  Rule 5 on a TLS session is in tests/unit/net/test_tls.c. */
 #include "tests/unit/loop/loop_test.h"
 
 #include "core/loop/fiber-depth.h"
@@ -268,6 +268,46 @@ static void two_lives(void *arg)
 }
 
 Test(fiber_rules, rule_11_fibers_are_woken_by_number_so_late_is_harmless) { loop_test(two_lives, NULL); }
+
+static struct { int others, pipe[2]; } shared;
+static void changes_it(void *arg)
+{
+	(void)arg;
+	while (fiber_yield() == ESP_OK)
+		shared.others++;
+}
+
+static esp_status sleeps_until_now(void) { return fiber_sleep_until(clock_monotonic()); }
+static esp_status sleeps_until_the_past(void) { return fiber_sleep_until(1); }
+static esp_status waits_for_what_is_there(void) { return fiber_wait_fd(shared.pipe[1], ESP_WRITE, NULL); }
+static int32_t job_does_nothing(void *arg) { return arg != NULL; }
+static esp_status runs_a_job(void) { return lane_run(pool_shared("misc"), NULL, job_does_nothing, NULL, NULL); }
+
+/* What was read before any of them may be wrong behind it, also where there was nothing to wait for. */
+static void looks_again(void *arg)
+{
+	static const struct { const char *name; esp_status (*suspends)(void); } calls[] = { { "yield", fiber_yield },
+		{ "sleep until now", sleeps_until_now }, { "sleep until the past", sleeps_until_the_past },
+		{ "wait_fd", waits_for_what_is_there }, { "run", runs_a_job } };
+	struct fiber *other;
+
+	(void)arg;
+	cr_assert_eq(pipe(shared.pipe), 0);
+	cr_assert_eq(fiber_spawn(NULL, ESP_FIBER_JOINABLE, "changes it", changes_it, NULL, &other), ESP_OK);
+	cr_assert_eq(fiber_yield(), ESP_OK);
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+		int before = shared.others;
+
+		cr_assert_eq(calls[i].suspends(), ESP_OK);
+		cr_assert_gt(shared.others, before, "nobody ran during %s", calls[i].name);
+	}
+	fiber_cancel(other);
+	fiber_join(other);
+	close(shared.pipe[0]);
+	close(shared.pipe[1]);
+}
+
+Test(fiber_rules, rule_12_others_run_at_every_suspension) { loop_test(looks_again, NULL); }
 
 static void polls_flag(void *arg)
 {
