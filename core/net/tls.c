@@ -24,6 +24,7 @@ struct tls {
 	struct tls_store *store;
 	int fd;
 	int reason;             /* GnuTLS error it died of */
+	bool half;              /* TLS 1.3, and of a record only the beginning was sent */
 	char *sni;
 };
 
@@ -191,6 +192,8 @@ int tls_read(struct tls *t, void *to, size_t n, size_t *ret_n)
 	*ret_n = 0;
 	if (t->state != TLS_OPEN)
 		return ESP_ECLOSED;
+	if (t->half)            /* a key update read now would make GnuTLS send the record's bytes once more */
+		return ESP_EAGAIN;
 	for (int warnings = 0; warnings < 16; warnings++) {
 		rc = gnutls_record_recv(t->session, to, n);
 		if (rc > 0) {
@@ -214,6 +217,8 @@ int tls_write(struct tls *t, const void *from, size_t n, size_t *ret_n)
 	if (t->state != TLS_OPEN)
 		return ESP_ECLOSED;
 	rc = gnutls_record_send(t->session, from, n);
+	t->half = (rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED) &&
+		gnutls_protocol_get_version(t->session) == GNUTLS_TLS1_3;
 	if (rc > 0) {
 		*ret_n = (size_t)rc;
 		return ESP_OK;

@@ -47,8 +47,8 @@ ESP_CHECKED int tls_new(struct tls_store *store, const struct tls_tickets *ticke
 ESP_CHECKED int tls_handshake(struct tls *t);
 /*! \brief Which message of the handshake was sent last: changes with every step of the peer's, at most a few times. */
 int tls_step(const struct tls *t);
-/*! \brief At most `n` bytes.  ESP_OK with *ret_n > 0; ESP_EAGAIN; ESP_ECLOSED at close_notify or the socket's end;
- *  ESP_ETLS. */
+/*! \brief At most `n` bytes.  ESP_OK with *ret_n > 0; ESP_EAGAIN, also while tls_write() must be repeated;
+ *  ESP_ECLOSED at close_notify or the socket's end; ESP_ETLS. */
 ESP_CHECKED int tls_read(struct tls *t, void *to, size_t n, size_t *ret_n);
 /*! \brief At most `n` bytes; after ESP_EAGAIN repeat with the same bytes. */
 ESP_CHECKED int tls_write(struct tls *t, const void *from, size_t n, size_t *ret_n);
