@@ -2,14 +2,17 @@
  *
  * Commands: QUIT; STARTTLS; TAKE n (reads n bytes, says their sum); BIG n (writes n bytes of 'x'); SUB c / UNSUB c
  * (topic c); USER, NOBODY (set_user); NAME; SLEEP ms (suspends inside session()); IDLE ms (set_idle); WHO; TLS;
- * FILE fd n; ID; COUNT (commands so far, survives a handover).  Anything else is echoed.
+ * FILE fd n; ID; COUNT (commands so far, survives a handover); CHOIR (three fibers write records while this one reads
+ * lines up to END; see echo.h).  Anything else is echoed.
  */
 #define TEST_HELPER
 #include "echo.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
+#include "core/net/impl.h"
 #include "double.h"
 
 struct module_core echo_generation[2];
@@ -109,6 +112,62 @@ static int do_who(esp_conn *c)
 	return replyf(c, "who %.*s %u %d\r\n", ESP_FMT(info->peer), info->peer_port, info->trusted);
 }
 
+/* --- several fibers on one session ------------------------------------------------------------------------------ */
+
+struct choir { esp_conn *c; esp_fmutex turn; char next; int failed, flushing; };
+
+static int sing(struct choir *k, char voice, int verse)
+{
+	static char block[CHOIR_PIECE];
+	int rc = replyf(k->c, "%c %d ", voice, verse);
+
+	for (int i = 0; i < CHOIR_PIECES && rc == ESP_OK; i++) {
+		memset(block, voice, sizeof(block));    /* the others use it, too, when this one waits */
+		rc = k->c->api->write(k->c, block, sizeof(block));
+		k->flushing = 1;
+		if (rc == ESP_OK)
+			rc = k->c->api->flush(k->c);
+		k->flushing = 0;
+		if (rc == ESP_OK)
+			rc = fiber_yield();
+	}
+	if (rc == ESP_OK)
+		rc = reply(k->c, "\r\n");
+	return rc == ESP_OK ? k->c->api->flush(k->c) : rc;
+}
+
+static void sings(void *arg)
+{
+	struct choir *k = arg;
+	char voice = k->next++;
+
+	for (int verse = 0; verse < CHOIR_VERSES && !k->failed; verse++) {
+		k->failed |= fiber_lock(&k->turn) != ESP_OK;
+		k->failed |= sing(k, voice, verse) != ESP_OK;
+		fiber_unlock(&k->turn);
+	}
+}
+
+static int do_choir(esp_conn *c)
+{
+	struct choir k = { .c = c, .next = 'a' };
+	struct fiber *voice[CHOIR_VOICES];
+	int lines = 0, meanwhile = 0, rc = ESP_OK, n, small = 16384;
+	esp_str line;
+
+	cr_assert_eq(setsockopt(conn_of(c)->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	for (int i = 0; i < CHOIR_VOICES; i++)
+		cr_assert_eq(fiber_spawn(NULL, ESP_FIBER_JOINABLE, "voice", sings, &k, &voice[i]), ESP_OK);
+	while ((rc = c->api->read_line(c, &line)) == ESP_OK && !esp_str_eq(line, ESP_STR("END"))) {
+		cr_assert(sscanf(line.ptr, "line %d", &n) == 1 && n == lines, "line %d: %.*s", lines, ESP_FMT(line));
+		lines++;
+		meanwhile += k.flushing;
+	}
+	for (int i = 0; i < CHOIR_VOICES; i++)
+		fiber_join(voice[i]);
+	return rc == ESP_OK && !k.failed ? replyf(c, "read %d, some meanwhile: %d\r\n", lines, meanwhile > 0) : ESP_ECLOSED;
+}
+
 /* Commands with an argument; ESP_EAGAIN: not one of them. */
 static int command_with(esp_conn *c, const char *text)
 {
@@ -163,6 +222,8 @@ static int command(esp_conn *c, esp_str line)
 		return replyf(c, "count %u generation %u\r\n", e->commands, e->generation);
 	if (strcmp(text, "ID") == 0)
 		return replyf(c, "id %llu\r\n", (unsigned long long)c->id);
+	if (strcmp(text, "CHOIR") == 0)
+		return do_choir(c);
 	if (strcmp(text, "USER") == 0 || strcmp(text, "NOBODY") == 0)
 		return do_user(c, *text == 'U' ? ESP_STR("u") : ESP_STR(""));
 	rc = command_with(c, text);

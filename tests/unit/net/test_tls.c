@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "double.h"
+#include "echo.h"
 #include "tlsclient.h"
 
 static struct certs certs;
@@ -317,6 +318,102 @@ Test(tls, forgets_nothing_that_gnutls_holds_back, .timeout = 120)
 	struct double_opts o = tls_opts(ESP_TLS_IMPLICIT);
 
 	run_net(&o, held_back, NULL);
+	certs_free(&certs);
+}
+
+/* --- rule 5 of docs/fibers.md ------------------------------------------------------------------------------------ */
+
+struct listener_of_choir { struct client *c; char buf[4096]; size_t at, end; };
+
+static char next_byte(struct listener_of_choir *l)
+{
+	while (l->at == l->end) {
+		ssize_t got = gnutls_record_recv(l->c->s, l->buf, sizeof(l->buf));
+
+		if (got == GNUTLS_E_AGAIN || got == GNUTLS_E_INTERRUPTED)
+			continue;
+		cr_assert_gt(got, 0, "%s", got ? gnutls_strerror((int)got) : "the end");
+		l->at = 0;
+		l->end = (size_t)got;
+	}
+	return l->buf[l->at++];
+}
+
+/* One verse, whole and not mixed with another; who sang it. */
+static int hear_verse(struct listener_of_choir *l, int verses[CHOIR_VOICES])
+{
+	char head[16] = "", voice;
+	int n = 0, verse = -1;
+
+	for (int blanks = 0; n < 15 && blanks < 2; n++) {
+		head[n] = next_byte(l);
+		blanks += head[n] == ' ';
+	}
+	cr_assert(sscanf(head, "%c %d ", &voice, &verse) == 2 && voice >= 'a' && voice < 'a' + CHOIR_VOICES, "%s", head);
+	cr_assert_eq(verse, verses[voice - 'a']++, "voice %c: verse %d", voice, verse);
+	for (int i = 0; i < CHOIR_PIECES * CHOIR_PIECE; i++) {
+		char x = next_byte(l);
+
+		cr_assert_eq(x, voice, "0x%02x at byte %d of verse %d of %c", x, i, verse, voice);
+	}
+	cr_assert(next_byte(l) == '\r' && next_byte(l) == '\n');
+	return voice - 'a';
+}
+
+/* It speaks while it is spoken to, and takes its time, so that the writers wait within their records.  In TLS 1.3 it
+ * has new keys made as well, which the server's next record begins with. */
+static void choir(void *arg)
+{
+	const char *priority = arg;
+	bool tls13 = strstr(priority, "1.3");
+	int verses[CHOIR_VOICES] = { 0 }, small = 65536, last = -1, turns = 0;
+	struct client c;
+	struct listener_of_choir l = { .c = &c };
+	char line[48], want[48];
+	int fd = dial();
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	cr_assert_eq(client_start(&c, fd, &(struct client_opts){ .priority = priority }), 0);
+	client_expect(&c, "220 hi");
+	client_say(&c, "CHOIR\r\n");
+	usleep(50000);          /* until all that is between us is full */
+	for (int i = 0; i < CHOIR_VOICES * CHOIR_VERSES; i++) {
+		int who;
+
+		snprintf(line, sizeof(line), "line %d\r\n", i);
+		client_say(&c, line);
+		if (i % 6 == 1 && tls13)      /* GnuTLS takes eight a second */
+			cr_assert_eq(gnutls_session_key_update(c.s, GNUTLS_KU_PEER), 0);
+		usleep(1000);
+		who = hear_verse(&l, verses);
+		turns += who != last;
+		last = who;
+	}
+	cr_assert_geq(turns, CHOIR_VERSES, "the writers did not take turns");
+	client_say(&c, "END\r\n");
+	/* in TLS 1.3 a reader waits for the end of a record: see tls_read() */
+	snprintf(want, sizeof(want), "read %d, some meanwhile: %c\r\n", CHOIR_VOICES * CHOIR_VERSES, tls13 ? '?' : '1');
+	for (size_t n = 0; want[n]; n++)
+		line[n] = want[n] == '?' ? (next_byte(&l), '?') : next_byte(&l);
+	cr_assert_eq(memcmp(line, want, strlen(want)), 0, "%.*s", (int)strlen(want), line);
+	client_end(&c);
+}
+
+Test(tls, fiber_rule_05_one_reader_and_writers_that_queue_share_a_session, .timeout = 120)
+{
+	static char tls13[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3";
+	struct double_opts o = tls_opts(ESP_TLS_IMPLICIT);
+
+	run_net(&o, choir, tls13);
+	certs_free(&certs);
+}
+
+Test(tls, fiber_rule_05_holds_for_tls_1_2_where_a_reader_need_not_wait_for_a_record, .timeout = 120)
+{
+	static char tls12[] = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
+	struct double_opts o = tls_opts(ESP_TLS_IMPLICIT);
+
+	run_net(&o, choir, tls12);
 	certs_free(&certs);
 }
 
