@@ -323,7 +323,7 @@ Test(tls, forgets_nothing_that_gnutls_holds_back, .timeout = 120)
 
 /* --- rule 5 of docs/fibers.md ------------------------------------------------------------------------------------ */
 
-struct listener_of_choir { struct client *c; char buf[4096]; size_t at, end; };
+struct listener_of_choir { struct client *c; char buf[2048]; size_t at, end; };
 
 static char next_byte(struct listener_of_choir *l)
 {
