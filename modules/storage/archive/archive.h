@@ -1,7 +1,7 @@
 /* archive - what the files of storage/archive share.
  *
  *   module.c            the module: services, commands
- *   task.c              a command's long work in a fiber of worker 0; progress and cancel between it and esp-cli
+ *   task.c              a command's long work: its words, progress and answer
  *   schema.c            tables and columns, read from every module's migrations; pure
  *   tables.c, line.c    a table as JSON lines, and back
  *   disk.c              files, directories and their SHA-256
@@ -17,6 +17,7 @@
 #ifndef ESP_STORAGE_ARCHIVE_H
 #define ESP_STORAGE_ARCHIVE_H
 
+#include "modules/common/away.h"
 #include "modules/common/why.h"
 
 #include <esp/command.h>
@@ -24,7 +25,6 @@
 #include <esp/directory.h>
 #include <esp/mailstore.h>
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,16 +73,12 @@ static inline const esp_mailstore *archive_store(const struct archive *a)
 
 struct task_fact { const char *key; int64_t number; const char *text; };
 
-/*! \brief One command at work.  run() is in a fiber of worker 0; `step` ... `cancel` are shared with the control
- *  thread. */
+/*! \brief One command at work.  run() is in a fiber of worker 0. */
 struct task {
+	struct away away;              /* first: away.h knows it by this */
 	struct archive *a;
 	const esp_command_call *call;  /* words; read only while it runs */
-	_Atomic(const char *) step, unit;   /* constants */
-	atomic_ullong done, total;
-	atomic_int cancel, finished;
 	esp_status (*run)(struct task *t);
-	esp_status status;
 	esp_err err;
 	esp_arena *arena;              /* the work's own */
 	struct task_fact fact[10];     /* the answer */
@@ -93,9 +89,9 @@ struct task {
 esp_status task_run(esp_module *self, esp_command_call *call, esp_status (*run)(struct task *t));
 /* [any], by the work: */
 void task_step(struct task *t, const char *step, const char *unit, uint64_t total);
-static inline void task_did(struct task *t, uint64_t n) { atomic_fetch_add(&t->done, n); }
+static inline void task_did(struct task *t, uint64_t n) { atomic_fetch_add(&t->away.done, n); }
 /*! \brief ESP_ECANCELED once nobody waits for the answer. */
-static inline esp_status task_check(struct task *t) { return atomic_load(&t->cancel) ? ESP_ECANCELED : ESP_OK; }
+static inline esp_status task_check(struct task *t) { return atomic_load(&t->away.cancel) ? ESP_ECANCELED : ESP_OK; }
 /*! \brief Leave the reason, once; returns the status. */
 esp_status task_fail(struct task *t, esp_status st, const char *fmt, ...) ESP_PRINTF(3, 4);
 void task_fact(struct task *t, const char *key, int64_t number);

@@ -348,7 +348,7 @@ static esp_status import_folder(struct import *i, esp_actor actor, const struct 
 	i->done.n = 0;
 	if (st == ESP_OK && i->uidvalidity)
 		st = task_lane(i->t, read_memory, i);
-	atomic_fetch_add(&i->t->total, i->there.n);
+	atomic_fetch_add(&i->t->away.total, i->there.n);
 	i->pending.n = 0;
 	if (st == ESP_OK)
 		st = fetch_all(i);

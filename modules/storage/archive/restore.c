@@ -153,7 +153,7 @@ static esp_status restore_messages(struct restore *r)
 {
 	esp_status st = ESP_OK;
 
-	task_step(r->t, "restoring messages", "messages", atomic_load(&r->t->total));
+	task_step(r->t, "restoring messages", "messages", atomic_load(&r->t->away.total));
 	do {
 		st = task_lane(r->t, next_ids, r);
 		for (uint32_t i = 0; st == ESP_OK && i < r->n; i++) {

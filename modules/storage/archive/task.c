@@ -1,9 +1,4 @@
-/* task - a command's long work, away from the control thread.
- *
- * The work runs in a fiber of worker 0, where mail services may be called; the command's own fiber looks at it some
- * times a second, passes on how far it is, and tells it to stop when the client is gone or the server stops.  The task
- * is on the stack of the command's fiber, which leaves last.
- */
+/* task - a command's long work (away.h): its words, what it says of itself, and the answer. */
 #include "archive.h"
 
 #include "modules/common/breathe.h"
@@ -13,53 +8,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#define LOOK_FIRST (5 * ESP_MSEC)
-#define LOOK_MOST  (200 * ESP_MSEC)
-
 /* --- the command's fiber ------------------------------------------------------------------------------------- */
-
-static void work(void *arg)            /* worker 0 */
-{
-	struct task *t = arg;
-
-	t->status = t->run(t);
-	atomic_store_explicit(&t->finished, 1, memory_order_release);
-}
-
-static esp_status show(struct task *t, esp_command_call *call)
-{
-	const char *step = atomic_load(&t->step), *unit = atomic_load(&t->unit);
-	esp_progress p = { .size = sizeof p, .step = { step, strlen(step) }, .unit = { unit, strlen(unit) },
-		.done = atomic_load(&t->done), .total = atomic_load(&t->total) };
-
-	if (!ESP_HAS(call, progress) || !step[0])
-		return ESP_OK;
-	if (p.total && p.done > p.total)
-		p.done = p.total;
-	return call->progress(call, &p);
-}
-
-static void attend(struct task *t, esp_command_call *call)
-{
-	const esp_core *core = &t->a->core;
-	esp_nsec look = LOOK_FIRST;
-	int shielded = 0;
-
-	while (!atomic_load_explicit(&t->finished, memory_order_acquire)) {
-		esp_status st = core->fiber->sleep_until(core->loop->clock() + look);
-		if (st == ESP_OK)
-			st = show(t, call);
-		if (st != ESP_OK)
-			atomic_store(&t->cancel, 1);
-		if (st != ESP_OK && !shielded) {   /* the work is still at it: wait for its end all the same */
-			core->fiber->shield(1);
-			shielded = 1;
-		}
-		look = look * 2 < LOOK_MOST ? look * 2 : LOOK_MOST;
-	}
-	if (shielded)
-		core->fiber->shield(0);
-}
 
 static esp_status answer(const struct task *t, esp_command_call *call)
 {
@@ -77,6 +26,13 @@ static esp_status answer(const struct task *t, esp_command_call *call)
 	return json_end(&j);
 }
 
+static esp_status work(struct away *away) /* worker 0 */
+{
+	struct task *t = (struct task *)away;
+
+	return t->run(t);
+}
+
 esp_status task_run(esp_module *self, esp_command_call *call, esp_status (*run)(struct task *t))
 {
 	struct archive *a = self->state;
@@ -85,34 +41,28 @@ esp_status task_run(esp_module *self, esp_command_call *call, esp_status (*run)(
 
 	if (!t)
 		return ESP_ENOMEM;
-	*t = (struct task){ .a = a, .call = call, .run = run, .err = ESP_ERR_INIT };
-	atomic_store(&t->step, "");
-	atomic_store(&t->unit, "");
+	*t = (struct task){ .away.run = work, .a = a, .call = call, .run = run, .err = ESP_ERR_INIT };
 	t->arena = a->core.mem->arena_new(self, "archive", 256 << 20);
 	if (!t->arena)
 		return ESP_ENOMEM;
-	st = a->core.loop->post_fiber(self, a->core.loop->worker(0), "archive", work, t);
-	if (st == ESP_OK) {
-		attend(t, call);
-		st = t->status;
-	}
+	st = away_run(&t->away, &a->core, self, call, "archive");
 	if (st == ESP_OK)
 		st = answer(t, call);
 	else if (t->err.text[0])
 		snprintf(call->err->text, sizeof call->err->text, "%s", t->err.text);
 	a->core.mem->arena_free(t->arena);
 	/* said by a command it means that its client is gone */
-	return st == ESP_ECLOSED && !atomic_load(&t->cancel) ? ESP_EUNAVAIL : st;
+	return st == ESP_ECLOSED && !atomic_load(&t->away.cancel) ? ESP_EUNAVAIL : st;
 }
 
 /* --- for the work -------------------------------------------------------------------------------------------- */
 
 void task_step(struct task *t, const char *step, const char *unit, uint64_t total)
 {
-	atomic_store(&t->done, 0);
-	atomic_store(&t->total, total);
-	atomic_store(&t->unit, unit);
-	atomic_store(&t->step, step);
+	atomic_store(&t->away.done, 0);
+	atomic_store(&t->away.total, total);
+	atomic_store(&t->away.unit, unit);
+	atomic_store(&t->away.step, step);
 }
 
 esp_status task_fail(struct task *t, esp_status st, const char *fmt, ...)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOOK (100 * ESP_MSEC)
 #define SETTLE_MOST (60 * ESP_SEC)   /* jobs that are not done by then wait for somebody: the disk is full */
 
 static const struct { const char *key, *text; } faults[FAULTS] = {
@@ -36,7 +35,7 @@ static const struct { const char *key, *text; } faults[FAULTS] = {
 
 esp_status fsck_canceled(const struct fsck *f)
 {
-	return atomic_load(&f->cancel) || atomic_load(&f->m->draining) ? ESP_ECANCELED : ESP_OK;
+	return atomic_load(&f->away.cancel) || atomic_load(&f->m->draining) ? ESP_ECANCELED : ESP_OK;
 }
 
 esp_status fsck_breathe(struct fsck *f)
@@ -294,8 +293,8 @@ static esp_status run_accounts(struct fsck *f)
 	uint32_t n = 0;
 	esp_status st = people(f, &all, &n);
 
-	atomic_store(&f->total, f->only.len ? 1 : n);
-	atomic_store(&f->step, "checking accounts");
+	atomic_store(&f->away.total, f->only.len ? 1 : n);
+	atomic_store(&f->away.step, "checking accounts");
 	for (uint32_t i = 0; st == ESP_OK && i < n; i++) {
 		uint32_t first = i;
 		int twice = 0;
@@ -307,7 +306,7 @@ static esp_status run_accounts(struct fsck *f)
 			st = examine(f, &all[first]);
 			f->tally->account_done = st == ESP_OK;
 		}
-		atomic_store(&f->done, f->only.len ? f->tally->accounts : i + 1);
+		atomic_store(&f->away.done, f->only.len ? f->tally->accounts : i + 1);
 		if (st == ESP_OK)
 			st = fsck_breathe(f);
 	}
@@ -326,7 +325,7 @@ static esp_status run_database(struct fsck *f)
 
 	if (st != ESP_OK || !HAS(sql, check))
 		return st;
-	atomic_store(&f->step, "checking the database file");
+	atomic_store(&f->away.step, "checking the database file");
 	st = sql->check(sql, f->arena, &wrong);
 	if (st == ESP_OK && wrong.len) {
 		esp_log(f->m->core.log, f->m->self, ESP_LOG_ERROR, "the database file is damaged", ESP_FSTR("reason", wrong));
@@ -344,7 +343,7 @@ static esp_status run_orphans(struct fsck *f)
 	esp_err err = ESP_ERR_INIT;
 	esp_status st = ESP_OK;
 
-	atomic_store(&f->step, "looking for message files that nobody names");
+	atomic_store(&f->away.step, "looking for message files that nobody names");
 	while (st == ESP_OK && f->tally->swept < ESP_BLOB_PARTS) {
 		st = f->blob->sweep(f->blob, f->tally->swept, f->repair, &swept, &err);
 		f->tally->swept += st == ESP_OK;
@@ -370,8 +369,9 @@ static esp_status run_part(struct fsck *f)
 	}
 }
 
-static esp_status run(struct fsck *f)
+static esp_status run(struct away *away) /* worker 0 */
 {
+	struct fsck *f = (struct fsck *)away;
 	esp_status st;
 
 	f->arena = f->m->core.mem->arena_new(f->m->self, "fsck", 0);
@@ -388,37 +388,6 @@ static esp_status run(struct fsck *f)
 }
 
 /* --- the command ------------------------------------------------------------------------------------------- */
-
-static void work(void *arg)            /* worker 0 */
-{
-	struct fsck *f = arg;
-
-	f->status = run(f);
-	atomic_store_explicit(&f->finished, 1, memory_order_release);
-}
-
-static void attend(struct fsck *f, esp_command_call *call)
-{
-	const esp_core *core = &f->m->core;
-	int shielded = 0;
-
-	while (!atomic_load_explicit(&f->finished, memory_order_acquire)) {
-		const char *step = atomic_load(&f->step);
-		esp_progress p = { .size = sizeof p, .step = { step, strlen(step) }, .unit = ESP_STR("accounts"),
-			.done = atomic_load(&f->done), .total = atomic_load(&f->total) };
-		esp_status st = core->fiber->sleep_until(core->loop->clock() + LOOK);
-		if (st == ESP_OK && ESP_HAS(call, progress) && step[0])
-			st = call->progress(call, &p);
-		if (st == ESP_OK)
-			continue;
-		atomic_store(&f->cancel, 1);   /* nobody waits any more; the work ends first */
-		if (!shielded)
-			core->fiber->shield(1);
-		shielded = 1;
-	}
-	if (shielded)
-		core->fiber->shield(0);
-}
 
 static esp_status answer(const struct fsck *f, esp_command_call *call)
 {
@@ -478,7 +447,7 @@ static struct tally *tally_of(const esp_command_call *call)
 /* The next generation goes on where this one has to end. */
 static int goes_on(const struct fsck *f, esp_command_call *call, esp_status st)
 {
-	if (st != ESP_ECANCELED || atomic_load(&f->cancel) || !ESP_HAS(call, kept))
+	if (st != ESP_ECANCELED || atomic_load(&f->away.cancel) || !ESP_HAS(call, kept))
 		return 0;
 	call->kept = f->tally;
 	return 1;
@@ -498,12 +467,9 @@ static esp_status on_fsck(esp_module *self, esp_command_call *call)
 	}
 	f->m = m;
 	f->err = (esp_err)ESP_ERR_INIT;
-	atomic_store(&f->step, "");
-	st = m->core.loop->post_fiber(self, m->core.loop->worker(0), "fsck", work, f);
-	if (st == ESP_OK) {
-		attend(f, call);
-		st = f->status;
-	}
+	f->away.run = run;
+	atomic_store(&f->away.unit, "accounts");
+	st = away_run(&f->away, &m->core, self, call, "fsck");
 	atomic_store(&m->checking, 0);
 	if (st == ESP_OK)
 		return answer(f, call);

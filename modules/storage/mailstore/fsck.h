@@ -14,6 +14,7 @@
 
 #include <esp/command.h>
 
+#include "modules/common/away.h"
 #include "modules/common/breathe.h"
 
 enum fault {
@@ -37,6 +38,7 @@ struct tally {
 };
 
 struct fsck {
+	struct away away;              /* first: away.h knows it by this */
 	const struct mailstore *m;
 	const esp_blob *blob;          /* these two: until the next breath */
 	const esp_directory *directory;
@@ -45,10 +47,6 @@ struct fsck {
 	int repair;
 	esp_time since;                /* ESP had stopped in order then: what is not in the folder was deleted by others */
 	struct tally *tally;           /* never NULL */
-	_Atomic(const char *) step;
-	atomic_ullong done, total;
-	atomic_int cancel, finished;
-	esp_status status;
 	esp_err err;
 };
 

@@ -353,7 +353,7 @@ esp_status fsck_uses(struct fsck *f)
 	uint32_t mended = 0;
 	esp_status st;
 
-	atomic_store(&f->step, "checking uses of message files");
+	atomic_store(&f->away.step, "checking uses of message files");
 	st = store_query(f->m, 0, f->arena, WRONG_USES, NULL, 0, &rows);
 	while (st == ESP_OK && f->repair && mended < rows.nrows) {
 		st = mend_uses(f, id_of(esp_sql_at(&rows, mended, 0)), (int)int_of(esp_sql_at(&rows, mended, 1)));
