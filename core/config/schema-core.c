@@ -21,7 +21,8 @@ static const esp_cfg_item log_items[] = {
 	{ .name = "file", .type = ESP_CFG_STRING, .max = 4096, .flags = ESP_CFG_LIVE,
 	  .help = "Absolute path of the log file; needed when the target is file." },
 	{ .name = "events", .type = ESP_CFG_STRINGS, .max = 16,
-	  .def_str = "user.*|domain.*|mailbox.*|message.received|message.quarantined|message.rejected|message.deferred",
+	  .def_str = "user.*|domain.*|mailbox.*|message.received|message.quarantined|message.released|"
+	             "message.discarded|message.rejected|message.deferred",
 	  .flags = CONFIG_CFG_RESTART,
 	  .help = "Events that are also lines of the log, at level info: a name, \"prefix.*\" or \"*\" (docs/events.md)." },
 	{ .name = NULL }

@@ -5,6 +5,7 @@
  * nobody names: it is in nobody's view, and its space comes back with the next sweep of esp.blob/1.
  */
 #include "accept.h"
+#include "modules/common/migrate.h"
 #include "modules/common/why.h"
 
 #include <stdio.h>
@@ -19,6 +20,11 @@ static const esp_sql_migration migrations[] = {
 			  " at BIGINT NOT NULL);\n"
 			  "CREATE INDEX quarantine_account ON quarantine (account_id, at)",
 		.down = "DROP TABLE quarantine" },
+	{ .number = 2,
+		.title = "quarantine by age and by message file",
+		.up = "CREATE INDEX quarantine_at ON quarantine (at);\n"
+			  "CREATE INDEX quarantine_blob ON quarantine (blob_id)",
+		.down = "DROP INDEX quarantine_blob;\nDROP INDEX quarantine_at" },
 };
 static const esp_sql_migrations migration_set = {
 	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
@@ -32,17 +38,24 @@ static const esp_event_field event_fields[] = {
 	{ .key = "from", .type = ESP_F_STR, .help = "envelope sender" },
 	{ .key = "to", .type = ESP_F_STR, .help = "envelope recipient" },
 	{ .key = "bytes", .type = ESP_F_INT, .help = "size as stored" },
+	{ .key = "why", .type = ESP_F_STR, .help = "released, deleted (by the administrator) or expired" },
 };
 #define NFIELDS (sizeof event_fields / sizeof event_fields[0])
 
 static esp_status declare_events(struct accept *a)
 {
-	esp_status st = a->event->declare(a->self, "message.received", "A message was delivered to a mailbox", event_fields,
-	                                  NFIELDS, sizeof event_fields[0], &a->received);
+	/* "why" is of those that end a quarantine */
+	const struct { const char *name, *help; uint32_t n; esp_event_id *ret; } all[] = {
+		{ "message.received", "A message was delivered to a mailbox", NFIELDS - 1, &a->received },
+		{ "message.quarantined", "A message is held outside the mailboxes", NFIELDS - 1, &a->quarantined },
+		{ "message.released", "A message that was held was delivered to a mailbox", NFIELDS, &a->released },
+		{ "message.discarded", "A message that was held was removed", NFIELDS, &a->discarded },
+	};
+	esp_status st = ESP_OK;
 
-	if (st == ESP_OK)
-		st = a->event->declare(a->self, "message.quarantined", "A message is held outside the mailboxes", event_fields,
-		                       NFIELDS, sizeof event_fields[0], &a->quarantined);
+	for (size_t i = 0; st == ESP_OK && i < sizeof all / sizeof all[0]; i++)
+		st = a->event->declare(a->self, all[i].name, all[i].help, event_fields, all[i].n, sizeof event_fields[0],
+		                       all[i].ret);
 	return st;
 }
 
@@ -57,6 +70,8 @@ static esp_status bind_services(struct accept *a)
 		st = host->bind(a->self, "esp.mailstore/1", &a->mailstore);
 	if (st == ESP_OK)
 		st = host->bind(a->self, "esp.eventlog/1", &a->eventlog);
+	if (st == ESP_OK)
+		st = host->bind(a->self, "esp.directory/1", &a->directory);
 	return st;
 }
 
@@ -65,11 +80,11 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	struct accept *a = esp_alloc(self->host->arena(self), sizeof *a);
 	esp_status st;
 
-	(void)cfg;
 	esp_core_init(&a->core, self);
 	a->self = self;
 	a->crypto = self->host->core("esp.crypto/1", 0);
 	a->event = self->host->core("esp.event/1", 0);
+	a->keep = a->core.cfg->integer(cfg, "quarantine_keep");
 	a->nworkers = a->core.loop->workers();
 	a->held = calloc((size_t)a->nworkers * ACCEPT_BUCKETS, sizeof(struct reservation *));
 	a->table = (esp_accept){ .service = { .size = sizeof(esp_accept), .minor = 0, .provider = self },
@@ -84,6 +99,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = self->host->contribute(self, "esp.blob.owner/1", &owner);
 	if (st == ESP_OK)
 		st = self->host->provide(self, "esp.accept/1", &a->table.service);
+	if (st == ESP_OK)
+		st = quarantine_declare(a);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
@@ -97,6 +114,21 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	return sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
 }
 
+static esp_status on_worker_start(esp_module *self, esp_worker *w)
+{
+	struct accept *a = self->state;
+
+	return a->core.loop->index(w) != 0 || migrate_only() ? ESP_OK : quarantine_start(a);
+}
+
+static void on_worker_drain(esp_module *self, esp_worker *w)
+{
+	struct accept *a = self->state;
+
+	if (a->core.loop->index(w) == 0)
+		quarantine_drain(a);
+}
+
 static void on_stop(esp_module *self)
 {
 	if (self->state)
@@ -104,8 +136,20 @@ static void on_stop(esp_module *self)
 }
 
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = "esp.blob/1" }, { .id = "esp.mailstore/1" },
-	{ .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };
+	{ .id = "esp.directory/1" }, { .id = "esp.eventlog/1", .optional = 1 }, { .id = NULL } };
 static const esp_offer provides[] = { { .id = "esp.accept/1" }, { .id = NULL } };
-static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start, .stop = on_stop };
+static const esp_cfg_item config[] = {
+	{ .name = "quarantine_keep",
+		.type = ESP_CFG_TIME,
+		.def_int = 30 * 86400 * ESP_SEC,
+		.min = 0,
+		.max = 3650 * 86400 * ESP_SEC,
+		.help = "How long a message is held in quarantine before it is removed; 0: until an "
+				"administrator releases or deletes it." },
+	{ .name = NULL }
+};
+static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,
+	.worker_start = on_worker_start, .worker_drain = on_worker_drain, .stop = on_stop };
 ESP_MODULE(.name = "delivery_accept", .version = "1.0", .summary = "The one door for mail: durable before 250",
-	.license = "MIT", .flags = ESP_MODULE_MANDATORY, .needs = needs, .provides = provides, .ops = &ops);
+	.license = "MIT", .flags = ESP_MODULE_MANDATORY, .needs = needs,
+	.provides = provides, .config = config, .ops = &ops);

@@ -24,14 +24,15 @@ esp_status esp_uuid_write(esp_id id, esp_buf *out)
 esp_status esp_uuid_parse(esp_str text, esp_id *ret)
 {
 	esp_cursor c = esp_cursor_of(text);
+	bool dashes = text.len == 36;
 	size_t i;
 
-	if (text.len != 36)
+	if (!dashes && text.len != 32)
 		return ESP_EPROTO;
 	for (i = 0; i < 16; i++) {
 		int hi, lo;
 
-		if (has_dash(i) && !esp_cursor_accept(&c, '-'))
+		if (dashes && has_dash(i) && !esp_cursor_accept(&c, '-'))
 			return ESP_EPROTO;
 		hi = esp_ascii_hex(esp_cursor_next(&c));
 		lo = esp_ascii_hex(esp_cursor_next(&c));

@@ -1,10 +1,10 @@
 /* scenario_filter - a filter as somebody else would write it: for tests of what hooks are told and may answer.
  *
  * At MAIL it refuses SIZE=77, SIZE=76 without a word, and cannot decide on SIZE=79; it puts the parameters into
- * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, and adds
- * X-Length, the length of the header block.  At CONNECT it refuses who named "closed" in the handshake, at TLS who
- * named anything, and defers "later" without a word.  Of the commands of IMAP it refuses CHECK, with a text that is
- * none of one line, and defers NAMESPACE without a word.
+ * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, quarantines
+ * SIZE=82, and adds X-Length, the length of the header block.  At CONNECT it refuses who named "closed" in the
+ * handshake, at TLS who named anything, and defers "later" without a word.  Of the commands of IMAP it refuses CHECK,
+ * with a text that is none of one line, and defers NAMESPACE without a word.
  */
 #include <esp/conn.h>
 #include <esp/hook.h>
@@ -54,6 +54,10 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 		return ESP_VERDICT_FAIL;
 	if (esp_str_eq(args->txn->from_params, ESP_STR("SIZE=81")))
 		return ESP_VERDICT_DEFER;
+	if (esp_str_eq(args->txn->from_params, ESP_STR("SIZE=82"))) {
+		answer->reason = ESP_STR("looks odd");
+		return ESP_VERDICT_QUARANTINE;
+	}
 	return add_header(answer, args->txn->arena, "X-Length", (esp_str){ number, (size_t)n }) == ESP_OK
 			   ? ESP_VERDICT_CONTINUE
 			   : ESP_VERDICT_FAIL;

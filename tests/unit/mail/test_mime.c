@@ -272,6 +272,9 @@ Test(uuid, reads_what_it_writes_and_refuses_the_rest)
 	assert_buf(&b, "0190163d-8694-7fff-bfff-ffffffffffff");
 	cr_assert_eq(esp_uuid_parse(esp_buf_str(&b), &back), ESP_OK);
 	cr_assert_eq(memcmp(&id, &back, 16), 0);
+	cr_assert_eq(esp_uuid_parse(ESP_STR("0190163D86947fffbfffffffffffffff"), &back), ESP_OK);
+	cr_assert_eq(back.b[5], 0x94);
+	cr_assert_eq(esp_uuid_parse(ESP_STR("0190163d-8694-7fffbfffffffffffff"), &back), ESP_EPROTO);
 	cr_assert_eq(esp_uuid_parse(ESP_STR("0190163d-8694-7fff-bfff-fffffffffff"), &back), ESP_EPROTO);
 	cr_assert_eq(esp_uuid_parse(ESP_STR("0190163d-8694-7fff-bfff0ffffffffffff"), &back), ESP_EPROTO);
 	cr_assert_eq(esp_uuid_parse(ESP_STR("0190163d-8694-7fff-bfff-ffffffffff\0f"), &back), ESP_EPROTO);

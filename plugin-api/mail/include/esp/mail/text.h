@@ -61,7 +61,7 @@ ESP_EXPORT esp_status esp_text_collect(const esp_mime *m, uint32_t which, char e
 
 /*! \brief Appends an id as text, "0190163d-8694-739b-aea5-966c26f8ad91" (RFC 9562 4). */
 ESP_EXPORT esp_status esp_uuid_write(esp_id id, esp_buf *out);
-/*! \brief Reads that text, any case. ESP_OK or ESP_EPROTO. */
+/*! \brief Reads that text, any case, or its 32 digits without dashes. ESP_OK or ESP_EPROTO. */
 ESP_EXPORT ESP_CHECKED esp_status esp_uuid_parse(esp_str text, esp_id *ret);
 /*! \brief A version 7 id from milliseconds since 1970 and ten random bytes (RFC 9562 5.7). */
 ESP_EXPORT esp_id esp_uuid_v7(uint64_t unix_msec, const uint8_t random[10]);
