@@ -393,7 +393,7 @@ def settings_that_cannot_be_are_refused():
 
 @scenario
 def a_reload_loses_no_lookup_and_no_descriptor():
-    with Hostile() as h, Asker([h.port], workers=2, server_config={"drain": {"protocol": "10s", "other": "10s"}}) as a:
+    with Hostile() as h, Asker([h.port], workers=2, server_config={"drain": {"storage": "10s"}}) as a:
         stop, wrong, done = threading.Event(), [], [0]
 
         def keep_asking(k):
@@ -413,8 +413,8 @@ def a_reload_loses_no_lookup_and_no_descriptor():
         for n in range(8):
             a.server.build_anew("client_dns")
             before = done[0]
-            assert [m["action"] for m in a.server.cli("reload", "--json").json["modules"]
-                    if m["module"] == "dns"] == ["new generation"]
+            rows = a.server.cli("reload", "--json").json["modules"]
+            assert [(m["module"], m["action"]) for m in rows] == [("dns", "new image"), ("asker", "keep")], rows
             wait_until(lambda: done[0] > before + 20)
         stop.set()
         for t in threads:
@@ -428,7 +428,7 @@ def a_reload_loses_no_lookup_and_no_descriptor():
 
 @scenario
 def a_drain_waits_for_lookups_that_run_and_not_for_ever():
-    with Hostile() as h, Asker([h.port], timeout="10s", wait="60s", server_config={"drain": {"protocol": "1s", "other": "1s"}}) as a:
+    with Hostile() as h, Asker([h.port], timeout="10s", wait="60s", server_config={"drain": {"storage": "1s"}}) as a:
         with a.server.connect("dns") as quick, a.server.connect("dns") as slow:
             quick.send("ASK 1 late-600.test")
             slow.send("ASK 1 silent.test")

@@ -54,6 +54,7 @@ struct dns {
 	struct hub *hub;             /* [nworkers] is the control thread's */
 	uint32_t nworkers;
 	atomic_uint flushed;         /* times */
+	_Atomic esp_nsec ends;       /* when a generation that is drained gives up what still waits; 0: it is not drained */
 	struct seldom full;
 	esp_metric queries[TYPES][RESULTS], hits, joined, retries, turned_away, seconds, in_flight, entries, bytes;
 };
@@ -110,6 +111,8 @@ struct channel *channel_choose(struct hub *h, const struct question *q);
 uint32_t channel_bit(const struct channel *c);
 int channel_trusted(const struct channel *c);
 void hub_watch_time(struct hub *h);
+/*! \brief Whoever still waits is told that it cannot be said now. */
+void hub_give_up(struct hub *h);
 
 /* question.c: [the hub's loop] */
 enum { OUTCOME_ANSWER = 1, OUTCOME_SILENCE, OUTCOME_REFUSED, OUTCOME_STOPPED };

@@ -254,6 +254,15 @@ static void on_worker_stop(esp_module *self, esp_worker *w)
 	hub_close(&d->hub[d->core.loop->index(w)]);
 }
 
+/* Fibers of other modules still wait here, and this generation cannot end before they have left: they are told in time
+ * for that. */
+static void on_drain(esp_module *self, esp_nsec deadline)
+{
+	struct dns *d = self->state;
+
+	atomic_store(&d->ends, deadline - 250 * ESP_MSEC);
+}
+
 static void on_stop(esp_module *self)
 {
 	struct dns *d = self->state;
@@ -304,6 +313,7 @@ static const esp_module_ops ops = { .size = sizeof ops,
 	.start = on_start,
 	.worker_start = on_worker_start,
 	.worker_stop = on_worker_stop,
+	.drain = on_drain,
 	.stop = on_stop };
 ESP_MODULE(.name = "client_dns", .version = "1.0", .summary = "DNS lookups through c-ares", .license = "MIT",
 	.provides = provides, .config = config, .ops = &ops);

@@ -176,7 +176,7 @@ static void took_answer(struct question *q, struct reply *r)
 void question_answered(struct question *q, uint32_t outcome, struct reply *r)
 {
 	if (outcome == OUTCOME_STOPPED) {
-		keep_best(q, reply_fail(ESP_EUNAVAIL, "the module that asks is being stopped"));
+		keep_best(q, reply_fail(ESP_EUNAVAIL, "DNS is being restarted"));
 		finish(q, 1);
 		return;
 	}

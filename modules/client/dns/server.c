@@ -148,11 +148,21 @@ static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)
 	}
 }
 
+void hub_give_up(struct hub *h)
+{
+	for (uint32_t i = 0; i < h->nchannels; i++)
+		ares_cancel(h->channel[i]->ares);
+	questions_stop(h);
+}
+
 static void on_tick(void *arg)
 {
 	struct hub *h = arg;
+	esp_nsec ends = atomic_load(&h->d->ends);
 
 	h->tick = NULL;
+	if (ends && h->d->core.loop->clock() >= ends)
+		hub_give_up(h);
 	for (uint32_t i = 0; i < h->nchannels; i++)
 		ares_process_fd(h->channel[i]->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 	questions_resume(h, h->d->core.loop->clock());
