@@ -1,12 +1,11 @@
 """esp.dns/1: what a module gets to know about a name, whatever the servers say; and what an administrator sees of it."""
 import os
 import re
-import socket
-import struct
 import threading
 import time
 
 from lib import SLOW, Server, run, scenario, wait_until
+from ports import free_port
 from resolvers import A, AAAA, CNAME, MX, NS, PTR, TLSA, TXT, Hostile, Unbound
 
 OK, ENOENT, EBUSY, ETIMEDOUT, ECANCELED, EPROTO, E2BIG, EUNAVAIL, EINVAL = 0, -4, -6, -7, -8, -12, -13, -20, -1
@@ -340,6 +339,17 @@ def addresses_of_a_host_come_from_where_they_are():
             assert (got.status, got.flags & PARTIAL, got.records) == (OK, PARTIAL, ["c0000201"]), got
             h.answer = lambda q, over, times: q.answer(rcode=2) if q.type == AAAA else q.answer()
             assert a.host("quarter.test").status == EUNAVAIL, "none, and cannot say: cannot say"
+
+
+@scenario
+def servers_may_have_ipv6_addresses():
+    try:
+        h = Hostile(host="::1", port=free_port())
+    except OSError:
+        print("skip  no ::1 here")
+        return
+    with h, Asker(None, servers=[f"[::1]:{h.port}"], trust_ad=True) as a:
+        assert a.ask("ad.test").flags == AUTHENTIC and a.ask("tc.test").records == ["c0000207"]
 
 
 @scenario

@@ -97,18 +97,31 @@ def malformed(q, what):
     return data[what]()
 
 
+class Udp(socketserver.ThreadingUDPServer):
+    def __init__(self, address, handler):
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
+class Tcp(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+
+    def __init__(self, address, handler):
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
 class Hostile:
-    def __init__(self, port=None):
+    def __init__(self, port=None, host="127.0.0.1"):
         self.lock, self.asked, self.seen, self.mute = threading.Lock(), [], {}, False
         while True:
             self.port = port or free_port()
             try:
-                self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", self.port), self._on_udp())
+                self.udp = Udp((host, self.port), self._on_udp())
                 break
             except OSError:
                 assert not port
-        socketserver.ThreadingTCPServer.allow_reuse_address = True
-        self.tcp = socketserver.ThreadingTCPServer(("127.0.0.1", self.port), self._on_tcp())
+        self.tcp = Tcp((host, self.port), self._on_tcp())
         for server in (self.udp, self.tcp):
             server.daemon_threads = True
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -86,7 +86,8 @@ static esp_status on_lookup(esp_module *self, esp_command_call *call)
 	name = call->argv[1];
 	if (!type && !host) {
 		snprintf(call->err->text, sizeof call->err->text,
-			"\"%.*s\" is no type: A, AAAA, CNAME, MX, NS, PTR, TLSA, TXT, or HOST for all addresses", ESP_FMT(call->argv[0]));
+			"\"%.*s\" is no type: A, AAAA, CNAME, MX, NS, PTR, TLSA, TXT, or HOST for all addresses",
+			ESP_FMT(call->argv[0]));
 		return ESP_EUSAGE;
 	}
 	reverse = esp_dns_reverse(b, type == ESP_DNS_PTR ? address_bytes(name, b) : 0, room);
@@ -138,10 +139,10 @@ static esp_status on_servers(esp_module *self, esp_command_call *call)
 static const esp_command lookup_command = { .size = sizeof(esp_command), .words = "dns lookup",
 	.usage = "A|AAAA|CNAME|MX|NS|PTR|TLSA|TXT|HOST NAME", .run = on_lookup,
 	.help = "Ask as the server's modules do; PTR takes an address as well, HOST gives all addresses, also those of the "
-			"hosts file." };
+			"hosts file" };
 static const esp_command flush_command = { .size = sizeof(esp_command), .words = "dns flush", .usage = "",
-	.help = "Forget all cached answers, after a zone was mended.", .run = on_flush };
+	.help = "Forget all cached answers, after a zone was mended", .run = on_flush };
 static const esp_command servers_command = { .size = sizeof(esp_command), .words = "dns servers", .usage = "",
-	.help = "The DNS servers that are asked, whether they answer, and whether their AD bit is believed.",
+	.help = "The DNS servers that are asked, whether they answer, and whether their AD bit is believed",
 	.run = on_servers };
 const esp_command *const dns_commands[] = { &lookup_command, &flush_command, &servers_command, NULL };

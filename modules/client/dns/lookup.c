@@ -54,8 +54,8 @@ static esp_status take(struct dns *d, const struct waiter *w, esp_arena *arena, 
 		return fail(err, ESP_ENOMEM, "no memory", name);
 	if (r->status != ESP_OK && r->status != ESP_ENOENT)
 		return fail(err, r->status, r->why, name);
-	*a = (esp_dns_answer){ .record_size = sizeof(esp_dns_record), .flags = r->flags | (w->cached ? ESP_DNS_CACHED : 0) };
-	a->ttl = seconds_left(r, d->core.loop->clock());
+	*a = (esp_dns_answer){ .record_size = sizeof(esp_dns_record), .ttl = seconds_left(r, d->core.loop->clock()) };
+	a->flags = r->flags | (w->cached ? ESP_DNS_CACHED : 0);
 	return copy_reply(r, arena, a) == ESP_OK ? r->status : fail(err, ESP_ENOMEM, "the arena is full", name);
 }
 
@@ -69,9 +69,11 @@ static esp_status lookup(const esp_dns *table, esp_arena *arena, uint32_t type, 
 	esp_status st;
 
 	if (ret->size < ANSWER_LEAST || !h)
-		return fail(err, ESP_EINVAL, "DNS is asked from workers and the control thread, with room for the answer", name);
+		return fail(
+			err, ESP_EINVAL, "DNS is asked from workers and the control thread, with room for the answer", name);
 	if (key_make(&w.key, type, name) != ESP_OK)
-		return fail(err, ESP_EINVAL, "that is no domain name in ASCII, or not a type of record that can be asked for", name);
+		return fail(
+			err, ESP_EINVAL, "that is no domain name in ASCII, or not a type of record that can be asked for", name);
 	waiter_begin(h, &w);
 	st = waiters_wait(h, &w, 1);
 	if (st == ESP_OK)
@@ -88,14 +90,24 @@ static esp_status lookup(const esp_dns *table, esp_arena *arena, uint32_t type, 
 
 struct wish { struct dns *d; struct hub *h; esp_arena *arena; uint32_t flags; esp_dns_answer *ret; esp_err *err; };
 
-static esp_status add_address(esp_arena *arena, esp_dns_answer *a, esp_dns_record *rec, const uint8_t *b, size_t len)
-{
-	char *copy = esp_alloc(arena, len + 1);
+enum { KNOWN_MOST = 32 };
 
-	if (!copy)
+/* One that needs no question; beyond KNOWN_MOST they are left out. */
+static esp_status add_address(const struct wish *x, esp_dns_answer *a, const uint8_t *b, size_t len)
+{
+	esp_dns_record *rec = (esp_dns_record *)(uintptr_t)a->record;
+	char *copy;
+
+	if (a->n == KNOWN_MOST)
+		return ESP_OK;
+	if (!rec)
+		rec = esp_alloc_array(x->arena, KNOWN_MOST, sizeof *rec);
+	copy = esp_alloc(x->arena, len + 1);
+	if (!rec || !copy)
 		return ESP_ENOMEM;
 	memcpy(copy, b, len);
 	rec[a->n++] = (esp_dns_record){ .type = len == 4 ? ESP_DNS_A : ESP_DNS_AAAA, .data = { copy, len } };
+	a->record = rec;
 	return ESP_OK;
 }
 
@@ -117,7 +129,7 @@ static int is_localhost(esp_str name)
 	return name.len > n && strncasecmp(name.ptr + name.len - n, tail, n) == 0;
 }
 
-static esp_status collect_hosts(const struct wish *x, esp_str name, esp_dns_answer *a, esp_dns_record *rec, uint32_t most)
+static esp_status add_hosts(const struct wish *x, esp_str name, esp_dns_answer *a)
 {
 	static const size_t lens[2] = { 16, 4 };
 	const struct host *one;
@@ -126,8 +138,8 @@ static esp_status collect_hosts(const struct wish *x, esp_str name, esp_dns_answ
 	for (uint32_t i = 0; i < 2; i++) {
 		uint32_t at = 0;
 
-		while (st == ESP_OK && wanted(x, lens[i]) && a->n < most && (one = hosts_find(&x->d->hosts, name, lens[i], &at)))
-			st = add_address(x->arena, a, rec, one->address, one->len);
+		while (st == ESP_OK && wanted(x, lens[i]) && (one = hosts_find(&x->d->hosts, name, lens[i], &at)))
+			st = add_address(x, a, one->address, one->len);
 	}
 	return st;
 }
@@ -136,28 +148,26 @@ static esp_status collect_hosts(const struct wish *x, esp_str name, esp_dns_answ
 static esp_status known_here(const struct wish *x, esp_str host, esp_dns_answer *a)
 {
 	static const uint8_t here[16] = { [15] = 1 }, here4[4] = { 127, 0, 0, 1 };
-	enum { MOST = 32 };
-	esp_dns_record *rec = esp_alloc_array(x->arena, MOST, sizeof *rec);
 	uint8_t b[16];
 	size_t len = address_bytes(host, b);
-	esp_status st = rec ? ESP_OK : ESP_ENOMEM;
+	esp_status st = ESP_OK;
 
-	*a = (esp_dns_answer){ .record_size = sizeof *rec, .record = rec };
-	if (st == ESP_OK && len)
-		return wanted(x, len) ? add_address(x->arena, a, rec, b, len) : ESP_OK;
-	if (st == ESP_OK && x->flags & ESP_DNS_LOCAL)
-		st = collect_hosts(x, host, a, rec, MOST);
+	*a = (esp_dns_answer){ .record_size = sizeof(esp_dns_record) };
+	if (len)
+		return wanted(x, len) ? add_address(x, a, b, len) : ESP_OK;
+	if (x->flags & ESP_DNS_LOCAL)
+		st = add_hosts(x, host, a);
 	if (st != ESP_OK || a->n)
 		return st;
 	if (!is_localhost(host))
 		return ESP_EAGAIN;
 	if (wanted(x, 16))
-		st = add_address(x->arena, a, rec, here, 16);
-	return st == ESP_OK && wanted(x, 4) ? add_address(x->arena, a, rec, here4, 4) : st;
+		st = add_address(x, a, here, 16);
+	return st == ESP_OK && wanted(x, 4) ? add_address(x, a, here4, 4) : st;
 }
 
-static esp_status merge(struct dns *d, struct waiter *w, uint32_t n, esp_arena *arena, esp_str name, esp_dns_answer *ret,
-	esp_err *err)
+static esp_status merge(
+	struct dns *d, struct waiter *w, uint32_t n, esp_arena *arena, esp_str name, esp_dns_answer *ret, esp_err *err)
 {
 	esp_dns_answer part[2];
 	esp_dns_record *rec;
@@ -257,7 +267,8 @@ static esp_status addresses(const esp_dns *table, esp_arena *arena, esp_str host
 	esp_status st;
 
 	if (ret->size < ANSWER_LEAST || !x.h)
-		return fail(err, ESP_EINVAL, "DNS is asked from workers and the control thread, with room for the answer", host);
+		return fail(
+			err, ESP_EINVAL, "DNS is asked from workers and the control thread, with room for the answer", host);
 	if (!(flags & (ESP_DNS_IPV4 | ESP_DNS_IPV6)))
 		x.flags |= ESP_DNS_IPV4 | ESP_DNS_IPV6;
 	st = known_here(&x, host, &a);

@@ -25,13 +25,17 @@ static esp_status read_servers(const esp_config_api *api, const esp_cfg *cfg, st
 		esp_str text = api->string_at(cfg, "servers", i);
 
 		if (!address_read(text, &out[i].at)) {
-			api->error(cfg, "servers", err, "\"%.*s\" is no address of a DNS server: write \"127.0.0.1\", \"192.0.2.1:53\", "
-				"\"::1\" or \"[2001:db8::1]:53\"; a name cannot be looked up before there is a server", ESP_FMT(text));
+			api->error(cfg, "servers", err,
+				"\"%.*s\" is no address of a DNS server: write \"127.0.0.1\", \"192.0.2.1:53\", "
+				"\"::1\" or \"[2001:db8::1]:53\"; a name cannot be looked up before there is a server",
+				ESP_FMT(text));
 			return ESP_ECONFIG;
 		}
 		if (trust && !out[i].at.loopback) {
-			api->error(cfg, "trust_ad", err, "%s is not on loopback: whoever stands between could forge what it says; run a "
-				"validating resolver on this machine, or take trust_ad away", out[i].at.text);
+			api->error(cfg, "trust_ad", err,
+				"%s is not on loopback: whoever stands between could forge what it says; run a "
+				"validating resolver on this machine, or take trust_ad away",
+				out[i].at.text);
 			return ESP_ECONFIG;
 		}
 	}
@@ -110,7 +114,8 @@ static esp_status declare(struct dns *d)
 			(esp_metric *)(void *)((char *)d + series[i].at));
 	if (st == ESP_OK)
 		st = d->metric->declare(d->self, ESP_HISTOGRAM, "esp_dns_query_seconds", "",
-			"Time from a question to its answer, with all tries", bounds, sizeof bounds / sizeof bounds[0], &d->seconds);
+			"Time from a question to its answer, with all tries", bounds, sizeof bounds / sizeof bounds[0],
+			&d->seconds);
 	return st;
 }
 
@@ -127,8 +132,10 @@ static int32_t tell_silent(esp_module *self, char text[ESP_ATTENTION_ROOM])
 		n++;
 	}
 	if (n)
-		snprintf(text, ESP_ATTENTION_ROOM, "%u of %u DNS servers do not answer (%s): see that they run, or change servers of "
-			"%s in esp.conf", n, d->nservers, first, self->name);
+		snprintf(text, ESP_ATTENTION_ROOM,
+			"%u of %u DNS servers do not answer (%s): see that they run, or change servers of "
+			"%s in esp.conf",
+			n, d->nservers, first, self->name);
 	return n > 0;
 }
 
@@ -199,7 +206,8 @@ static void take_servers(struct dns *d, const char *text)
 		d->server[i].at = d->resolv.server[i];
 	if (d->resolv.skipped)
 		esp_log(d->core.log, d->self, ESP_LOG_WARNING, "nameserver lines that cannot be used are left out",
-			ESP_FSTR("file", ((esp_str){ d->resolv_file, strlen(d->resolv_file) })), ESP_FINT("lines", d->resolv.skipped));
+			ESP_FSTR("file", ((esp_str){ d->resolv_file, strlen(d->resolv_file) })),
+			ESP_FINT("lines", d->resolv.skipped));
 }
 
 static void warn_untrusted(const struct dns *d)
@@ -275,35 +283,86 @@ static void on_stop(esp_module *self)
 }
 
 static const esp_cfg_item config[] = {
-	{ .name = "servers", .type = ESP_CFG_STRINGS, .min = 0, .max = SERVERS_MAX,
-	  .help = "Resolvers to ask, in this order: \"127.0.0.1\", \"192.0.2.1:5353\", \"[::1]:53\". Unset: those of "
-			  "resolv_conf. A validating resolver on this machine (unbound, knot-resolver) is what a mail server wants." },
-	{ .name = "resolv_conf", .type = ESP_CFG_STRING, .def_str = "/etc/resolv.conf", .min = 1, .max = 1000,
-	  .help = "Where servers (when none are set) and the search list are taken from; read at start and by "
-			  "`esp-cli reload` of this module." },
-	{ .name = "hosts", .type = ESP_CFG_STRING, .def_str = "/etc/hosts", .min = 1, .max = 1000,
-	  .help = "Addresses of names that stand in the configuration; never used for names in mail." },
-	{ .name = "timeout", .type = ESP_CFG_TIME, .def_int = 2 * ESP_SEC, .min = 50 * ESP_MSEC, .max = 30 * ESP_SEC,
-	  .help = "How long one server may take for one try." },
-	{ .name = "tries", .type = ESP_CFG_INT, .def_int = 3, .min = 1, .max = 10,
-	  .help = "How often each server is asked before a question is given up." },
-	{ .name = "wait", .type = ESP_CFG_TIME, .def_int = 10 * ESP_SEC, .min = 50 * ESP_MSEC, .max = 120 * ESP_SEC,
-	  .help = "How long a lookup takes at most, with all tries; then it fails for now (451)." },
-	{ .name = "outstanding", .type = ESP_CFG_INT, .def_int = 4096, .min = 1, .max = 30000,
-	  .help = "Questions in flight on each worker; lookups beyond are refused for now." },
-	{ .name = "cache_size", .type = ESP_CFG_SIZE, .def_int = 8 << 20, .min = 0, .max = INT64_C(1) << 32,
-	  .help = "Memory for answers on each worker; what was unused for longest goes first." },
-	{ .name = "cache_entries", .type = ESP_CFG_INT, .def_int = 20000, .min = 0, .max = 10000000,
-	  .help = "Answers kept on each worker; 0: none." },
-	{ .name = "ttl_max", .type = ESP_CFG_TIME, .def_int = 3600 * ESP_SEC, .min = 0, .max = 7 * 86400 * ESP_SEC,
-	  .help = "Longest time an answer is kept, whatever its zone allows." },
-	{ .name = "ttl_negative", .type = ESP_CFG_TIME, .def_int = 300 * ESP_SEC, .min = 0, .max = 10800 * ESP_SEC,
-	  .help = "The same for \"there is none\" (NXDOMAIN, NODATA)." },
-	{ .name = "ttl_failure", .type = ESP_CFG_TIME, .def_int = 5 * ESP_SEC, .min = 0, .max = 300 * ESP_SEC,
-	  .help = "How long a failure (SERVFAIL, no answer, malformed) is remembered before the question is sent again." },
-	{ .name = "trust_ad", .type = ESP_CFG_BOOL,
-	  .help = "Believe resolvers on loopback that an answer was validated (AD bit; DANE needs it). Only when they validate: "
-			  "a forwarder passes on what anybody says." },
+	{ .name = "servers",
+		.type = ESP_CFG_STRINGS,
+		.min = 0,
+		.max = SERVERS_MAX,
+		.help = "Resolvers to ask, in this order: \"127.0.0.1\", \"192.0.2.1:5353\", \"[::1]:53\". Unset: those of "
+				"resolv_conf. A validating resolver on this machine (unbound, knot-resolver) is what a mail server "
+				"wants." },
+	{ .name = "resolv_conf",
+		.type = ESP_CFG_STRING,
+		.def_str = "/etc/resolv.conf",
+		.min = 1,
+		.max = 1000,
+		.help = "Where servers (when none are set) and the search list are taken from; read at start and by "
+				"`esp-cli reload` of this module." },
+	{ .name = "hosts",
+		.type = ESP_CFG_STRING,
+		.def_str = "/etc/hosts",
+		.min = 1,
+		.max = 1000,
+		.help = "Addresses of names that stand in the configuration; never used for names in mail." },
+	{ .name = "timeout",
+		.type = ESP_CFG_TIME,
+		.def_int = 2 * ESP_SEC,
+		.min = 50 * ESP_MSEC,
+		.max = 30 * ESP_SEC,
+		.help = "How long one server may take for one try." },
+	{ .name = "tries",
+		.type = ESP_CFG_INT,
+		.def_int = 3,
+		.min = 1,
+		.max = 10,
+		.help = "How often each server is asked before a question is given up." },
+	{ .name = "wait",
+		.type = ESP_CFG_TIME,
+		.def_int = 10 * ESP_SEC,
+		.min = 50 * ESP_MSEC,
+		.max = 120 * ESP_SEC,
+		.help = "How long a lookup takes at most, with all tries; then it fails for now (451)." },
+	{ .name = "outstanding",
+		.type = ESP_CFG_INT,
+		.def_int = 4096,
+		.min = 1,
+		.max = 30000,
+		.help = "Questions in flight on each worker; lookups beyond are refused for now." },
+	{ .name = "cache_size",
+		.type = ESP_CFG_SIZE,
+		.def_int = 8 << 20,
+		.min = 0,
+		.max = INT64_C(1) << 32,
+		.help = "Memory for answers on each worker; what was unused for longest goes first." },
+	{ .name = "cache_entries",
+		.type = ESP_CFG_INT,
+		.def_int = 20000,
+		.min = 0,
+		.max = 10000000,
+		.help = "Answers kept on each worker; 0: none." },
+	{ .name = "ttl_max",
+		.type = ESP_CFG_TIME,
+		.def_int = 3600 * ESP_SEC,
+		.min = 0,
+		.max = 7 * 86400 * ESP_SEC,
+		.help = "Longest time an answer is kept, whatever its zone allows." },
+	{ .name = "ttl_negative",
+		.type = ESP_CFG_TIME,
+		.def_int = 300 * ESP_SEC,
+		.min = 0,
+		.max = 10800 * ESP_SEC,
+		.help = "The same for \"there is none\" (NXDOMAIN, NODATA)." },
+	{ .name = "ttl_failure",
+		.type = ESP_CFG_TIME,
+		.def_int = 5 * ESP_SEC,
+		.min = 0,
+		.max = 300 * ESP_SEC,
+		.help =
+			"How long a failure (SERVFAIL, no answer, malformed) is remembered before the question is sent again." },
+	{ .name = "trust_ad",
+		.type = ESP_CFG_BOOL,
+		.help = "Believe resolvers on loopback that an answer was validated (AD bit; DANE needs it). Only when they "
+				"validate: "
+				"a forwarder passes on what anybody says." },
 	{ .name = NULL }
 };
 static const esp_offer provides[] = { { .id = "esp.dns/1" }, { .id = NULL } };

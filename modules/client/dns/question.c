@@ -264,8 +264,10 @@ static struct reply *turn_away(struct hub *h)
 
 	d->metric->add(d->turned_away, 1);
 	if (times)
-		esp_log(d->core.log, d->self, ESP_LOG_WARNING, "too many DNS questions in flight: see why the DNS server is slow, or "
-			"raise outstanding", ESP_FINT("outstanding", d->outstanding), ESP_FINT("refused", times));
+		esp_log(d->core.log, d->self, ESP_LOG_WARNING,
+			"too many DNS questions in flight: see why the DNS server is slow, or "
+			"raise outstanding",
+			ESP_FINT("outstanding", d->outstanding), ESP_FINT("refused", times));
 	return reply_fail(ESP_EBUSY, "too many DNS questions are in flight");
 }
 

@@ -1,8 +1,8 @@
 /* server - c-ares on the loop: a channel for each server of a hub, its sockets, one clock for all.
  *
  * A channel has one server and tries once; which server is next is decided in question.c, so that one that is dead is
- * not asked first every time.  c-ares tells its sockets by on_socket(), and takes its time-outs when on_tick() calls it;
- * ares_timeout() walks over everything in flight and is not asked.  [the hub's loop] throughout.
+ * not asked first every time.  c-ares tells its sockets by on_socket(), and takes its time-outs when on_tick() calls
+ * it; ares_timeout() walks over everything in flight and is not asked.  [the hub's loop] throughout.
  */
 #include "dns.h"
 
@@ -119,7 +119,8 @@ static void on_ready(void *arg, uint32_t events)
 	struct socket *s = arg;
 	int fd = s->fd;
 
-	ares_process_fd(s->channel->ares, events & ESP_READ ? fd : ARES_SOCKET_BAD, events & ESP_WRITE ? fd : ARES_SOCKET_BAD);
+	ares_process_fd(
+		s->channel->ares, events & ESP_READ ? fd : ARES_SOCKET_BAD, events & ESP_WRITE ? fd : ARES_SOCKET_BAD);
 }
 
 static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)
@@ -220,9 +221,15 @@ void channel_ask(struct channel *c, struct question *q)
 static esp_status channel_open(struct hub *h, uint32_t index)
 {
 	struct channel *c = calloc(1, sizeof *c);
-	struct ares_options o = { .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_EDNS,
-		.tries = 1, .ndots = 1, .ednspsz = QUERY_UDP, .sock_state_cb = on_socket, .sock_state_cb_data = c,
-		.lookups = (char *)(uintptr_t)"b", .resolvconf_path = (char *)(uintptr_t)"/dev/null" };
+	struct ares_options o = { .flags =
+								  ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_EDNS,
+		.tries = 1,
+		.ndots = 1,
+		.ednspsz = QUERY_UDP,
+		.sock_state_cb = on_socket,
+		.sock_state_cb_data = c,
+		.lookups = (char *)(uintptr_t) "b",
+		.resolvconf_path = (char *)(uintptr_t) "/dev/null" };
 	int given = ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB |
 		ARES_OPT_LOOKUPS | ARES_OPT_RESOLVCONF | ARES_OPT_TIMEOUTMS | ARES_OPT_DOMAINS | ARES_OPT_NOROTATE;
 

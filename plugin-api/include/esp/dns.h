@@ -11,10 +11,9 @@
  *                  resolver also says of a forged answer; REFUSED).  Never read it as "there are none": try later
  *   ESP_EPROTO     the answer is malformed, or its CNAMEs go in a circle or on for too long
  *   ESP_E2BIG      more than ESP_DNS_RECORDS records
- *   ESP_ETIMEDOUT, ESP_ECANCELED  the calling fiber's deadline or cancel.  The question goes on, for others and the cache
- *   ESP_EBUSY      too many questions are in flight on this worker: try later
- *   ESP_EINVAL     not a name, not a type, ret->size is too small, or not on a worker or the control thread
- *   ESP_ENOMEM     the arena is full
+ *   ESP_ETIMEDOUT, ESP_ECANCELED  the calling fiber's deadline or cancel.  The question goes on, for others and the
+ * cache ESP_EBUSY      too many questions are in flight on this worker: try later ESP_EINVAL     not a name, not a
+ * type, ret->size is too small, or not on a worker or the control thread ESP_ENOMEM     the arena is full
  */
 #ifndef ESP_DNS_H
 #define ESP_DNS_H
@@ -51,8 +50,8 @@ typedef struct esp_dns_record {
 	uint16_t type;
 	uint16_t preference;       /* MX */
 	uint8_t usage, selector, matching, reserved;   /* TLSA */
-	/*! A: 4 bytes, AAAA: 16, in network order.  MX, PTR, CNAME, NS: the name.  TXT: its strings, joined (RFC 7208, 3.3),
-	 *  any bytes.  TLSA: the association data, at least 1 byte. */
+	/*! A: 4 bytes, AAAA: 16, in network order.  MX, PTR, CNAME, NS: the name.  TXT: its strings, joined (RFC
+	 * 7208, 3.3), any bytes.  TLSA: the association data, at least 1 byte. */
 	esp_str data;
 } esp_dns_record;
 

@@ -1,8 +1,8 @@
 /* scenario_dns - asks esp.dns/1 for whoever connects, a line each, in the connection's fiber.
  *
- * Serves the role "dns".  "ASK type name [ms]" (by number; the fiber's deadline), "HOST flags name", "CANCEL type name ms"
- * (a fiber that is cancelled after ms).  The answer is one line: status flags ttl name|record|record..., or status and
- * the reason.  TXT and names as they are, addresses and TLSA in hexadecimal.
+ * Serves the role "dns".  "ASK type name [ms]" (by number; the fiber's deadline), "HOST flags name", "CANCEL type name
+ * ms" (a fiber that is cancelled after ms).  The answer is one line: status flags ttl name|record|record..., or status
+ * and the reason.  TXT and names as they are, addresses and TLSA in hexadecimal.
  */
 #include <esp/conn.h>
 #include <esp/dns.h>

@@ -144,7 +144,8 @@ Test(dns_cache, hash_depends_on_every_byte)
 Test(dns_files, servers_are_addresses)
 {
 	static const struct { const char *text, *read; int loopback; } good[] = {
-		{ "127.0.0.1", "127.0.0.1:53", 1 }, { "127.9.9.9:5353", "127.9.9.9:5353", 1 }, { "192.0.2.1:1", "192.0.2.1:1", 0 },
+		{ "127.0.0.1", "127.0.0.1:53", 1 }, { "127.9.9.9:5353", "127.9.9.9:5353", 1 },
+		{ "192.0.2.1:1", "192.0.2.1:1", 0 },
 		{ "::1", "[::1]:53", 1 }, { "[::1]", "[::1]:53", 1 }, { "[2001:db8::1]:65535", "[2001:db8::1]:65535", 0 },
 		{ "::ffff:127.0.0.1", "[::ffff:127.0.0.1]:53", 1 } };
 	static const char *const bad[] = { "", "localhost", "1.2.3", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:5x",
@@ -196,7 +197,8 @@ Test(dns_files, resolv_conf_has_bounds)
 
 Test(dns_files, hosts_are_found_by_any_of_their_names)
 {
-	static const char text[] = "127.0.0.1 localhost\n192.0.2.1\tMail mail.test # mail2\n::2 mail\n1.2.3 bad\n192.0.2.3 mail";
+	static const char text[] =
+		"127.0.0.1 localhost\n192.0.2.1\tMail mail.test # mail2\n::2 mail\n1.2.3 bad\n192.0.2.3 mail";
 	struct hosts h;
 	const struct host *one;
 	uint32_t at = 0;

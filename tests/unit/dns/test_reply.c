@@ -26,7 +26,8 @@ static void put32(uint32_t v)
 	put16(v & 0xffff);
 }
 
-static void question(uint32_t type, const char *name, uint32_t flags, uint32_t answers, uint32_t authority, uint32_t more)
+static void question(
+	uint32_t type, const char *name, uint32_t flags, uint32_t answers, uint32_t authority, uint32_t more)
 {
 	m.n = 0;
 	cr_assert_eq(key_make(&key, type, cstr(name)), ESP_OK);
@@ -95,7 +96,8 @@ Test(dns_name, is_read_as_people_write_it)
 
 Test(dns_name, that_is_none_is_refused)
 {
-	static const char *const wrong[] = { "", ".", "..", "a..b", ".a", "a..", "a b", "a\tb", "a\\.b", "\xc3\xa4.de", "a\x7f" };
+	static const char *const wrong[] = { "", ".", "..", "a..b", ".a", "a..", "a b", "a\tb", "a\\.b", "\xc3\xa4.de",
+		"a\x7f" };
 	char longest[300];
 	struct key k;
 
@@ -146,7 +148,8 @@ Test(dns_name, types_are_known_by_name_and_number)
 
 Test(dns_name, of_an_address_is_under_arpa)
 {
-	static const uint8_t six[16] = { 0x20, 0x01, 0x0d, 0xb8, [15] = 0x5a }, mapped[16] = { [10] = 255, [11] = 255, 192, 0, 2, 7 };
+	static const uint8_t six[16] = { 0x20, 0x01, 0x0d, 0xb8, [15] = 0x5a },
+						 mapped[16] = { [10] = 255, [11] = 255, 192, 0, 2, 7 };
 	char room[ESP_DNS_REVERSE_ROOM];
 
 	cr_assert(esp_str_eq(esp_dns_reverse("\xc0\x00\x02\x63", 4, room), ESP_STR("99.2.0.192.in-addr.arpa")));
