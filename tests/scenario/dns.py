@@ -226,6 +226,8 @@ def who_asks_waits_no_longer_than_his_deadline():
         began = time.monotonic()
         got = a.ask("silent.test")
         assert got.status == EUNAVAIL and "in time" in got.why and 0.8 < time.monotonic() - began < 1.5 * SLOW, got
+        got = a.ask("silent-2.test", ms=9000)
+        assert got.status == EUNAVAIL and "in time" in got.why, f"the earlier of both: {got}"
         assert Answer(a.client.ask("CANCEL 1 late-300.test 50")).status == ECANCELED
         with a.server.connect("dns") as gone:
             gone.send("ASK 1 late-299.test")

@@ -293,6 +293,25 @@ Test(dns_reply, no_name_goes_in_a_circle)
 	cr_assert_eq(status_of(), ESP_EPROTO);
 }
 
+Test(dns_reply, no_name_is_longer_than_a_name)
+{
+	for (uint32_t last = 58; last <= 59; last++) {       /* behind it: a.test and the root, 8 bytes */
+		char label[64];
+
+		memset(label, 'x', sizeof label);
+		question(ESP_DNS_A, "a.test", 0x8180, 1, 0, 0);
+		for (uint32_t i = 0; i < 4; i++) {
+			uint8_t n = (uint8_t)(i < 3 ? 62 : last - 1);
+
+			put(&n, 1);
+			put(label, n);
+		}
+		put16(0xc00c);
+		PUT("\0\1\0\1\0\0\0\1\0\4\1\2\3\4");
+		cr_assert_eq(status_of(), last == 58 ? ESP_ENOENT : ESP_EPROTO, "%u", last);
+	}
+}
+
 Test(dns_reply, pointers_to_pointers_have_an_end)
 {
 	size_t first;
