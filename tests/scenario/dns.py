@@ -93,6 +93,7 @@ def there_is_none_and_cannot_say_are_told_apart():
             assert got.status == EUNAVAIL and why in got.why, (name, got)
         assert h.count("servfail.test") == 1, "a server that failed is not asked again at once"
         assert h.count("silent.test") == 2, "tries"
+        a.server.logged(rf'warning dns: DNS server refuses to answer: .* server="?127.0.0.1:{h.port}"? name="?refused.test')
         assert a.metric('esp_dns_queries_total{.*result="nxdomain"}') == 4 and a.metric('esp_dns_queries_total{.*"nodata"}') == 2
         assert a.metric('esp_dns_queries_total{.*result="silence"}') == 3, "no answer, and a referral is none"
         assert a.metric('esp_dns_queries_total{.*result="failed"}') == 2
@@ -116,6 +117,8 @@ def what_is_malformed_is_refused_whole():
                 got = a.ask(f"bad-{name}.test", kind)
                 assert got.status == EPROTO, (name, got)
         assert a.ask("bad-short.test").status == EUNAVAIL
+        a.server.logged("DNS answer was malformed")
+        assert len(re.findall("DNS answer was malformed", a.server.log_text())) == 1, "once a minute"
         assert a.metric('esp_dns_queries_total{.*result="malformed"}') == sum(len(n.split()) for n in cases.values())
 
 

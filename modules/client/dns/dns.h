@@ -29,7 +29,7 @@ struct channel;
 /*! \brief One server, as all workers see it. */
 struct server {
 	struct address at;
-	struct seldom said;          /* it does not answer */
+	struct seldom said, refused, malformed;   /* it does not answer; it refuses; it says nonsense */
 	atomic_int silent;           /* 0, SILENT or, when that is in the log, SILENT_SAID */
 };
 

@@ -179,6 +179,29 @@ void hub_watch_time(struct hub *h)
 
 /* --- asking ---------------------------------------------------------------------------------------------- */
 
+/* What an administrator can do something about, once a minute. */
+static void tell_odd(struct channel *c, const struct question *q, const struct reply *r)
+{
+	struct dns *d = c->hub->d;
+	esp_str server = { c->server->at.text, strlen(c->server->at.text) }, name;
+	char text[NAME_TEXT];
+
+	if (r->rcode != 5 && r->status != ESP_EPROTO)
+		return;
+	name = (esp_str){ text, name_text(q->key.name, text) };
+	if (r->status == ESP_EPROTO) {
+		if (seldom_due(&c->server->malformed, d->core.loop->clock()))
+			esp_log(d->core.log, d->self, ESP_LOG_NOTICE,
+				"DNS answer was malformed: a broken zone, or something on the way to the server changes answers",
+				ESP_FSTR("server", server), ESP_FSTR("name", name),
+				ESP_FSTR("reason", ((esp_str){ r->why, strlen(r->why) })));
+	} else if (seldom_due(&c->server->refused, d->core.loop->clock())) {
+		esp_log(d->core.log, d->self, ESP_LOG_WARNING,
+			"DNS server refuses to answer: let it do recursion for this machine", ESP_FSTR("server", server),
+			ESP_FSTR("name", name));
+	}
+}
+
 static void on_answer(void *arg, int status, int timeouts, unsigned char *msg, int len)
 {
 	struct question *q = arg;
@@ -191,6 +214,8 @@ static void on_answer(void *arg, int status, int timeouts, unsigned char *msg, i
 	} else if (status == ARES_SUCCESS && len > 0) {
 		well(c);
 		r = reply_read(msg, (size_t)len, &q->key);
+		if (r)
+			tell_odd(c, q, r);
 		if (r && r->rcode == 1 && !c->plain) {
 			c->plain = 1;
 			reply_unref(r);
