@@ -32,7 +32,7 @@ class Asker:
     """A server with client_dns, and a connection that asks through it."""
 
     def __init__(self, ports, workers=1, server_config=None, start=True, **config):
-        settings = {"timeout": "300ms", "tries": 2, "wait": "3s", "hosts": "/dev/null", "resolv_conf": "/dev/null", **config}
+        settings = {"timeout": "1s", "tries": 2, "wait": "5s", "hosts": "/dev/null", "resolv_conf": "/dev/null", **config}
         if ports is not None:
             settings["servers"] = [f"127.0.0.1:{p}" for p in ports]
         self.server = Server([{"name": "dns", "file": "client_dns", "config": settings},
@@ -81,7 +81,7 @@ def records_come_in_the_form_of_their_type():
 
 @scenario
 def there_is_none_and_cannot_say_are_told_apart():
-    with Hostile() as h, Asker([h.port]) as a:
+    with Hostile() as h, Asker([h.port], timeout="600ms") as a:
         for name, status, flags, ttl in (("nx", ENOENT, IS_NXDOMAIN, 60), ("nx-7", ENOENT, IS_NXDOMAIN, 7), ("nodata-9", ENOENT, 0, 9),
                                          ("nxbare", ENOENT, IS_NXDOMAIN, 0), ("nodatabare", ENOENT, 0, 0),
                                          ("dangling", ENOENT, IS_NXDOMAIN, 40)):
@@ -169,10 +169,10 @@ def the_ad_bit_is_believed_only_where_the_administrator_says_so():
 
 @scenario
 def answers_are_kept_for_their_time_and_no_longer():
-    with Hostile() as h, Asker([h.port], ttl_failure="1s", ttl_max="2s", ttl_negative="1s") as a:
+    with Hostile() as h, Asker([h.port], ttl_failure="1s", ttl_max="3s", ttl_negative="1s") as a:
         assert a.ask("ttl-1.test").status == OK
         assert a.ask("ttl-1.TEST").flags == CACHED and h.count("ttl-1.test") == 1
-        assert a.ask("plain.test").ttl == 2 and a.ask("nx.test").ttl == 1
+        assert a.ask("plain.test").ttl == 3 and a.ask("nx.test").ttl == 1
         assert a.ask("servfail.test").status == EUNAVAIL and a.ask("servfail.test").status == EUNAVAIL
         assert h.count("servfail.test") == 1
         for name in ("nxbare.test", "ttl-0.test"):
@@ -182,7 +182,7 @@ def answers_are_kept_for_their_time_and_no_longer():
             a.ask(name)
             assert h.count(name) == 2, name
         assert a.ask("plain.test").flags == CACHED
-        time.sleep(1)
+        time.sleep(2)
         a.ask("plain.test")
         assert h.count("plain.test") == 2
         a.server.cli("dns", "flush")
@@ -206,12 +206,12 @@ def the_cache_has_a_size():
 
 @scenario
 def one_question_of_many_goes_out_once():
-    with Hostile() as h, Asker([h.port]) as a:
+    with Hostile() as h, Asker([h.port], timeout="4s") as a:
         clients = [a.server.connect("dns") for _ in range(30)]
         for c in clients:
-            c.send("ASK 1 late-200.test")
+            c.send("ASK 1 late-600.test")
         assert all(Answer(c.line()).status == OK for c in clients)
-        assert h.count("late-200.test") == 1
+        assert h.count("late-600.test") == 1
         assert a.metric("esp_dns_joined_total") == 29
         for c in clients:
             c.close()
@@ -223,7 +223,7 @@ def who_asks_waits_no_longer_than_his_deadline():
         began = time.monotonic()
         got = a.ask("late-250.test", ms=50)
         assert got.status == ETIMEDOUT and time.monotonic() - began < 0.2 * SLOW, got
-        time.sleep(0.4)
+        wait_until(lambda: a.metric("esp_dns_in_flight") == 0)
         assert a.ask("late-250.test").flags == CACHED, "the question went on, for the cache"
         assert a.ask("late-250.test", ms=1).status == OK, "what is known needs no time"
         began = time.monotonic()
@@ -240,10 +240,10 @@ def who_asks_waits_no_longer_than_his_deadline():
 
 @scenario
 def too_many_questions_are_refused_for_now():
-    with Hostile() as h, Asker([h.port], outstanding=5) as a:
+    with Hostile() as h, Asker([h.port], outstanding=5, timeout="4s") as a:
         clients = [a.server.connect("dns") for _ in range(8)]
         for n, c in enumerate(clients):
-            c.send(f"ASK 1 late-25{n}.test")
+            c.send(f"ASK 1 late-70{n}.test")
         got = sorted(Answer(c.line()).status for c in clients)
         assert got == [EBUSY] * 3 + [OK] * 5, got
         a.server.logged("too many DNS questions in flight: see why the DNS server is slow, or raise outstanding")
@@ -265,12 +265,9 @@ def names_that_are_none_are_not_asked():
 def a_dead_server_costs_nobody_time():
     with Hostile() as h, Hostile() as dead, Asker([dead.port, h.port], timeout="200ms") as a:
         dead.mute = True
-        slow = 0
         for n in range(40):
-            began = time.monotonic()
             assert a.ask(f"n{n}.test").status == OK
-            slow += time.monotonic() - began > 0.19
-        assert 5 <= slow <= 12, f"{slow} lookups waited"
+        assert 5 <= len(dead.asked) <= 12, f"{len(dead.asked)} lookups waited"
         a.server.logged(rf'DNS server does not answer: .* server="?127\.0\.0\.1:{dead.port}')
         assert any("1 of 2 DNS servers do not answer" in line for line in a.server.status()["attention"]), a.server.status()
         rows = a.server.cli("dns", "servers", "--json").json
@@ -287,7 +284,7 @@ def a_dead_server_costs_nobody_time():
 @scenario
 def a_resolver_that_is_restarted_loses_no_lookup():
     h = Hostile()
-    with Asker([h.port], timeout="1s", tries=4, wait="10s") as a:
+    with Asker([h.port], timeout="1s", tries=10, wait="10s") as a:
         assert a.ask("one.test").status == OK
         h.__exit__()
         clients = [a.server.connect("dns") for _ in range(5)]

@@ -158,6 +158,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	struct dns *d = esp_alloc(self->host->arena(self), sizeof *d);
 	esp_status st;
 
+	if (!d) {
+		snprintf(err->text, sizeof err->text, "cannot register: %s", why(ESP_ENOMEM));
+		return ESP_ENOMEM;
+	}
 	esp_core_init(&d->core, self);
 	d->self = self;
 	d->crypto = self->host->core("esp.crypto/1", 0);
