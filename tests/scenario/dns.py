@@ -1,4 +1,5 @@
 """esp.dns/1: what a module gets to know about a name, whatever the servers say; and what an administrator sees of it."""
+import collections
 import os
 import re
 import threading
@@ -213,6 +214,21 @@ def one_question_of_many_goes_out_once():
         assert all(Answer(c.line()).status == OK for c in clients)
         assert h.count("late-600.test") == 1
         assert a.metric("esp_dns_joined_total") == 29
+        for c in clients:
+            c.close()
+
+
+@scenario
+def no_port_is_used_for_long():
+    with Hostile() as h, Asker([h.port], timeout="8s", wait="30s") as a:
+        clients = [a.server.connect("dns", 60) for _ in range(40)]
+        for k, c in enumerate(clients):                  # something is in flight all the time, so no socket falls idle
+            for n in range(20):
+                c.send(f"ASK 1 late-{20 + (k + n) % 40}.k{k}n{n}.test")
+        assert all(Answer(c.line()).status == OK for c in clients for _ in range(20))
+        ports = collections.Counter(q[4] for q in h.asked)
+        assert len(h.asked) == 800 and len(ports) >= 6 and max(ports.values()) <= 128, ports
+        wait_until(lambda: not open_udp_sockets(a.server.pid()))
         for c in clients:
             c.close()
 

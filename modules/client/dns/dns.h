@@ -25,6 +25,7 @@ enum { TYPES = 8, RESULTS = 6, BUCKETS = 1024 };
 
 struct hub;
 struct channel;
+struct carrier;
 
 /*! \brief One server, as all workers see it. */
 struct server {
@@ -82,6 +83,7 @@ struct question {
 	int sending;                 /* an answer that comes now comes from within channel_ask() */
 	int quick;                   /* a failure came at once: let a moment pass before the next round */
 	struct channel *channel;     /* asked last */
+	struct carrier *carrier;     /* on whose sockets */
 	struct reply *reply;         /* the best so far */
 	esp_nsec begun, resume_at;
 };

@@ -1,8 +1,10 @@
-/* server - c-ares on the loop: a channel for each server of a hub, its sockets, one clock for all.
+/* server - c-ares on the loop: for each server of a hub a channel, its sockets, one clock for all.
  *
- * A channel has one server and tries once; which server is next is decided in question.c, so that one that is dead is
- * not asked first every time.  c-ares tells its sockets by on_socket(), and takes its time-outs when on_tick() calls
- * it; ares_timeout() walks over everything in flight and is not asked.  [the hub's loop] throughout.
+ * c-ares knows one server and tries once; which one is next is decided in question.c, so that one that is dead is not
+ * asked first every time.  It keeps a UDP socket, and with it a port, as long as anything is in flight on it: so a
+ * channel has a new carrier (an ares_channel) after PORT_USES questions, and the old one ends with its last answer.
+ * Its sockets are told by on_socket(), its time-outs are taken when on_tick() calls it; ares_timeout() walks over
+ * everything in flight and is not asked.  [the hub's loop] throughout.
  */
 #include "dns.h"
 
@@ -14,17 +16,26 @@
 #define REST_FIRST   ESP_SEC
 #define REST_MOST    (60 * ESP_SEC)
 #define SOCKETS      4u                  /* c-ares 1.18 has one UDP and one TCP socket for a server */
+#define PORT_USES    128u                /* who learns a port has little time to guess ids (RFC 5452, 9.2) */
+#define CARRIERS     64u                 /* 100 KB each; beyond it the newest is used on */
 
-struct socket { struct channel *channel; esp_watch *watch; int fd; };
+struct socket { struct carrier *carrier; esp_watch *watch; int fd; };
+
+struct carrier {
+	struct channel *channel;
+	struct carrier *older;
+	ares_channel ares;
+	uint32_t sent, waiting;              /* questions since it was idle, and now */
+	struct socket socket[SOCKETS];
+};
 
 struct channel {
 	struct hub *hub;
 	struct server *server;
-	ares_channel ares;
-	uint32_t index, failures;
+	struct carrier *carrier;             /* the newest; never NULL while the hub is open */
+	uint32_t index, failures, ncarriers;
 	int plain, probing;                  /* it does not know EDNS; one question finds out whether it is well again */
 	esp_nsec rest, rest_until;           /* 0: it is well */
-	struct socket socket[SOCKETS];
 };
 
 uint32_t channel_bit(const struct channel *c) { return 1u << c->index; }
@@ -120,39 +131,61 @@ static void on_ready(void *arg, uint32_t events)
 	int fd = s->fd;
 
 	ares_process_fd(
-		s->channel->ares, events & ESP_READ ? fd : ARES_SOCKET_BAD, events & ESP_WRITE ? fd : ARES_SOCKET_BAD);
+		s->carrier->ares, events & ESP_READ ? fd : ARES_SOCKET_BAD, events & ESP_WRITE ? fd : ARES_SOCKET_BAD);
 }
 
 static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)
 {
-	struct channel *c = arg;
-	const esp_loop_api *loop = c->hub->d->core.loop;
+	struct carrier *k = arg;
+	const struct dns *d = k->channel->hub->d;
 	uint32_t events = (readable ? ESP_READ : 0) | (writable ? ESP_WRITE : 0);
 	struct socket *s = NULL;
 
 	for (uint32_t i = 0; i < SOCKETS; i++) {
-		if (c->socket[i].watch && c->socket[i].fd == fd) {
-			s = &c->socket[i];
+		if (k->socket[i].watch && k->socket[i].fd == fd) {
+			s = &k->socket[i];
 			break;
 		}
-		if (!c->socket[i].watch && !s)
-			s = &c->socket[i];
+		if (!k->socket[i].watch && !s)
+			s = &k->socket[i];
 	}
 	if (s && s->watch && events) {
-		loop->rewatch(s->watch, events);
+		d->core.loop->rewatch(s->watch, events);
 	} else if (s && s->watch) {
-		loop->unwatch(s->watch);
+		d->core.loop->unwatch(s->watch);
 		s->watch = NULL;
 	} else if (s && events) {            /* without memory for it the question runs into its time-out */
-		*s = (struct socket){ .channel = c, .fd = fd };
-		s->watch = loop->watch(c->hub->d->self, fd, events, on_ready, s);
+		*s = (struct socket){ .carrier = k, .fd = fd };
+		s->watch = d->core.loop->watch(d->self, fd, events, on_ready, s);
+	}
+}
+
+static void carrier_end(struct carrier *k)
+{
+	ares_destroy(k->ares);
+	free(k);
+}
+
+static void end_idle(struct channel *c)
+{
+	struct carrier **at = &c->carrier->older, *k;
+
+	while ((k = *at)) {
+		if (k->waiting) {
+			at = &k->older;
+			continue;
+		}
+		*at = k->older;
+		c->ncarriers--;
+		carrier_end(k);
 	}
 }
 
 void hub_give_up(struct hub *h)
 {
 	for (uint32_t i = 0; i < h->nchannels; i++)
-		ares_cancel(h->channel[i]->ares);
+		for (struct carrier *k = h->channel[i]->carrier; k; k = k->older)
+			ares_cancel(k->ares);
 	questions_stop(h);
 }
 
@@ -164,8 +197,11 @@ static void on_tick(void *arg)
 	h->tick = NULL;
 	if (ends && h->d->core.loop->clock() >= ends)
 		hub_give_up(h);
-	for (uint32_t i = 0; i < h->nchannels; i++)
-		ares_process_fd(h->channel[i]->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+	for (uint32_t i = 0; i < h->nchannels; i++) {
+		for (struct carrier *k = h->channel[i]->carrier; k; k = k->older)
+			ares_process_fd(k->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+		end_idle(h->channel[i]);
+	}
 	questions_resume(h, h->d->core.loop->clock());
 	if (h->outstanding)
 		hub_watch_time(h);
@@ -209,6 +245,7 @@ static void on_answer(void *arg, int status, int timeouts, unsigned char *msg, i
 	struct reply *r;
 
 	(void)timeouts;
+	q->carrier->waiting--;
 	if (status == ARES_EDESTRUCTION || status == ARES_ECANCELLED) {
 		question_answered(q, OUTCOME_STOPPED, NULL);
 	} else if (status == ARES_SUCCESS && len > 0) {
@@ -229,16 +266,50 @@ static void on_answer(void *arg, int status, int timeouts, unsigned char *msg, i
 	}
 }
 
+static esp_status carrier_new(struct channel *c)
+{
+	struct carrier *k = calloc(1, sizeof *k);
+	struct ares_options o = { .tries = 1, .ndots = 1, .ednspsz = QUERY_UDP, .sock_state_cb = on_socket,
+		.sock_state_cb_data = k, .lookups = (char *)(uintptr_t)"b", .resolvconf_path = (char *)(uintptr_t)"/dev/null" };
+	int given = ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB |
+		ARES_OPT_LOOKUPS | ARES_OPT_RESOLVCONF | ARES_OPT_TIMEOUTMS | ARES_OPT_DOMAINS | ARES_OPT_NOROTATE;
+
+	if (!k)
+		return ESP_ENOMEM;
+	k->channel = c;
+	o.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_EDNS;
+	o.timeout = (int)(c->hub->d->timeout / ESP_MSEC);
+	if (ares_init_options(&k->ares, &o, given) != ARES_SUCCESS) {
+		free(k);
+		return ESP_ENOMEM;
+	}
+	if (ares_set_servers_ports_csv(k->ares, c->server->at.text) != ARES_SUCCESS) {
+		carrier_end(k);
+		return ESP_ENOMEM;
+	}
+	k->older = c->carrier;
+	c->carrier = k;
+	c->ncarriers++;
+	return ESP_OK;
+}
+
 /* c-ares takes the id from the message: it must be one that nobody can guess. */
 void channel_ask(struct channel *c, struct question *q)
 {
 	uint8_t message[QUERY_MAX];
 	uint16_t id;
 
+	if (!c->carrier->waiting)            /* its socket is closed */
+		c->carrier->sent = 0;
+	if (c->carrier->sent >= PORT_USES && c->ncarriers < CARRIERS)
+		(void)!carrier_new(c);           /* without memory the old one goes on */
 	c->hub->d->crypto->random(&id, sizeof id);
 	q->channel = c;
+	q->carrier = c->carrier;
+	q->carrier->sent++;
+	q->carrier->waiting++;
 	hub_watch_time(c->hub);
-	ares_send(c->ares, message, (int)query_write(&q->key, id, c->plain, message), on_answer, q);
+	ares_send(q->carrier->ares, message, (int)query_write(&q->key, id, c->plain, message), on_answer, q);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------ */
@@ -246,30 +317,30 @@ void channel_ask(struct channel *c, struct question *q)
 static esp_status channel_open(struct hub *h, uint32_t index)
 {
 	struct channel *c = calloc(1, sizeof *c);
-	struct ares_options o = { .flags =
-								  ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_EDNS,
-		.tries = 1,
-		.ndots = 1,
-		.ednspsz = QUERY_UDP,
-		.sock_state_cb = on_socket,
-		.sock_state_cb_data = c,
-		.lookups = (char *)(uintptr_t) "b",
-		.resolvconf_path = (char *)(uintptr_t) "/dev/null" };
-	int given = ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB |
-		ARES_OPT_LOOKUPS | ARES_OPT_RESOLVCONF | ARES_OPT_TIMEOUTMS | ARES_OPT_DOMAINS | ARES_OPT_NOROTATE;
 
 	if (!c)
 		return ESP_ENOMEM;
 	c->hub = h;
 	c->server = &h->d->server[index];
 	c->index = index;
-	o.timeout = (int)(h->d->timeout / ESP_MSEC);
-	if (ares_init_options(&c->ares, &o, given) != ARES_SUCCESS) {
+	if (carrier_new(c) != ESP_OK) {
 		free(c);
 		return ESP_ENOMEM;
 	}
 	h->channel[h->nchannels++] = c;
-	return ares_set_servers_ports_csv(c->ares, c->server->at.text) == ARES_SUCCESS ? ESP_OK : ESP_ENOMEM;
+	return ESP_OK;
+}
+
+/* Whoever still waits is told; c-ares closes its sockets, and on_socket() their watchers. */
+static void channel_close(struct channel *c)
+{
+	struct carrier *k;
+
+	while ((k = c->carrier)) {
+		c->carrier = k->older;
+		carrier_end(k);
+	}
+	free(c);
 }
 
 esp_status hub_open(struct hub *h)
@@ -288,7 +359,6 @@ esp_status hub_open(struct hub *h)
 	return st;
 }
 
-/* Whoever still waits is told; c-ares closes its sockets, and on_socket() their watchers. */
 void hub_close(struct hub *h)
 {
 	struct dns *d = h->d;
@@ -298,10 +368,8 @@ void hub_close(struct hub *h)
 	h->open = 0;
 	d->core.loop->untimer(h->tick);
 	h->tick = NULL;
-	for (uint32_t i = 0; i < h->nchannels; i++) {
-		ares_destroy(h->channel[i]->ares);
-		free(h->channel[i]);
-	}
+	for (uint32_t i = 0; i < h->nchannels; i++)
+		channel_close(h->channel[i]);
 	h->nchannels = 0;
 	questions_stop(h);
 	d->core.loop->untimer(h->tick);
