@@ -83,6 +83,15 @@ static void put_down(void *arg, const char *name)
 	json_text(arg, text);
 }
 
+static void put_hanging(void *arg, const char *name, const char *step, esp_nsec since)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "the module %.40s has not returned from %.20s for %lld s: a defect of it; it stays "
+	         "mapped until the next restart", name, step, (long long)(since / ESP_SEC));
+	json_text(arg, text);
+}
+
 static int32_t put_module(void *arg, esp_module *by, const void *item)
 {
 	const esp_attention *a = item;
@@ -118,6 +127,7 @@ static void status_attention(struct json *j, const struct server *s, const struc
 	}
 	modules_left_out(s->modules, put_left_out, j);
 	(void)modules_down(s->modules, put_down, j);
+	modules_hanging(s->modules, put_hanging, j);
 	if (snapshot_now())
 		(void)snapshot_contributions(snapshot_now(), "esp.attention/1", put_module, j);
 	json_end_array(j);

@@ -281,7 +281,7 @@ static int rehearse_wait(pid_t pid, int wait_status, const char *text, esp_err *
 	while (waitpid(pid, &code, 0) < 0 && errno == EINTR)
 		;
 	if (wait_status)
-		return err_fail(err, wait_status, "the rehearsal did not end within %d seconds", REHEARSE_LIMIT_S);
+		return err_fail(err, wait_status, "the rehearsal did not end in time%s%.300s", *text ? ": " : "", text);
 	panic = strstr(text, "PANIC ");              /* a contract that the module broke */
 	crash = strstr(text, "CRASH ");              /* its handler names module and point; a sanitizer exits then */
 	if (crash)

@@ -65,19 +65,24 @@ esp_ticket fiber_ticket(void)
 	return (esp_ticket){ f->id, f->serial };
 }
 
-esp_status fiber_suspend(void)
+esp_status fiber_suspend_until(esp_nsec when)
 {
 	struct fiber *f = running("suspend");
 	esp_status st = ESP_OK;
 
 	if (!f->woken) {
 		f->waits_ticket = 1;
-		st = fiber_park("suspend", 0);
+		st = fiber_park("suspend", when);
 		f->waits_ticket = 0;
 	}
 	f->woken = 0;
 	f->serial++;
 	return st;
+}
+
+esp_status fiber_suspend(void)
+{
+	return fiber_suspend_until(0);
 }
 
 static void wake_here(struct fiber *f, uint64_t serial)

@@ -136,6 +136,8 @@ ESP_SUSPENDS ESP_CHECKED esp_status fiber_sleep_until(esp_nsec when);
 ESP_SUSPENDS ESP_CHECKED esp_status fiber_wait_fd(int fd, uint32_t events, uint32_t *ret_events);
 esp_ticket fiber_ticket(void);
 ESP_SUSPENDS ESP_CHECKED esp_status fiber_suspend(void);
+/*! \brief The same, but ESP_OK also at `when` (0: never), under a shield too, where a deadline does not count. */
+ESP_SUSPENDS ESP_CHECKED esp_status fiber_suspend_until(esp_nsec when);
 void fiber_wake(esp_ticket t);                                                   /* [any] */
 ESP_SUSPENDS ESP_CHECKED esp_status fiber_lock(esp_fmutex *m);
 void fiber_unlock(esp_fmutex *m);

@@ -212,32 +212,64 @@ int generation_reconfigure(struct generation *g, const esp_cfg *next, bool commi
 
 /* ---- end ------------------------------------------------------------------------------------------------ */
 
+enum { DID_DRAIN = 1, DID_WORKER_DRAIN = 2, DID_WORKER_STOP = 4, DID_STOP = 8 };
+
+static bool returned(const struct generation *g)
+{
+	return !g->step;
+}
+
+/* Once.  True: it has returned; before that, nothing later of its end is called. */
+static bool step(struct generation *g, unsigned did, unsigned which, const char *name, loops_fn fn, esp_nsec until)
+{
+	if (g->begun & did)
+		return generation_wait(returned, g, &until);
+	g->begun |= did;
+	if (loops_step(g, which, name, fn, until))
+		return true;
+	if (returned(g))
+		g->begun &= ~did;       /* no memory to call it: when it is asked again */
+	return false;
+}
+
 static int on_worker_drain(struct generation *g, struct worker *w, esp_err *said)
 {
-	struct breadcrumb was = breadcrumb_enter(g->name, "worker_drain");
-
 	(void)said;
 	if (atomic_load(&g->started) & (uint64_t)1 << w->index)
 		g->image->desc.ops.worker_drain(&g->core.pub, worker_pub(w));
-	breadcrumb_leave(was);
 	return ESP_OK;
 }
 
-static void drain_workers(struct generation *g)
+static bool drain_workers(struct generation *g, esp_nsec until)
 {
-	if (g->image->desc.ops.worker_drain && atomic_load(&g->started))
-		(void)loops_run(g, LOOPS_MAIL, "worker_drain", on_worker_drain);
+	return !g->image->desc.ops.worker_drain || !atomic_load(&g->started) ||
+	       step(g, DID_WORKER_DRAIN, LOOPS_MAIL, "worker_drain", on_worker_drain, until);
 }
 
-void generation_drain(struct generation *g, esp_nsec deadline)
+static int on_drain(struct generation *g, struct worker *w, esp_err *said)
 {
-	struct breadcrumb was = breadcrumb_enter(g->name, "drain");
+	(void)w;
+	(void)said;
+	g->image->desc.ops.drain(&g->core.pub, g->drain_until);
+	return ESP_OK;
+}
 
-	if (g->state == GEN_ACTIVE && g->image->desc.ops.drain)
-		g->image->desc.ops.drain(&g->core.pub, deadline);
-	breadcrumb_leave(was);
-	g->state = GEN_DRAINING;
-	drain_workers(g);
+bool generation_drain(struct generation *g, esp_nsec deadline, esp_nsec until)
+{
+	g->drain_until = deadline;
+	if (g->state == GEN_ACTIVE && g->image->desc.ops.drain &&
+	    !step(g, DID_DRAIN, LOOPS_CONTROL, "drain", on_drain, until))
+		return false;
+	if (g->state == GEN_ACTIVE)
+		g->state = GEN_DRAINING;
+	return drain_workers(g, until);
+}
+
+void generation_undrain(struct generation *g)
+{
+	g->state = GEN_ACTIVE;
+	if (returned(g))
+		g->begun = 0;
 }
 
 /* The total is one atomic that a hand-over (a fiber posts, a post spawns) never lets touch zero; timers and watchers
@@ -280,7 +312,7 @@ static int on_name(struct generation *g, struct worker *w, esp_err *said)
 
 void generation_name_left(struct generation *g)
 {
-	(void)loops_run(g, LOOPS_ALL, "name", on_name);
+	(void)loops_run(g, LOOPS_ALL, "name", on_name, 0);   /* fiber-ok: without memory nobody is named */
 	for (size_t i = 0; i < ARRAY_LEN(g->arenas); i++) {
 		uint32_t n = atomic_load(&g->arenas[i].n);
 
@@ -334,19 +366,25 @@ static int on_cancel(struct generation *g, struct worker *w, esp_err *said)
 	return ESP_OK;
 }
 
-void generation_cancel(struct generation *g)
+void generation_cancel(struct generation *g, esp_nsec until)
 {
-	(void)loops_run(g, LOOPS_ALL, "cancel", on_cancel);
+	(void)loops_run(g, LOOPS_ALL, "cancel", on_cancel, until);   /* fiber-ok: who cancels looks whether it helped */
+}
+
+/* Behind the last of its work nothing is cancelled any more. */
+static void shield(int on)
+{
+	if (fiber_self())
+		fiber_shield(on);
 }
 
 static int on_worker_stop(struct generation *g, struct worker *w, esp_err *said)
 {
-	struct breadcrumb was = breadcrumb_enter(g->name, "worker_stop");
-
 	(void)said;
+	shield(1);
 	if (atomic_load(&g->started) & (uint64_t)1 << w->index)
 		g->image->desc.ops.worker_stop(&g->core.pub, worker_pub(w));
-	breadcrumb_leave(was);
+	shield(0);
 	return ESP_OK;
 }
 
@@ -373,42 +411,64 @@ static bool unused(const struct generation *g)
 	return owner_total(&g->core.owner) == 0;
 }
 
-/* The workers' part: nothing of the generation is left there afterwards, on whatever it insisted. */
-static bool leave_workers(struct generation *g, esp_nsec deadline)
+/* Until a step of its end has returned and nothing works any more; at the deadline it is cancelled. */
+static bool settle(bool (*so)(const struct generation *g), struct generation *g, const struct ending *e)
 {
-	if (g->state < GEN_ACTIVE)
-		drain_workers(g);          /* its start is undone */
-	if (!wait_until(generation_idle, g, deadline)) {
-		generation_cancel(g);
-		if (!wait_until(generation_idle, g, deadline + CANCEL_GRACE))
-			return false;
-	}
-	g->state = GEN_STOPPING;
-	if (g->image->desc.ops.worker_stop && atomic_load(&g->started))
-		(void)loops_run(g, LOOPS_MAIL, "worker_stop", on_worker_stop);
-	atomic_store(&g->started, 0);
-	(void)loops_run(g, LOOPS_MAIL, "audit", on_close);
-	return wait_until(generation_idle, g, deadline + 2 * CANCEL_GRACE);
+	if (wait_until(so, g, e->work))
+		return true;
+	generation_cancel(g, e->last);
+	return wait_until(so, g, e->last);
 }
 
-bool generation_stop(struct generation *g, esp_nsec deadline)
+static esp_nsec step_end(const struct ending *e)
 {
-	const esp_module_ops *ops = &g->image->desc.ops;
-	enum gen_state was_in = g->state;
-	struct breadcrumb was;
+	esp_nsec until = clock_monotonic() + e->step;
 
-	if (was_in < GEN_STOPPED) {
-		if (was_in >= GEN_ACTIVE)
-			event_forget(&g->core.pub, deadline);
-		if (!leave_workers(g, deadline))
+	return e->step && until < e->last ? until : e->last;
+}
+
+/* The workers' part: nothing of the generation is left there afterwards, on whatever it insisted. */
+static bool leave_workers(struct generation *g, const struct ending *e)
+{
+	if (g->state < GEN_STOPPING) {
+		if (!settle(returned, g, e))
 			return false;
-		was = breadcrumb_enter(g->name, "stop");
-		if (ops->stop && g->inited)
-			ops->stop(&g->core.pub);
-		breadcrumb_leave(was);
+		if (g->state < GEN_DRAINING && !drain_workers(g, step_end(e)))   /* its start is undone, or drain() hung */
+			return false;
+		if (!settle(generation_idle, g, e))
+			return false;
+		g->state = GEN_STOPPING;
+	}
+	if (g->image->desc.ops.worker_stop && atomic_load(&g->started) &&
+	    !step(g, DID_WORKER_STOP, LOOPS_MAIL, "worker_stop", on_worker_stop, step_end(e)))
+		return false;
+	atomic_store(&g->started, 0);
+	return loops_run(g, LOOPS_MAIL, "audit", on_close, e->last) && wait_until(generation_idle, g, e->last);
+}
+
+static int on_stop(struct generation *g, struct worker *w, esp_err *said)
+{
+	(void)w;
+	(void)said;
+	shield(1);
+	g->image->desc.ops.stop(&g->core.pub);
+	shield(0);
+	return ESP_OK;
+}
+
+bool generation_stop(struct generation *g, const struct ending *e)
+{
+	if (g->state < GEN_STOPPED) {
+		if (g->state >= GEN_ACTIVE)
+			event_forget(&g->core.pub, e->work);
+		if (!(g->begun & DID_STOP) && !leave_workers(g, e))
+			return false;
+		if (g->image->desc.ops.stop && g->inited && !step(g, DID_STOP, LOOPS_CONTROL, "stop", on_stop, step_end(e)))
+			return false;
 		g->state = GEN_STOPPED;
 	}
-	(void)loops_run(g, LOOPS_ALL, "audit", on_close);
+	if (!loops_run(g, LOOPS_ALL, "audit", on_close, e->last))
+		return false;
 	lane_close_owned(&g->core.owner);
-	return wait_until(unused, g, deadline + 3 * CANCEL_GRACE);
+	return wait_until(unused, g, e->last);
 }

@@ -50,6 +50,10 @@ struct generation {
 	struct registered registered;
 	struct hook_override *overrides;    /* ESP_AT_COUNT, or NULL */
 	bool inited;                        /* init() succeeded: stop() will be called */
+	unsigned begun;                     /* steps of its end that were called (generation.c) */
+	const char *step;                   /* the one that has not returned; NULL */
+	esp_nsec step_since;
+	bool hangs;                         /* that one was waited for in vain */
 	_Atomic uint64_t started;           /* mail workers on which worker_start() succeeded, a bit each */
 	uint32_t snapshots;                 /* alive ones that list it */
 	esp_nsec active_since, drain_time;
@@ -81,8 +85,11 @@ ESP_CHECKED int generation_init(struct generation *g, esp_err *err);
 ESP_CHECKED int generation_start(struct generation *g, struct snapshot *under, esp_err *err);        /* suspends */
 ESP_CHECKED int generation_worker_start(struct generation *g, struct snapshot *under, esp_err *err); /* suspends */
 ESP_CHECKED int generation_reconfigure(struct generation *g, const esp_cfg *next, bool commit, esp_err *err);
-/*! \brief [control] Suspends.  Tell it to drain, it and then its workers; the state becomes DRAINING. */
-void generation_drain(struct generation *g, esp_nsec deadline);
+/*! \brief [control] Suspends.  Tell it to drain by `deadline`, it and then its workers; the state becomes DRAINING.
+ *  False: drain() or worker_drain() has not returned by `until`; generation_stop() goes on from there. */
+bool generation_drain(struct generation *g, esp_nsec deadline, esp_nsec until);
+/*! \brief [control] Its work goes on: the next drain begins anew. */
+void generation_undrain(struct generation *g);
 /*! \brief [control] Does nothing but a timer, a watcher or an arena of its own use it? */
 bool generation_idle(const struct generation *g);
 
@@ -96,12 +103,15 @@ static inline bool generation_is_exclusive(const struct generation *g)
 }
 /*! \brief [control] Suspends.  Log by name which fibers run and which arenas were not freed. */
 void generation_name_left(struct generation *g);
-/*! \brief [control] Suspends.  Cancel its fibers on every loop. */
-void generation_cancel(struct generation *g);
-/*! \brief [control] Suspends.  Wait for its work until the deadline, cancel what is left, worker_stop() where
- *  worker_start() ran, close and report what is left there, stop(), and the same once more.  False: something still
- *  counts it; it must not be freed, and may be asked again. */
-bool generation_stop(struct generation *g, esp_nsec deadline);
+/*! \brief [control] Suspends, at most until `until` (0: until every loop has moved).  Cancel its fibers everywhere. */
+void generation_cancel(struct generation *g, esp_nsec until);
+
+/*! \brief How long an end may take: its work (then it is cancelled), one step of it (0: until `last`), all of it. */
+struct ending { esp_nsec work, step, last; };
+/*! \brief [control] Suspends.  Wait for its work, cancel what is left, worker_stop() where worker_start() ran, close
+ *  and report what is left there, stop(), and the same once more.  False: a step has not returned or something still
+ *  counts it; it must not be freed, and may be asked again: no step is called twice. */
+bool generation_stop(struct generation *g, const struct ending *e);
 
 const char *generation_state_name(enum gen_state s);
 /*! \brief Seconds it may take to drain: by kind (file name) and server.drain. */

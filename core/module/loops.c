@@ -37,10 +37,19 @@ struct call {
 	loops_fn fn;
 	esp_nsec deadline;
 	esp_ticket waiter;
-	bool abandoned;
+	bool abandoned, step;
 	uint32_t nparts, pending;
 	struct part parts[];
 };
+
+static void step_returned(struct generation *g)
+{
+	if (g->hangs)
+		log_line(ESP_LOG_NOTICE, g->name, "has returned after all", log_cstr("step", g->step),
+		         ESP_FNSEC("since", clock_monotonic() - g->step_since));
+	g->step = NULL;
+	g->hangs = false;
+}
 
 static void on_answer(struct mail_node *n)
 {
@@ -48,6 +57,8 @@ static void on_answer(struct mail_node *n)
 
 	if (--c->pending > 0)
 		return;
+	if (c->step)
+		step_returned(c->g);
 	if (c->abandoned)
 		free(c);
 	else
@@ -70,6 +81,8 @@ static void on_fiber(void *arg)
 	struct snapshot *was = NULL;
 
 	(void)fiber_set_deadline(c->deadline);
+	if (c->step && p->worker->kind == WORKER_CONTROL)
+		snapshot_unpin(snapshot_enter(NULL));   /* what hangs must not keep the others' generations */
 	if (c->under)
 		was = snapshot_enter(snapshot_pin(c->under));
 	run(p);
@@ -87,10 +100,10 @@ static void on_loop(struct mail_node *n)
 
 	if (fiber_spawn(c->owner, FIBER_RESERVED, c->name, on_fiber, p, NULL) == ESP_OK)
 		return;
-	if (c->owner)
+	if (c->owner && !c->step)
 		p->rc = err_fail(&p->err, ESP_EBUSY, "no fiber is free");
 	else
-		run(p);   /* the core's own functions do not suspend */
+		run(p);   /* the core's own functions do not suspend, and an end must go on */
 	p->node.fn = on_answer;
 	worker_send(loop_control(), &p->node);
 }
@@ -127,23 +140,22 @@ static void call_wait(struct call *c, esp_nsec deadline)
 {
 	esp_nsec before = fiber_set_deadline(0), begun = clock_monotonic(), told = begun;
 
-	if (!deadline)
-		fiber_shield(1);
 	while (c->pending > 0) {
-		esp_nsec until = clock_earlier(deadline, told + REMIND);
+		esp_nsec now;
+		int rc;
 
-		(void)fiber_set_deadline(deadline ? until : 0);
 		c->waiter = fiber_ticket();
-		if (fiber_suspend() == ESP_OK)
-			continue;
-		told = clock_monotonic();
-		if (told >= deadline || fiber_canceled())
+		rc = fiber_suspend_until(clock_earlier(deadline, told + REMIND));
+		now = clock_monotonic();
+		if (c->pending == 0 || rc == ESP_ECANCELED || (deadline && now >= deadline))
 			break;
+		if (now - told < REMIND)
+			continue;
+		told = now;
 		log_line(ESP_LOG_WARNING, c->g ? c->g->name : "core/module", "takes long, and is waited for",
-		         log_cstr("step", c->name), ESP_FNSEC("since", told - begun), ESP_FNSEC("most", deadline - begun));
+		         log_cstr("step", c->name), ESP_FNSEC("since", now - begun),
+		         ESP_FNSEC("most", deadline ? deadline - begun : 0));
 	}
-	if (!deadline)
-		fiber_shield(0);
 	(void)fiber_set_deadline(before);
 }
 
@@ -162,7 +174,11 @@ int loops_call(
 	c->fn = fn;
 	c->deadline = fiber_deadline();
 	call_start(c);
+	if (!c->deadline)
+		fiber_shield(1);
 	call_wait(c, c->deadline ? c->deadline + GRACE_S * ESP_SEC : 0);
+	if (!c->deadline)
+		fiber_shield(0);
 	if (c->pending > 0) {
 		c->abandoned = true;
 		g->kept = true;
@@ -177,19 +193,55 @@ int loops_call(
 	return rc;
 }
 
-int loops_run(struct generation *g, unsigned which, const char *name, loops_fn fn)
+/* True: all answered.  Else the last answer frees it. */
+static bool call_end(struct call *c, esp_nsec until)
+{
+	bool answered;
+
+	fiber_shield(1);
+	call_wait(c, until);
+	fiber_shield(0);
+	answered = c->pending == 0;
+	if (answered)
+		free(c);
+	else
+		c->abandoned = true;
+	return answered;
+}
+
+bool loops_run(struct generation *g, unsigned which, const char *name, loops_fn fn, esp_nsec until)
 {
 	struct call *c = call_new(modules_self, which);
 
 	if (!c)
-		return ESP_ENOMEM;
+		return false;
 	c->g = g;
 	c->name = name;
 	c->fn = fn;
 	call_start(c);
-	call_wait(c, 0);
-	free(c);
-	return ESP_OK;
+	return call_end(c, until);
+}
+
+bool loops_step(struct generation *g, unsigned which, const char *name, loops_fn fn, esp_nsec until)
+{
+	struct call *c = call_new(modules_self, which);
+
+	if (!c)
+		return false;
+	c->g = g;
+	c->owner = &g->core.owner;
+	c->name = name;
+	c->fn = fn;
+	c->step = true;
+	g->step = name;
+	g->step_since = clock_monotonic();
+	call_start(c);
+	if (call_end(c, until))
+		return true;
+	g->hangs = true;
+	log_line(ESP_LOG_WARNING, g->name, "does not return: stays mapped", ESP_FINT("generation", (int64_t)g->number),
+	         log_cstr("step", name), ESP_FNSEC("since", clock_monotonic() - g->step_since));
+	return false;
 }
 
 void loops_nap(esp_nsec length)

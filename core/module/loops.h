@@ -24,7 +24,11 @@ ESP_CHECKED int loops_call(struct generation *g, unsigned which, struct snapshot
                            esp_err *err);
 /*! \brief Suspends.  Sleep; returns at once when the fiber is cancelled. */
 void loops_nap(esp_nsec length);
-/*! \brief Call the core's own function, which ends by itself: shielded, no deadline. */
-int loops_run(struct generation *g, unsigned which, const char *name, loops_fn fn);
+/*! \brief Suspends, shielded.  Call the core's own function, which ends by itself as soon as every loop moves.  False:
+ *  not by `until` (0: for ever); it follows, so `g` must live until it did. */
+bool loops_run(struct generation *g, unsigned which, const char *name, loops_fn fn, esp_nsec until);
+/*! \brief Suspends, shielded.  Begin a step of the end of `g`: a module's function in fibers that are counted on the
+ *  generation; g->step names it until it has returned.  False: not by `until`; that is logged, and it goes on. */
+bool loops_step(struct generation *g, unsigned which, const char *name, loops_fn fn, esp_nsec until);
 
 #endif

@@ -116,7 +116,7 @@ struct reload {
 	struct config *config;
 	struct config_errors *errs;
 	esp_err *err;
-	esp_nsec deadline;
+	esp_nsec limit, deadline;
 	size_t n, nremoved, nfiles;
 	struct next *list;
 	struct image_file *files;        /* plan-images.c, while the plan is made */

@@ -126,6 +126,17 @@ static const char *left_out_note(const char *name, char *buf, size_t cap)
 	return buf;
 }
 
+static const char *note_of(const struct generation *g, char *buf, size_t cap)
+{
+	if (g->left_out)
+		return left_out_note(g->name, buf, cap);
+	if (!g->hangs)
+		return NULL;
+	(void)snprintf(buf, cap, "has not returned from %s for %lld s: stays mapped", g->step,
+	               (long long)((clock_monotonic() - g->step_since) / ESP_SEC));
+	return buf;
+}
+
 static void tell(const struct generation *g, void (*each)(void *arg, const struct module_info *info), void *arg)
 {
 	const struct image_desc *d = &g->image->desc;
@@ -133,7 +144,7 @@ static void tell(const struct generation *g, void (*each)(void *arg, const struc
 	char note[128];
 	struct module_info i = {
 		.name = g->name, .file = g->file, .version = d->version, .summary = d->summary ? d->summary : "",
-		.note = g->left_out ? left_out_note(g->name, note, sizeof note) : NULL,
+		.note = note_of(g, note, sizeof note),
 		.state = g->left_out ? "left out" : generation_state_name(g->state), .generation = g->number,
 		.fibers = owner_count(o, OWNER_FIBER), .timers = owner_count(o, OWNER_TIMER),
 		.watches = owner_count(o, OWNER_WATCH), .posts = owner_count(o, OWNER_POST), .jobs = owner_count(o, OWNER_JOB),
@@ -168,6 +179,23 @@ void modules_each(const struct modules *m, void (*each)(void *arg, const struct 
 		tell_unloaded(m, each, arg);
 	list_for(n, &m->draining)
 		tell(list_entry(n, struct generation, link), each, arg);
+}
+
+static void tell_hang(const struct generation *g, void (*each)(void *arg, const char *name, const char *step, esp_nsec),
+                      void *arg)
+{
+	if (g->hangs)
+		each(arg, g->name, g->step, clock_monotonic() - g->step_since);
+}
+
+void modules_hanging(const struct modules *m, void (*each)(void *arg, const char *name, const char *step, esp_nsec),
+                     void *arg)
+{
+	MAGIC_CHECK(m, MODULES_MAGIC);
+	for (size_t i = 0; m->current && i < m->current->ngens; i++)
+		tell_hang(m->current->gens[i], each, arg);
+	list_for(n, &m->draining)
+		tell_hang(list_entry(n, struct generation, link), each, arg);
 }
 
 const char *modules_hostname(const struct modules *m)
@@ -218,7 +246,7 @@ static void drain_all(const struct snapshot *s, esp_nsec deadline)
 {
 	for (size_t i = s->ngens; i > 0; i--)
 		if (s->order[i - 1]->state == GEN_ACTIVE)
-			generation_drain(s->order[i - 1], deadline);
+			(void)generation_drain(s->order[i - 1], deadline, deadline);
 }
 
 static void say_unended(const struct generation *g)
@@ -232,12 +260,13 @@ static void say_unended(const struct generation *g)
 
 static bool stop_all(struct snapshot *s, esp_nsec deadline)
 {
+	struct ending e = { .work = deadline, .last = deadline + ESP_SEC };
 	bool all = true;
 
 	for (size_t i = s->ngens; i > 0; i--) {
 		struct generation *g = s->order[i - 1];
 
-		if (g->kept || !generation_stop(g, deadline)) {
+		if (g->kept || !generation_stop(g, &e)) {
 			say_unended(g);
 			all = false;
 		}

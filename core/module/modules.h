@@ -89,6 +89,11 @@ void modules_left_out(const struct modules *m, void (*each)(void *arg, const cha
  *  and they could not be started again.  Each reload tries.  Returns how many; `each` may be NULL. */
 size_t modules_down(const struct modules *m, void (*each)(void *arg, const char *name), void *arg);
 
+/*! \brief [control] Generations that were called to drain or stop and have not returned in time: each(arg, name, step,
+ *  for how long). */
+void modules_hanging(const struct modules *m, void (*each)(void *arg, const char *name, const char *step, esp_nsec),
+                     void *arg);
+
 /*! \brief [control] Another deadline for the loads and reloads to come; 0: server.reload_timeout. */
 void modules_set_deadline(struct modules *m, esp_nsec deadline);
 

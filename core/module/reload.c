@@ -95,7 +95,8 @@ static void publish(struct reload *r)
 	retire_old(r);
 	if (r->only)
 		left_out_forgive(m, r->only);
-	(void)loops_run(r->n ? r->list[0].gen : NULL, LOOPS_ALL, "adopt", nothing);
+	/* fiber-ok: without memory they adopt it a little later */
+	(void)loops_run(r->n ? r->list[0].gen : NULL, LOOPS_ALL, "adopt", nothing, 0);
 	fiber_shield(0);
 }
 
@@ -225,7 +226,8 @@ static int reload_run(struct modules *m, struct config *c, const char *only, boo
 	int rc;
 
 	snapshot_unpin(snapshot_enter(NULL));   /* the caller need not keep the old one alive */
-	r.deadline = clock_monotonic() + time_limit(m);
+	r.limit = time_limit(m);
+	r.deadline = clock_monotonic() + r.limit;
 	(void)fiber_set_deadline(r.deadline);
 	rc = run(&r, dry, ret_plan ? &plan : NULL);
 	(void)fiber_set_deadline(before);

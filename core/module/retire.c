@@ -15,6 +15,7 @@
 #include "core/module/modules-priv.h"
 
 #define REMIND (60 * ESP_SEC)
+#define STEP   (3 * ESP_SEC)            /* worker_stop() or stop() that takes longer is named */
 
 void generation_left(struct generation *g)
 {
@@ -45,7 +46,8 @@ static void say(const struct generation *g, const char *text)
 
 	owner_describe(&g->core.owner, counts, sizeof counts);
 	log_line(ESP_LOG_WARNING, g->name, text, ESP_FINT("generation", (int64_t)g->number), log_cstr("counts", counts),
-	         ESP_FINT("snapshots", g->snapshots));
+	         ESP_FINT("snapshots", g->snapshots), log_cstr("step", g->step ? g->step : "none"),
+	         ESP_FNSEC("since", g->step ? clock_monotonic() - g->step_since : 0));
 }
 
 /* A parked session that nobody would take over: it is told to leave in its protocol's words. */
@@ -63,14 +65,14 @@ static void force(struct generation *g)
 
 	say(g, "has not drained by its deadline: its fibers are cancelled, its sessions are told to leave");
 	generation_name_left(g);
-	(void)loops_run(g, LOOPS_MAIL, "goodbye", on_goodbye);
-	generation_cancel(g);
+	(void)loops_run(g, LOOPS_MAIL, "goodbye", on_goodbye, 0);   /* fiber-ok: without memory they are cut below */
+	generation_cancel(g, 0);
 	for (;;) {
 		esp_nsec soon = clock_monotonic() + ESP_SEC;
 
 		if (generation_wait(done, g, &soon))
 			break;
-		generation_cancel(g);
+		generation_cancel(g, 0);
 		if (clock_monotonic() >= remind) {
 			say(g, "still does not end and stays mapped");
 			generation_name_left(g);
@@ -99,7 +101,12 @@ static void stop(struct generation *g)
 {
 	esp_nsec remind = 0;
 
-	while (!generation_stop(g, clock_monotonic() + ESP_SEC)) {
+	for (;;) {
+		esp_nsec now = clock_monotonic();
+		struct ending e = { .work = now + ESP_SEC, .step = STEP, .last = now + ESP_SEC + STEP };
+
+		if (generation_stop(g, &e))
+			return;
 		if (clock_monotonic() < remind)
 			continue;
 		say(g, "does not stop and stays mapped");
@@ -116,7 +123,7 @@ static void on_retire(void *arg)
 	snapshot_unpin(snapshot_enter(NULL));   /* it would wait for itself */
 	fiber_shield(1);
 	if (g->state == GEN_ACTIVE)
-		generation_drain(g, g->drain_until);
+		(void)generation_drain(g, g->drain_until, g->drain_until);   /* fiber-ok: what hangs is work, too */
 	if (g->state > GEN_NEW && g->state < GEN_STOPPED && !g->kept && !generation_wait(done, g, &g->drain_until))
 		force(g);
 	if (g->state > GEN_NEW || g->kept)

@@ -14,7 +14,8 @@
 #include "core/bus/log.h"
 #include "core/module/modules-priv.h"
 
-#define UNDO_TIME (5 * ESP_SEC)
+#define UNDO_TIME  (5 * ESP_SEC)
+#define STOP_GRACE (2 * ESP_SEC)        /* for what was cancelled */
 
 static bool is_new(const struct next *n)
 {
@@ -146,25 +147,36 @@ static void give_back(struct generation *from, struct generation *to)
 	from->inherited = NULL;
 }
 
+/* It did not end in time: its work goes on, or, when worker_stop() was called already, nothing may call it any more. */
+static int stays_on(struct reload *r, struct generation *g)
+{
+	const char *step = g->step ? g->step : "nothing";
+
+	if (g->state <= GEN_DRAINING) {
+		generation_undrain(g);
+		return err_fail(r->err, ESP_ETIMEDOUT, "%s: swap: the running generation does not stop (%s has not returned): "
+		                "its work goes on", g->name, step);
+	}
+	exclusive_set(&r->m->exclusive, g, false);
+	g->down = true;
+	return err_fail(r->err, ESP_ETIMEDOUT, "%s: swap: the running generation hangs while it stops (%s has not "
+	                "returned): its service is down", g->name, step);
+}
+
 /* A generation that drains may pass the gate: those of its fibers that wait there look again. */
 static int stop_old(struct reload *r, enum gate gate)
 {
 	const struct snapshot *s = r->m->current;
-	int rc;
+	struct ending e = { .work = r->deadline, .last = r->deadline + STOP_GRACE };
 
 	for (size_t i = s->ngens; i > 0; i--) {
 		struct generation *g = s->order[i - 1];
 
 		if (!is_swapped(r, g))
 			continue;
-		generation_drain(g, r->deadline);
-		rc = exclusive_gate(r->m, gate, r->deadline);
-		if (rc < 0 || !generation_stop(g, r->deadline)) {
-			if (g->state == GEN_DRAINING)
-				g->state = GEN_ACTIVE;
-			return err_fail(r->err, ESP_ETIMEDOUT, "%s: swap: the running generation does not stop: its work goes on",
-			                g->name);
-		}
+		if (!generation_drain(g, r->deadline, r->deadline) || exclusive_gate(r->m, gate, r->deadline) != ESP_OK ||
+		    !generation_stop(g, &e))
+			return stays_on(r, g);
 		exclusive_set(&r->m->exclusive, g, false);
 	}
 	return ESP_OK;
@@ -219,9 +231,11 @@ static int restart(struct reload *r, struct generation *g, struct snapshot *unde
 	int rc;
 
 	exclusive_set(&r->m->exclusive, g, true);
+	(void)fiber_set_deadline(clock_monotonic() + r->limit);
 	rc = generation_start(g, under, &err);
 	if (rc == ESP_OK)
 		rc = generation_worker_start(g, under, &err);
+	(void)fiber_set_deadline(0);
 	if (rc == ESP_OK) {
 		g->state = GEN_ACTIVE;
 		log_line(ESP_LOG_WARNING, g->name, "the generation that ran before was started again");
@@ -383,10 +397,13 @@ void stage_commit_live(struct reload *r)
 
 static void undo_one(struct generation *g)
 {
+	esp_nsec now = clock_monotonic();
+	struct ending e = { .work = now + UNDO_TIME, .last = now + UNDO_TIME + STOP_GRACE };
+
 	if (generation_is_exclusive(g) && g->state >= GEN_INITED)
 		exclusive_set(&g->modules->exclusive, g, false);
 	if (g->state > GEN_NEW)
-		(void)generation_stop(g, clock_monotonic() + UNDO_TIME); /* fiber-ok: what is left, generation_retire() ends */
+		(void)generation_stop(g, &e);   /* fiber-ok: what is left, generation_retire() ends */
 	generation_retire(g);
 }
 

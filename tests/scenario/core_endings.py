@@ -2,8 +2,9 @@
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from lib import ECHO, Server, run, scenario, wait_until
+from lib import ECHO, SLOW, Server, run, scenario, wait_until
 
 STEPS = ("drain", "worker_drain", "worker_stop", "stop")
 SOON = {"drain": {"storage": "500ms", "filter": "500ms", "protocol": "500ms"}, "shutdown_timeout": "1s"}
@@ -51,6 +52,10 @@ def a_module_that_never_returns_from_its_end_holds_up_nobody():
         wait_until(lambda: [s.module(f"in_{step}")[0]["state"] for step in STEPS] ==
                    ["active", "draining", "stopping", "stopping"])
         assert busy.ask("ECHO still") == "still"
+        for step in STEPS:
+            s.logged(rf"in_{step}: does not return: stays mapped generation=\d+ step={step} since=[0-4]\.")
+            assert re.search(rf"has not returned from {step} for \d+ s", s.module(f"in_{step}")[0]["note"])
+            assert [a for a in s.status()["attention"] if a.startswith(f"the module in_{step} has not returned from {step} for")]
         generation = s.module("echo")[0]["generation"]
         s.cli("reload", "echo")
         wait_until(lambda: s.module("echo")[0]["generation"] > generation)
@@ -96,6 +101,38 @@ def a_stop_that_hangs_in_a_module_is_ended_by_the_supervisor():
             assert re.search(rf"server process {pid} did not stop in time: killing it", s.log_text()), s.log_text()
         servers[-1].start()
         greeted(servers[-1])
+    finally:
+        for s in servers:
+            s.cleanup()
+
+
+@scenario
+def the_swap_of_one_that_hangs_is_given_up_at_the_deadline_of_the_reload():
+    servers = [Server([ECHO, {**hanging(step), "file": "abi_hang_swap"}], {"echo": {}},
+                      server={**SOON, "reload_timeout": "1s"}) for step in STEPS]
+    try:
+        for s in servers:
+            s.start()
+        for s in servers:
+            s.modules[1]["config"]["salt"] = 1
+            s.write()
+        began = time.monotonic()
+        with ThreadPoolExecutor() as at_once:
+            answers = list(at_once.map(lambda s: s.cli("reload", check=1), servers))
+        assert time.monotonic() - began < 5 * SLOW, "1 s, and 2 s for what was cancelled"
+        for s, step, done in zip(servers, STEPS, answers):
+            name, state, end = f"in_{step}", "active", "its work goes on"
+            if "stop" in step:
+                state, end = "stopping", "its service is down"
+            assert re.search(rf"{name}: swap: .*\({step} has not returned\): {end}", done.err), done.err
+            row, = s.module(name)
+            assert row["state"] == state and f"has not returned from {step}" in row["note"], row
+            greeted(s)
+            s.cli("reload", "echo")
+            attention = " ".join(s.status()["attention"])
+            assert f"the module {name} has not returned from {step}" in attention, attention
+            assert (f"the module {name} is down" in attention) == ("stop" in step), attention
+            greeted(s)
     finally:
         for s in servers:
             s.cleanup()
