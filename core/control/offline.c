@@ -16,6 +16,7 @@
 #include "core/bus/bus.h"
 #include "core/config/config.h"
 #include "core/control/command.h"
+#include "core/control/ending.h"
 #include "core/control/privilege.h"
 #include "core/control/server-priv.h"
 #include "core/control/server.h"
@@ -67,6 +68,7 @@ static void offline_fiber(void *arg)
 	struct offline *o = arg;
 	esp_err err = ESP_ERR_INIT;
 	int status = load_modules(o, &err);
+	esp_nsec until;
 
 	if (!status && o->run)
 		status = o->run(o, &err);
@@ -78,7 +80,8 @@ static void offline_fiber(void *arg)
 			fprintf(stderr, "esp-server: %s\n", err.text[0] ? err.text : status_text(status));
 	}
 	fiber_shield(1);
-	if (o->server.modules && modules_drain(o->server.modules, clock_monotonic() + STOP_S * ESP_SEC) != ESP_OK)
+	until = clock_monotonic() + STOP_S * ESP_SEC;
+	if (o->server.modules && modules_drain(o->server.modules, until, until + ENDING_MODULES_MS * ESP_MSEC) != ESP_OK)
 		fprintf(stderr, "esp-server: a module did not stop within %d seconds\n", STOP_S);
 	server_traffic_stop(&o->server);
 	bus_stop(clock_monotonic() + ESP_SEC);

@@ -22,6 +22,7 @@
 #include "core/bus/bus.h"
 #include "core/config/config.h"
 #include "core/control/control.h"
+#include "core/control/ending.h"
 #include "core/control/server-priv.h"
 #include "core/loop/loop.h"
 #include "core/module/crash.h"
@@ -132,7 +133,8 @@ static void stop_fiber(void *arg)
 		net_drain(s->net, s->stop_deadline);
 	wait_for_connections(s);
 	wait_for_peers(s);
-	if (s->modules && modules_drain(s->modules, s->stop_deadline) != ESP_OK)
+	if (s->modules && modules_drain(s->modules, s->stop_deadline,
+	                                s->stop_deadline + ENDING_MODULES_MS * ESP_MSEC) != ESP_OK)
 		log_line(ESP_LOG_WARNING, WHO, "not everything ended in time");
 	watch_stop(&s->link_watch);
 	server_traffic_stop(s);
@@ -260,7 +262,7 @@ static int prepare(struct server *s)
 	struct config_errors errs = CONFIG_ERRORS_INIT;
 	esp_err err = ESP_ERR_INIT;
 	const esp_cfg *server;
-	struct loop_config lc = { 0 };
+	struct loop_config lc = { .grace = ENDING_LOOPS_MS * ESP_MSEC };
 	int status = config_load(s->config_path, (const char *const *)environ, &s->config, &errs);
 
 	if (status) {

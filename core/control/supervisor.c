@@ -22,6 +22,7 @@
 
 #include "core/base/clock.h"
 #include "core/config/config.h"
+#include "core/control/ending.h"
 #include "core/control/link.h"
 #include "core/control/notify.h"
 #include "core/control/restart.h"
@@ -31,7 +32,6 @@
 
 enum {
 	START_LIMIT_MS = 300000,           /* recovery of a large database is part of a start */
-	STOP_GRACE_MS = 2000,              /* beyond server.shutdown_timeout */
 	MAX_CHILDREN = 8
 };
 
@@ -94,7 +94,7 @@ static void stop_child(struct supervisor *s, struct child *c, uint32_t type)
 {
 	if (c->state == CHILD_STOPPING)
 		return;
-	enter(c, CHILD_STOPPING, s->settings.shutdown_timeout / ESP_MSEC + STOP_GRACE_MS);
+	enter(c, CHILD_STOPPING, s->settings.shutdown_timeout / ESP_MSEC + ENDING_KILL_MS);
 	tell(c, type, 0, "");
 }
 

@@ -18,6 +18,8 @@
 #include "core/module/loops.h"
 #include "core/module/modules-priv.h"
 
+#define STEP_MOST (5 * ESP_SEC)         /* a step of the end that takes longer is passed over for the others */
+
 struct modules *modules_self;
 
 /* ---- making ------------------------------------------------------------------------------------------------ */
@@ -241,45 +243,90 @@ void modules_count(struct modules *m)
 
 /* ---- stopping ---------------------------------------------------------------------------------------------- */
 
+/* However many hang, there is time left for the others. */
+static esp_nsec step_time(esp_nsec last)
+{
+	esp_nsec left = last - clock_monotonic();
+
+	return left > 8 * STEP_MOST ? STEP_MOST : left > 0 ? left / 8 + 1 : 1;
+}
+
 /* drain() of all first: what they still do for each other needs all of them. */
 static void drain_all(const struct snapshot *s, esp_nsec deadline)
 {
 	for (size_t i = s->ngens; i > 0; i--)
-		if (s->order[i - 1]->state == GEN_ACTIVE)
-			(void)generation_drain(s->order[i - 1], deadline, deadline);
+		if (s->order[i - 1]->state == GEN_ACTIVE)      /* fiber-ok: what hangs, stop_all() asks again */
+			(void)generation_drain(s->order[i - 1], deadline, clock_monotonic() + step_time(deadline));
 }
 
-static void say_unended(const struct generation *g)
+static bool has_ended(const struct generation *g)
+{
+	return g->state == GEN_STOPPED && owner_total(&g->core.owner) == 0;
+}
+
+/* Who may still call order[i]; NULL: nobody. */
+static const struct generation *held_by(const struct snapshot *s, size_t i)
+{
+	for (size_t k = i + 1; k < s->ngens; k++) {
+		const struct generation *g = s->order[k];
+
+		if ((g->state != GEN_STOPPED || !generation_idle(g)) && registry_needs(g, s->order[i]))
+			return g;
+	}
+	return NULL;
+}
+
+static void say_unended(const struct generation *g, const struct generation *holder)
 {
 	char left[128];
 
 	owner_describe(&g->core.owner, left, sizeof left);
-	log_line(ESP_LOG_ERROR, g->name, "does not stop in time", ESP_FINT("generation", (int64_t)g->number),
-		log_cstr("state", generation_state_name(g->state)), log_cstr("left", left));
+	log_line(ESP_LOG_ERROR, g->name, holder ? "is not stopped: who needs it does not end" : "does not stop in time",
+	         ESP_FINT("generation", (int64_t)g->number), log_cstr("state", generation_state_name(g->state)),
+	         log_cstr("step", g->step ? g->step : "none"),
+	         ESP_FNSEC("since", g->step ? clock_monotonic() - g->step_since : 0), log_cstr("left", left),
+	         log_cstr("needed_by", holder ? holder->name : "nobody"));
 }
 
-static bool stop_all(struct snapshot *s, esp_nsec deadline)
+/* One that does not end gets half of the time that is left beyond the deadline, and so does the next. */
+static bool stop_each(const struct snapshot *s, esp_nsec deadline, esp_nsec last, bool hanging)
 {
-	struct ending e = { .work = deadline, .last = deadline + ESP_SEC };
 	bool all = true;
 
 	for (size_t i = s->ngens; i > 0; i--) {
 		struct generation *g = s->order[i - 1];
+		esp_nsec now = clock_monotonic(), from = now > deadline ? now : deadline;
+		struct ending e = { deadline, step_time(last), hanging || from > last ? last : from + (last - from) / 2 };
 
-		if (g->kept || !generation_stop(g, &e)) {
-			say_unended(g);
+		if (has_ended(g))
+			continue;
+		if (g->kept || (g->hangs && !hanging) || held_by(s, i - 1) || !generation_stop(g, &e))
 			all = false;
-		}
 	}
 	return all;
 }
 
-static bool wait_for_draining(const struct modules *m, esp_nsec deadline)
+/* In reverse order; those that hang come last, and behind them those that they need. */
+static bool stop_all(const struct snapshot *s, esp_nsec deadline, esp_nsec last)
 {
-	while (!list_empty(&m->draining) && clock_monotonic() < deadline)
+	bool all = stop_each(s, deadline, last, false);
+
+	while (!all && clock_monotonic() < last) {
+		loops_nap(2 * ESP_MSEC);
+		all = stop_each(s, deadline, last, true);
+	}
+	for (size_t i = s->ngens; i > 0; i--)
+		if (!has_ended(s->order[i - 1]))
+			say_unended(s->order[i - 1], held_by(s, i - 1));
+	return all;
+}
+
+static bool wait_for_draining(const struct modules *m, esp_nsec last)
+{
+	while (!list_empty(&m->draining) && clock_monotonic() < last)
 		loops_nap(2 * ESP_MSEC);
 	list_for(n, &m->draining)
-		say_unended(list_entry(n, struct generation, link));
+		say_unended(list_entry(n, struct generation, link), NULL);
 	return list_empty(&m->draining);
 }
 
@@ -290,7 +337,7 @@ static void hurry(struct generation *g, esp_nsec deadline)
 }
 
 /* What still drains from earlier reloads has until the common deadline now. */
-int modules_drain(struct modules *m, esp_nsec deadline)
+int modules_drain(struct modules *m, esp_nsec deadline, esp_nsec last)
 {
 	bool all;
 
@@ -304,8 +351,8 @@ int modules_drain(struct modules *m, esp_nsec deadline)
 		hurry(list_entry(n, struct generation, link), deadline);
 	if (m->current)
 		drain_all(m->current, deadline);
-	all = !m->current || stop_all(m->current, deadline);
-	all = wait_for_draining(m, deadline + ESP_SEC) && all;   /* the supervisor kills at 2 s */
+	all = !m->current || stop_all(m->current, deadline, last);
+	all = wait_for_draining(m, last) && all;
 	fiber_shield(0);
 	return all ? ESP_OK : ESP_ETIMEDOUT;
 }

@@ -115,8 +115,9 @@ ESP_CHECKED int modules_reload(struct modules *m, const char *only, struct plan 
                                struct config_errors *errs, esp_err *err);
 
 /*! \brief [control] Suspends.  Orderly stop: drain() of every generation, fibers are cancelled at the deadline,
- *  stop() in reverse order.  What does not end is reported; returns ESP_ETIMEDOUT then. */
-int modules_drain(struct modules *m, esp_nsec deadline);
+ *  stop() in reverse order.  One that hangs is passed over: the others get their stop, but for those it needs.  What
+ *  has not ended at `last` is reported; returns ESP_ETIMEDOUT then. */
+int modules_drain(struct modules *m, esp_nsec deadline, esp_nsec last);
 
 /*! \brief [control] After modules_drain. */
 void modules_free(struct modules *m);

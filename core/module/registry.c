@@ -318,3 +318,13 @@ int registry_order(struct generation **list, size_t n, struct generation **ret_o
 	}
 	return ESP_OK;
 }
+
+bool registry_needs(const struct generation *g, const struct generation *by)
+{
+	const struct image_desc *d = &by->image->desc;
+
+	for (size_t i = 0; i < d->nprovides; i++)
+		if (need_of(&g->image->desc, d->provides[i].id))
+			return true;
+	return false;
+}

@@ -51,6 +51,9 @@ void registry_forget(struct generation *g);
  *  list.  ESP_ECONFIG: a need that nobody meets, two providers of one id, a circle (with the names). */
 ESP_CHECKED int registry_order(struct generation **list, size_t n, struct generation **ret_order, esp_err *err);
 
+/*! \brief [control] Does `g` need a service that `by` provides? */
+bool registry_needs(const struct generation *g, const struct generation *by);
+
 /* --- slots (slot.c) ------------------------------------------------------------------------------------- */
 
 /*! \brief One object's data, by slot number; zeroed at first. */

@@ -413,7 +413,7 @@ static void on_main(void *arg)
 	net_drain(storm.net, clock_monotonic() + ESP_SEC);
 	for (unsigned i = 0; i < 300 && net_count(storm.net) > 0; i++)
 		nap(10 * ESP_MSEC);
-	if (modules_drain(storm.m, clock_monotonic() + 5 * ESP_SEC) != ESP_OK)
+	if (modules_drain(storm.m, clock_monotonic() + 5 * ESP_SEC, clock_monotonic() + 6 * ESP_SEC) != ESP_OK)
 		storm.failed = 1;
 	event_stop(clock_monotonic() + ESP_SEC);
 	loop_quit();

@@ -21,9 +21,11 @@
 static void on_body(void *arg)
 {
 	struct rig *r = arg;
+	esp_nsec until;
 
 	r->body(r);
-	cr_assert(modules_drain(r->m, clock_monotonic() + 3 * ESP_SEC) == ESP_OK, "modules do not stop");
+	until = clock_monotonic() + 3 * ESP_SEC;
+	cr_assert(modules_drain(r->m, until, until + ESP_SEC) == ESP_OK, "modules do not stop");
 	event_stop(clock_monotonic() + ESP_SEC);
 	r->done = true;
 	loop_quit();
