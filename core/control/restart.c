@@ -2,7 +2,9 @@
 #include "core/control/restart.h"
 
 #include <stdio.h>
+#include <sys/wait.h>
 
+#include "core/control/privilege.h"
 #include "core/control/say.h"
 #include "core/control/spawn.h"
 #include "core/module/crash.h"
@@ -41,4 +43,16 @@ void restart_leave_out(struct spawn *s, const char *dir, esp_time now)
 			"optional; \"esp-cli reload %s\" tries it again",
 			name, RESTART_BLAMES, RESTART_BLAMES_WITHIN_S / 60, name);
 	}
+}
+
+void restart_say_end(const struct spawn *s, const char *dir, int pid, int status, bool asked, char *how, size_t cap)
+{
+	spawn_ending(pid, status, dir, how, cap);
+	if (!asked || status)
+		say(ESP_LOG_ERROR, "server process %d %s", pid, how);
+	if (asked || !WIFSIGNALED(status))
+		return;
+	privilege_act_as(s->privilege);
+	crash_note(dir, pid, WTERMSIG(status));
+	privilege_return();
 }

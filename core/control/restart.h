@@ -28,4 +28,8 @@ bool restart_is_due(const struct restart *r, int64_t now);
 /*! \brief Whom <dir>/crash.log says to leave out of the next server process; says so. */
 void restart_leave_out(struct spawn *s, const char *dir, esp_time now);
 
+/*! \brief Say how a server process ended, and who is to blame (into `how`).  One that nobody asked to end, and no
+ *  handler of its own saw dying, gets its entry in <dir>/crash.log. */
+void restart_say_end(const struct spawn *s, const char *dir, int pid, int status, bool asked, char *how, size_t cap);
+
 #endif

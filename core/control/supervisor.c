@@ -28,7 +28,6 @@
 #include "core/control/restart.h"
 #include "core/control/say.h"
 #include "core/control/spawn.h"
-#include "core/module/crash.h"
 
 enum {
 	START_LIMIT_MS = 300000,           /* recovery of a large database is part of a start */
@@ -57,7 +56,7 @@ struct supervisor {
 	int signals;
 	int ready_fd;                   /* the detached caller waits here; -1 */
 	struct restart restart;
-	bool served, stopping;          /* served: a server process was ready at least once */
+	bool served, stopping, hurried; /* a server process was ready at least once; SIGTERM came, and came twice */
 	int exit_code;
 	struct link_msg msg;            /* large: not on the stack */
 };
@@ -310,14 +309,9 @@ static void on_end(struct supervisor *s, struct child *c, int status)
 
 	/* what it said before it died still counts */
 	read_link(s, c);
-	spawn_ending(c->pid, status, asked ? NULL : s->settings.path, how, sizeof(how));
-	if (!asked || !WIFEXITED(status) || WEXITSTATUS(status))
-		say(ESP_LOG_ERROR, "server process %d %s", (int)c->pid, how);
-	if (!asked && WIFSIGNALED(status)) {
-		privilege_act_as(&s->privilege);
-		crash_note(s->settings.path, (int)c->pid, WTERMSIG(status));
-		privilege_return();
-	}
+	restart_say_end(&s->spawn, s->settings.path, (int)c->pid, status, asked, how, sizeof(how));
+	if (asked && status && s->stopping && !s->hurried)
+		s->exit_code = SUPERVISOR_UNORDERLY;
 	if (c->link >= 0)
 		close(c->link);
 	if (c == s->opener) {
@@ -381,7 +375,8 @@ static void on_signal(struct supervisor *s, uint32_t sig)
 		upgrade(s);
 		break;
 	default:                              /* SIGINT, SIGTERM */
-		if (s->stopping)
+		s->hurried = s->stopping;
+		if (s->hurried)
 			kill_all(s);                  /* asked twice: now */
 		stop_all(s);
 		break;

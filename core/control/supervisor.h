@@ -28,8 +28,11 @@ struct supervisor_start {
 	int ready_fd;             /* "R" is written once the first server process is ready; -1: nobody waits */
 };
 
-/*! \brief Run until stopped.  Returns the exit code: 0 after an orderly stop, 1 when the server could not be started
- *  (every reason is on standard error). */
+/*! \brief Exit code: stopped as asked, but a server process crashed meanwhile or had to be killed. */
+enum { SUPERVISOR_UNORDERLY = 3 };
+
+/*! \brief Run until stopped.  Returns the exit code: 0 after an orderly stop (or a second SIGTERM, which is no orderly
+ *  one), 1 when the server could not be started (every reason is on standard error), SUPERVISOR_UNORDERLY. */
 int supervisor_run(const struct supervisor_opts *opts, struct supervisor_start *start);
 
 /*! \brief `esp-server serve`: prepare (every failure at once on standard error), detach unless `foreground`, run. */

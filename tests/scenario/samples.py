@@ -66,6 +66,7 @@ def the_service_stays_down_after_a_stop_and_comes_back_after_all_else():
     with open(os.path.join(SOURCE, "etc", "systemd", "esp.service")) as f:
         lines = f.read().splitlines()
     assert "Restart=on-failure" in lines and "StartLimitIntervalSec=0" in lines
+    assert "RestartPreventExitStatus=3" in lines, "a crash while it stops does not start it again: it was asked to stop"
     assert lines.index("StartLimitIntervalSec=0") < lines.index("[Service]"), "not of [Unit]: systemd passes it over"
 
 

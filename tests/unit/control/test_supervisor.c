@@ -313,8 +313,18 @@ Test(supervisor, kills_one_that_does_not_stop_in_time, DOUBLES)
 {
 	char said[1024];
 
-	cr_assert_eq(supervise("ready stop? hang\n"), 0);
+	cr_assert_eq(supervise("ready stop? hang\n"), SUPERVISOR_UNORDERLY);
 	cr_assert_eq(starts(), 1u);
 	get("said", said, sizeof(said));
 	cr_assert_not_null(strstr(said, "did not stop in time: killing it"), "%s", said);
+}
+
+Test(supervisor, tells_by_its_exit_code_and_by_name_who_crashed_while_it_stopped, DOUBLES)
+{
+	char said[1024];
+
+	cr_assert_eq(supervise("ready stop? wait crash:spam\n"), SUPERVISOR_UNORDERLY);
+	cr_assert_eq(starts(), 1u, "it was asked to end");
+	get("said", said, sizeof(said));
+	cr_assert_not_null(strstr(said, "was killed by signal 9 (Killed) in module \"spam\" at helo"), "%s", said);
 }
