@@ -12,9 +12,13 @@
 
 #include <execinfo.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { CRASH_WAIT_S = 2 };
 
 static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 static struct sigaction crash_before[ARRAY_LEN(crash_signals)];
@@ -126,19 +130,44 @@ static void write_backtrace(void)
 	backtrace_symbols_fd(frames, n, STDERR_FILENO);
 }
 
+/* The thread whose crash it is.  Others that crash meanwhile, and what it crashes of itself in here, say nothing. */
+static atomic_int crash_thread;
+
+static int is_first(void)
+{
+	int none = 0;
+
+	return atomic_compare_exchange_strong(&crash_thread, &none, gettid());
+}
+
+/* The first one ends the process; not for ever, should it hang in its last words. */
+static void let_it_finish(void)
+{
+	struct timespec left = { .tv_sec = CRASH_WAIT_S };
+
+	if (atomic_load(&crash_thread) == gettid())
+		return;
+	while (nanosleep(&left, &left) < 0)
+		;
+}
+
 static void on_crash(int signum, siginfo_t *info, void *context)
 {
 	struct loop_crash c = look(signum, info);
 	size_t i;
 
 	(void)context;
+	if (is_first()) {
+		write_report(&c);
+		if (crash_callback)
+			crash_callback(&c);
+		write_backtrace();
+	} else {
+		let_it_finish();
+	}
 	for (i = 0; i < ARRAY_LEN(crash_signals); i++)
 		if (crash_signals[i] == signum)
-			sigaction(signum, &crash_before[i], NULL); /* a second fault, also in here, ends us at once */
-	write_report(&c);
-	if (crash_callback)
-		crash_callback(&c);
-	write_backtrace();
+			sigaction(signum, &crash_before[i], NULL);
 	if (info->si_code <= 0 && signum != SIGABRT)
 		raise(signum); /* sent by kill(): nothing would fault again */
 }

@@ -75,21 +75,31 @@ static void on_drain(esp_module *self, esp_nsec deadline)
 	crash_at(self, AT_DRAIN);
 }
 
-/* One worker is enough: two that crash at once leave two entries. */
-static void crash_on_first(const esp_module *self, const esp_worker *w, int64_t place)
+static int arrived;
+
+/* On every worker, at the same moment: it is one crash all the same. */
+static void crash_together(const esp_module *self, int64_t place)
 {
-	if (((const struct abi *)self->state)->core.loop->index(w) == 0)
-		crash_at(self, place);
+	const struct abi *a = (const struct abi *)self->state;
+
+	if (a->value != place)
+		return;
+	(void)__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&arrived, __ATOMIC_SEQ_CST) < (int)a->core.loop->workers())
+		;
+	crash(0);
 }
 
 static void on_worker_drain(esp_module *self, esp_worker *w)
 {
-	crash_on_first(self, w, AT_WORKER_DRAIN);
+	(void)w;
+	crash_together(self, AT_WORKER_DRAIN);
 }
 
 static void on_worker_stop(esp_module *self, esp_worker *w)
 {
-	crash_on_first(self, w, AT_WORKER_STOP);
+	(void)w;
+	crash_together(self, AT_WORKER_STOP);
 }
 
 static void on_stop(esp_module *self)

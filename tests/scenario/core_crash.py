@@ -230,6 +230,24 @@ def a_crash_at_the_end_of_a_generation_is_blamed_on_it():
 
 
 @scenario
+def two_workers_that_crash_at_once_are_one_crash():
+    bad = {**CRASH, "config": {"at": "worker_drain"}}
+    with Server([ECHO, bad], {"echo": {}}, faults=True) as s:
+        s.start()
+        for deaths in (1, 2):
+            old = s.pid()
+            s.modules[1] = {**bad, "config": {"at": "never"}}
+            s.write()
+            s.cli("reload", check=None)
+            wait_until(lambda: s.is_serving() and s.pid() != old)
+            assert [entry[1:3] for entry in crash_log(s)] == [["bad", "worker_drain"]] * deaths
+            assert s.status()["left_out"] == [] and s.module("bad")[0]["state"] == "active"
+            s.modules[1] = bad
+            s.write()
+            s.cli("reload")
+
+
+@scenario
 def a_crash_in_reconfigure_is_blamed_on_the_module():
     with Server([ECHO, {**CRASH, "config": {"at": "reconfigure"}}], {"echo": {}}, faults=True) as s:
         s.start()

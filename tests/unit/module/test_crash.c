@@ -1,5 +1,6 @@
 /* tests/unit/module/test_crash.c - who is blamed for a crash, and who is left out for it. */
 #include "tests/support/test.h"
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +138,52 @@ Test(crash, blames_the_module_and_the_point, .init = make, .fini = drop)
 	cr_expect_str_eq(b.module, "bang");
 	cr_expect_str_eq(b.point, "helo");
 	cr_expect(b.signal == SIGSEGV && b.pid == child);
+}
+
+enum { AT_ONCE = 4, DEATHS = 60 };
+static pthread_barrier_t together;
+
+static void *crash_together(void *arg)
+{
+	volatile uintptr_t nowhere = 16;
+
+	(void)pthread_barrier_wait(&together);
+	*(volatile uint32_t *)nowhere = 1;
+	return arg;
+}
+
+/* Dies of all its threads at once. */
+static void die_together(void)
+{
+	pthread_t threads[AT_ONCE];
+	esp_err err = ESP_ERR_INIT;
+
+	if (!freopen("/dev/null", "w", stderr) || crash_install(dir, &err) != ESP_OK)
+		_exit(0);
+	(void)pthread_barrier_init(&together, NULL, AT_ONCE);
+	for (int i = 0; i < AT_ONCE; i++)
+		if (pthread_create(&threads[i], NULL, crash_together, NULL) != 0)
+			_exit(0);
+	(void)pthread_join(threads[0], NULL);
+	_exit(0);
+}
+
+Test(crash, has_one_entry_however_many_threads_crash_at_once, .init = make, .fini = drop)
+{
+	static struct crash_blame b[2 * DEATHS];
+	int status;
+
+	for (size_t i = 1; i <= DEATHS; i++) {
+		pid_t child = fork();
+
+		if (child == 0)
+			die_together();
+		cr_assert(waitpid(child, &status, 0) == child);
+		cr_assert(!WIFEXITED(status) || WEXITSTATUS(status) != 0, "the process survived");   /* ASan exits */
+		cr_assert(crash_read(dir, b, 2 * DEATHS) == i, "death %zu left %zd entries", i,
+		          (ssize_t)crash_read(dir, b, 2 * DEATHS) - (ssize_t)i + 1);
+		cr_expect(b[0].pid == child && b[0].signal == SIGSEGV);
+	}
 }
 
 /* ---- left out ---------------------------------------------------------------------------------------------- */
