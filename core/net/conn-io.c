@@ -263,10 +263,11 @@ static esp_status api_flush(esp_conn *pub)
 	return conn_flush(conn_of(pub));
 }
 
+/* Both hold c->writing from what stands before the file to its last byte: another writer waits behind it. */
 static int file_by_sendfile(struct conn *c, int fd, off_t at, uint64_t left)
 {
 	esp_nsec until = worker_now() + conn_patience(c, c->idle);
-	int rc = conn_flush(c);
+	int rc = ESP_OK;
 
 	while (rc == ESP_OK && left) {
 		ssize_t n = sendfile(c->fd, fd, &at, left < FILE_STEP ? (size_t)left : FILE_STEP);
@@ -282,9 +283,29 @@ static int file_by_sendfile(struct conn *c, int fd, off_t at, uint64_t left)
 			rc = n < 0 && (errno == EPIPE || errno == ECONNRESET) ? ESP_ECLOSED : ESP_EIO;
 		}
 	}
-	if (rc != ESP_OK)
-		c->broken = true;       /* the peer was promised more bytes than it got */
 	return rc;
+}
+
+/* Past the queue, into which another writer may put bytes meanwhile. */
+static int send_records(struct conn *c, const char *from, size_t n)
+{
+	esp_nsec until = worker_now() + conn_patience(c, c->idle);
+	int rc = ESP_OK;
+
+	while (rc == ESP_OK && n && !c->broken) {
+		size_t done;
+
+		rc = tls_write(c->tls, from, n < TLS_RECORD ? n : TLS_RECORD, &done);
+		if (rc == ESP_OK) {
+			NET_COUNT(c->nw, bytes_out, done);
+			from += done;
+			n -= done;
+			until = worker_now() + conn_patience(c, c->idle);
+		} else if (rc == ESP_EAGAIN) {
+			rc = conn_wait(c, tls_wants(c->tls), until);
+		}
+	}
+	return c->broken ? ESP_ECLOSED : rc;
 }
 
 static int file_by_copy(struct conn *c, int fd, off_t at, uint64_t left)
@@ -301,27 +322,33 @@ static int file_by_copy(struct conn *c, int fd, off_t at, uint64_t left)
 		}
 		at += n;
 		left -= (uint64_t)n;
-		rc = api_write(&c->pub, step, (size_t)n);
-		if (rc == ESP_OK)
-			rc = conn_flush(c);
+		rc = send_records(c, step, (size_t)n);
 		if (rc == ESP_OK && left && clock_monotonic() - c->turn > CONN_TURN_TIME)
 			rc = next_turn(c);
 	}
 	free(step);
-	if (rc != ESP_OK)
-		c->broken = true;
 	return rc;
 }
 
 static esp_status api_write_file(esp_conn *pub, int fd, uint64_t offset, uint64_t n)
 {
 	struct conn *c = conn_of(pub);
+	int rc;
 
 	if (c->broken)
 		return ESP_ECLOSED;
 	if (offset > INT64_MAX || n > INT64_MAX - offset)
 		return ESP_EINVAL;
-	return c->tls ? file_by_copy(c, fd, (off_t)offset, n) : file_by_sendfile(c, fd, (off_t)offset, n);
+	rc = fiber_lock(&c->writing);
+	if (rc == ESP_OK) {
+		rc = drain_output(c);
+		if (rc == ESP_OK)
+			rc = (c->tls ? file_by_copy : file_by_sendfile)(c, fd, (off_t)offset, n);
+		fiber_unlock(&c->writing);
+	}
+	if (rc != ESP_OK)
+		c->broken = true;       /* the peer was promised more bytes than it got */
+	return rc;
 }
 
 /* --- the rest ------------------------------------------------------------------------------------------------ */

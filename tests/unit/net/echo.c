@@ -168,6 +168,34 @@ static int do_choir(esp_conn *c)
 	return rc == ESP_OK && !k.failed ? replyf(c, "read %d, some meanwhile: %d\r\n", lines, meanwhile > 0) : ESP_ECLOSED;
 }
 
+/* One fiber sends a file while another writes; that one begins when the first waits. */
+struct duet { esp_conn *c; int tries; bool done, failed; };
+
+static void breaks_in(void *arg)
+{
+	struct duet *d = arg;
+
+	while (!d->done && !d->failed) {
+		d->tries++;
+		d->failed = reply(d->c, "in between\r\n") != ESP_OK || d->c->api->flush(d->c) != ESP_OK ||
+		            fiber_sleep_until(clock_monotonic() + ESP_MSEC) != ESP_OK;
+	}
+}
+
+static int do_duet(esp_conn *c, int file, int n)
+{
+	struct duet d = { .c = c };
+	struct fiber *second;
+	int small = 16384, rc;
+
+	cr_assert_eq(setsockopt(conn_of(c)->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	cr_assert_eq(fiber_spawn(NULL, ESP_FIBER_JOINABLE, "second", breaks_in, &d, &second), ESP_OK);
+	rc = c->api->write_file(c, file, 0, (uint64_t)n);
+	d.done = true;
+	fiber_join(second);
+	return rc == ESP_OK && !d.failed ? replyf(c, "tried: %d\r\n", d.tries > 0) : ESP_ECLOSED;
+}
+
 /* Commands with an argument; ESP_EAGAIN: not one of them. */
 static int command_with(esp_conn *c, const char *text)
 {
@@ -197,6 +225,8 @@ static int command_with(esp_conn *c, const char *text)
 	}
 	if (sscanf(text, "FILE %d %d", &fd, &n) == 2)
 		return c->api->write_file(c, fd, 0, (uint64_t)n);
+	if (sscanf(text, "DUET %d %d", &fd, &n) == 2)
+		return do_duet(c, fd, n);
 	return ESP_EAGAIN;
 }
 
