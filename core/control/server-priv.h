@@ -74,7 +74,7 @@ struct server {
 	struct traffic *traffic;
 	struct certificates certificates;
 	struct control *control;
-	esp_nsec stuck_since[WORKER_MAX + 2]; /* by worker number; 0: it moves */
+	_Atomic esp_nsec stuck_since[WORKER_MAX + 2]; /* by worker number; 0: it moves */
 	struct watch link_watch;
 	struct server_sockets sockets;
 	struct server_wait open, upgrade;

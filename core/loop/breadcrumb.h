@@ -3,7 +3,8 @@
  * Trampolines (hooks, life cycle, services, jobs, timers) set it around every call into a module and restore it
  * afterwards.  Each fiber has its own, and so have each worker's callbacks and each lane thread, so a fiber that
  * suspends inside a hook takes its crumb along.  Both strings must live until the control thread frees them
- * (generations are freed there, and the watchdog reads there).
+ * (generations are freed there, and the watchdog reads there; for the control loop's own crumb it reads on the
+ * observer, which a generation's last message passes before it is freed).
  *
  *	struct breadcrumb was = breadcrumb_enter(module->name, "message");
  *	verdict = hook->fn(...);

@@ -132,7 +132,11 @@ static void *thread_main(void *arg)
 
 	pthread_setname_np(pthread_self(), w->name);
 	worker_attach(w);
+	if (w->kind == WORKER_OBSERVER)
+		watchdog_observe();
 	worker_run(w);
+	if (w->kind == WORKER_OBSERVER)
+		watchdog_leave();
 	atomic_store(&w->exited, 1);
 	worker_detach(w);
 	loop_state.exit_mail[w->number].fn = on_exit_mail;

@@ -52,7 +52,8 @@ struct loop_stall {
 	char module[64], point[32]; /* "" when the core itself */
 	int over;                 /* 0: still stuck; 1: moves again */
 };
-/*! \brief [control] Where stalls are reported (the log comes from core/bus). */
+/*! \brief [control] Where stalls are reported (the log comes from core/bus): on the control thread, its own on the
+ *  observer's. */
 void loop_on_stall(void (*cb)(const struct loop_stall *s));
 /*! \brief "worker-1 busy 812 ms in filter_x at message (fiber smtp)". */
 void loop_stall_text(const struct loop_stall *s, char *buf, size_t cap);

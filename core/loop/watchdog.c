@@ -1,7 +1,8 @@
 /* core/loop/watchdog.c - finds a worker that does not move (see watchdog.h).
  *
  * Costs a worker nothing but a counter: each callback batch and each resumed fiber adds one to `progress`.  A timer on
- * the control loop sees a busy worker whose counter stood still since its last look.  Reported when it crosses the
+ * the control loop sees a busy worker whose counter stood still since its last look; one on the observer's looks at the
+ * control loop.  Reported when it crosses the
  * limit, at every tenfold of it, and when it moves again.
  */
 #include "core/loop/watchdog.h"
@@ -18,16 +19,16 @@
 struct watched { uint64_t progress; esp_nsec since, next; struct loop_stall stall; };
 
 static struct {
-	struct timer timer;
+	struct timer timer, control; /* the latter on the observer's loop */
 	esp_nsec limit;
 	struct watched of[WORKER_MAX + 2];
-	void (*on_stall)(const struct loop_stall *s);
+	void (*_Atomic on_stall)(const struct loop_stall *s);
 	_Atomic uint64_t stalls;
 } watchdog;
 
 _Alignas(64) _Atomic esp_nsec loop_lazy_now;
 
-void loop_on_stall(void (*cb)(const struct loop_stall *s)) { watchdog.on_stall = cb; }
+void loop_on_stall(void (*cb)(const struct loop_stall *s)) { atomic_store(&watchdog.on_stall, cb); }
 uint64_t loop_stalls(void) { return atomic_load(&watchdog.stalls); }
 
 /* The fiber may end while we copy its name: the struct stays mapped, a mixed name is harmless. */
@@ -60,9 +61,11 @@ static void describe(const struct worker *w, struct loop_stall *s)
 
 static void report(struct loop_stall *s, int over)
 {
+	void (*cb)(const struct loop_stall *s) = atomic_load(&watchdog.on_stall);
+
 	s->over = over;
-	if (watchdog.on_stall)
-		watchdog.on_stall(s);
+	if (cb)
+		cb(s);
 }
 
 static void look_at(struct worker *w, struct watched *x, esp_nsec now)
@@ -106,7 +109,7 @@ static void on_tick(struct timer *t)
 	uint32_t i;
 
 	atomic_store_explicit(&loop_lazy_now, now, memory_order_relaxed);
-	for (i = 1; (w = loop_by_number(i)); i++) /* not ourselves: we move */
+	for (i = 1; (w = loop_by_number(i)); i++) /* not ourselves: the observer does */
 		look_at(w, &watchdog.of[i], now);
 	watchdog_again(t);
 }
@@ -116,6 +119,25 @@ void watchdog_start(esp_nsec stall)
 	memset(watchdog.of, 0, sizeof(watchdog.of));
 	watchdog.limit = stall;
 	watchdog_again(&watchdog.timer);
+}
+
+static void on_control_tick(struct timer *t)
+{
+	look_at(loop_control(), &watchdog.of[loop_control()->number], clock_monotonic());
+	watchdog_observe();
+	(void)t;
+}
+
+void watchdog_observe(void)
+{
+	esp_status st = timer_start(&watchdog.control, NULL, "watchdog", watchdog.limit / 2, on_control_tick);
+
+	ESP_ASSERT(st == ESP_OK);
+}
+
+void watchdog_leave(void)
+{
+	timer_stop(&watchdog.control);
 }
 
 void watchdog_stop(void)

@@ -115,6 +115,14 @@ static void stop(struct generation *g)
 	}
 }
 
+static int on_nothing(struct generation *g, struct worker *w, esp_err *said)
+{
+	(void)g;
+	(void)w;
+	(void)said;
+	return ESP_OK;
+}
+
 static void on_retire(void *arg)
 {
 	struct generation *g = arg;
@@ -128,6 +136,8 @@ static void on_retire(void *arg)
 		force(g);
 	if (g->state > GEN_NEW || g->kept)
 		stop(g);
+	else
+		(void)loops_run(g, LOOPS_ALL, "end", on_nothing, 0);   /* fiber-ok: the watchdog has read its name */
 	(void)generation_wait(unreferenced, g, NULL);   /* fiber-ok: without a deadline it is so */
 	if (m->current && g->state == GEN_STOPPED)
 		log_line(ESP_LOG_DEBUG, g->name, "generation ended", ESP_FINT("generation", (int64_t)g->number));

@@ -73,16 +73,17 @@ def a_module_that_never_returns_from_its_end_holds_up_nobody():
 
 
 @scenario
-def a_step_that_blocks_a_worker_is_named_by_the_watchdog():
-    for step in ("worker_drain", "worker_stop"):
+def a_step_that_blocks_its_loop_is_named_by_the_watchdog():
+    for step in STEPS:
+        loop = r"worker-\d" if "worker" in step else "control"
         with Server([ECHO, hanging(step, block="300ms")], {"echo": {}}, server=SOON) as s:
             s.start()
             pid = s.pid()
             del s.modules[1:]
             s.write()
             s.cli("reload")
-            s.logged(rf"a loop is stalled where=.worker-\d busy \d+ ms in in_{step} at {step}\b")
-            s.logged(rf"a loop moves again where=.worker-\d was busy \d{{3,}} ms in in_{step} at {step}\b")
+            s.logged(rf"a loop is stalled where=.{loop} busy \d+ ms in in_{step} at {step}\b")
+            s.logged(rf"a loop moves again where=.{loop} was busy \d{{3,}} ms in in_{step} at {step}\b")
             wait_until(lambda: not s.module(f"in_{step}"))
             greeted(s)
             assert s.pid() == pid, "it is slow, and no crash"
