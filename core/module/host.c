@@ -13,6 +13,7 @@
 #include "core/bus/event.h"
 #include "core/bus/log.h"
 #include "core/bus/metric.h"
+#include "core/loop/breadcrumb.h"
 #include "core/loop/loop.h"
 #include "core/module/modules-priv.h"
 
@@ -129,6 +130,15 @@ static int32_t on_contributions(
 	return snapshot_contributions(snapshot_now(), point, each, arg);
 }
 
+static esp_status on_call(esp_module *by, const char *point, esp_status (*fn)(esp_module *by, void *arg), void *arg)
+{
+	struct breadcrumb was = breadcrumb_enter(checked(by)->name, point);
+	esp_status st = fn(by, arg);
+
+	breadcrumb_leave(was);
+	return st;
+}
+
 /* ---- the generation's own -------------------------------------------------------------------------------- */
 
 static esp_arena *on_arena(const esp_module *self)
@@ -187,7 +197,7 @@ const esp_host host_table = {
 	.core = on_core, .bind = on_bind, .provide = on_provide, .service = on_service, .quiesce = on_quiesce,
 	.contribute = on_contribute, .contributions = on_contributions, .arena = on_arena, .hold = on_hold,
 	.release = on_release, .data_dir = on_data_dir, .hostname = on_hostname, .leave = on_leave, .take = on_take,
-	.give_back = on_give_back
+	.give_back = on_give_back, .call = on_call
 };
 
 /* ---- esp.mem/1 -------------------------------------------------------------------------------------------- */

@@ -92,6 +92,13 @@ static const esp_service *host_service(esp_module *self, esp_binding b)
 }
 
 static void host_quiesce(void) { }
+
+static esp_status host_call(esp_module *by, const char *point, esp_status (*fn)(esp_module *by, void *arg), void *arg)
+{
+	(void)point;
+	return fn(by, arg);
+}
+
 static esp_arena *host_arena(const esp_module *self) { return arena_pub(of(self)->own); }
 static void host_hold(esp_module *self) { of(self)->holds++; }
 static void host_release(esp_module *self) { of(self)->holds--; }
@@ -153,7 +160,7 @@ const esp_host fake_host = { .size = sizeof fake_host, .abi_major = ESP_ABI_MAJO
 	.version = "fake", .core = host_core, .bind = host_bind, .provide = host_provide, .service = host_service,
 	.quiesce = host_quiesce, .contribute = host_contribute, .contributions = host_contributions, .arena = host_arena,
 	.hold = host_hold, .release = host_release, .data_dir = host_data_dir, .hostname = host_hostname,
-	.leave = host_leave, .take = host_take, .give_back = host_quiesce };
+	.leave = host_leave, .take = host_take, .give_back = host_quiesce, .call = host_call };
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
