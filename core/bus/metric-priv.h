@@ -7,6 +7,7 @@
 struct metric_family {
 	char *name, *help;
 	uint32_t type;
+	bool nanoseconds;                     /* a counter of them, shown in seconds */
 	struct metric_series *first, *last;   /* in order of declaration */
 	struct metric_family *next;           /* sorted by name */
 };

@@ -1,6 +1,6 @@
 /* core/bus/metric-render.c - the registry as Prometheus text 0.0.4 and as docs/metrics.md (see metric.h).
  *
- * Thread: observer or control.  Holds the registry's mutex while it runs, so sink() must not declare a metric; adding
+ * Thread: observer, control or a lane.  Holds the registry's mutex while it runs, so sink() must not declare a metric; adding
  * goes on meanwhile, and a histogram's count is computed from its buckets so that both always agree.
  */
 #include "core/bus/line.h"
@@ -91,7 +91,9 @@ static void put_series(struct output *o, const struct metric_series *s)
 		return;
 	}
 	put_sample(o, s, "", NULL);
-	if (s->family->type == ESP_COUNTER)
+	if (s->family->nanoseconds)
+		line_double(&o->line, (double)metric_sum(s->cell) / 1e9);
+	else if (s->family->type == ESP_COUNTER)
 		line_int(&o->line, (int64_t)metric_sum(s->cell));
 	else
 		line_int(&o->line, atomic_load_explicit(&s->gauge, memory_order_relaxed));

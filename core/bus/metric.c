@@ -353,6 +353,17 @@ esp_metric metric_must(uint32_t type, const char *name, const char *labels, cons
 	return m;
 }
 
+esp_metric metric_must_seconds(const char *name, const char *labels, const char *help)
+{
+	esp_metric m = metric_must(ESP_COUNTER, name, labels, help);
+
+	for (struct metric_family *f = metric_lock(); f; f = f->next)
+		if (strcmp(f->name, name) == 0)
+			f->nanoseconds = true;
+	metric_unlock();
+	return m;
+}
+
 /* --- adding ------------------------------------------------------------------------------------------ */
 
 static struct metric_series *series_of(esp_metric m, uint32_t type)

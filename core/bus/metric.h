@@ -69,6 +69,9 @@ ESP_CHECKED esp_status metric_declare(uint32_t type, const char *name, const cha
 /*! \brief Shorthand for the core's own: a counter or gauge that cannot be declared aborts (a bug). */
 esp_metric metric_must(uint32_t type, const char *name, const char *labels, const char *help);
 
+/*! \brief The same for a counter of seconds that is given nanoseconds. */
+esp_metric metric_must_seconds(const char *name, const char *labels, const char *help);
+
 void metric_add(esp_metric m, int64_t n);
 void metric_set(esp_metric m, int64_t value);
 void metric_observe(esp_metric m, double value);

@@ -1,11 +1,11 @@
-/* core/control/health.h - is this process alive, and does it serve?  For `esp-cli status`, and HTTP probes later. */
+/* core/control/health.h - is this process alive, and does it serve?  For `esp-cli status`, and for probes of modules. */
 #ifndef CORE_CONTROL_HEALTH_H
 #define CORE_CONTROL_HEALTH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <esp/abi.h>
+#include <esp/health.h>
 
 enum health_state { HEALTH_STARTING = 0, HEALTH_SERVING, HEALTH_STOPPING };
 
@@ -21,5 +21,9 @@ struct server;
 const char *health_state_name(enum health_state s);
 /*! \brief [control] */
 void health_get(const struct server *s, struct health *ret);
+/*! \brief [control] Tell other threads, at every change and once a second: a control thread that is silent is stuck. */
+void health_publish(const struct server *s);
+
+extern const esp_health_api health_api;
 
 #endif

@@ -37,10 +37,12 @@ int server_net_start(struct server *s, esp_err *err)
 	if (!status)
 		status = host_offer("esp.mail/1", 0, &mail_api);
 	if (!status)
+		status = host_offer("esp.health/1", 0, &health_api);
+	if (!status)
 		status = server_facts_declare(s);
 	if (!status)
 		status = server_certificates_declare(s);
-	server_memory_export();
+	server_process_export();
 	if (!status)
 		status = server_traffic_start(s);
 	return status ? err_fail(err, status, "the network cannot be started: %s", status_text(status)) : ESP_OK;

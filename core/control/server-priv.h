@@ -115,12 +115,12 @@ ESP_CHECKED int server_net_start(struct server *s, esp_err *err);
 ESP_CHECKED int server_facts_declare(struct server *s);
 void server_facts_started(const struct server *s);
 void server_facts_stopped(const struct server *s);
-/* server-memory.c */
-/*! \brief Gauges of heap and resident memory, measured when the metrics are read. */
-void server_memory_export(void);
+/* server-process.c */
+/*! \brief Memory, descriptors, threads and time of this process, measured when the metrics are read. */
+void server_process_export(void);
 /* server-traffic.c */
-/*! \brief From now on, once a second: metrics of s->net, a word when clients must be sent away, and a look at the
- *  certificates. */
+/*! \brief From now on, once a second: metrics of s->net, a word when clients must be sent away, a look at the
+ *  certificates, and a sign of life. */
 ESP_CHECKED int server_traffic_start(struct server *s);
 /*! \brief Before s->net is freed.  Harmless twice. */
 void server_traffic_stop(struct server *s);

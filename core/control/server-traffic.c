@@ -161,6 +161,7 @@ static void on_second(struct timer *timer)
 	watch_balancers(t);
 	t->seen = now;
 	server_certificates_look(t->server);
+	health_publish(t->server);
 	if (timer_start(timer, NULL, "traffic", ESP_SEC, on_second) != ESP_OK)
 		log_line(ESP_LOG_WARNING, WHO,
 			"no memory for the timer: metrics of the network stand still, certificates are not looked at");

@@ -157,6 +157,7 @@ void server_stop(struct server *s)
 	if (s->state == HEALTH_STOPPING)
 		return;
 	s->state = HEALTH_STOPPING;
+	health_publish(s);
 	server = cfg_group(config_root(server_config(s)), "server");
 	s->stop_deadline = clock_monotonic() + cfg_integer(server, "shutdown_timeout");
 	log_line(ESP_LOG_NOTICE, WHO, "stopping", ESP_FINT("connections", s->net ? net_count(s->net) : 0));
@@ -226,6 +227,7 @@ static int start_control(struct server *s, esp_err *err)
 static void start_done(struct server *s)
 {
 	s->state = HEALTH_SERVING;
+	health_publish(s);
 	server_facts_started(s);
 	server_link_say(s, LINK_READY, 0);
 	log_line(ESP_LOG_NOTICE, WHO, "serving", log_cstr("version", PACKAGE_VERSION), ESP_FINT("workers", loop_workers()),

@@ -62,11 +62,12 @@ def every_answer_with_json_is_json():
 
 @scenario
 def status_and_metrics_tell_the_same_memory():
-    names = ("heap_used", "heap_held", "resident")
+    names = {"heap_used": "esp_heap_used_bytes", "heap_held": "esp_heap_held_bytes",
+             "resident": "process_resident_memory_bytes"}
 
     def told(s):
         status, text = s.status(), s.cli("metrics").out
-        metrics = {n: int(re.search(rf"^esp_{n}_bytes (\d+)$", text, re.M)[1]) for n in names}
+        metrics = {n: int(re.search(rf"^{name} (\d+)$", text, re.M)[1]) for n, name in names.items()}
         for n in names:                                  # a sanitizer's allocator tells glibc's nothing
             assert (metrics[n] > 0 or s.sanitized()) and abs(status[f"{n}_bytes"] - metrics[n]) < 8 << 20, (n, status, metrics)
         assert metrics["heap_used"] <= metrics["heap_held"], metrics
