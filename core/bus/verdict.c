@@ -26,8 +26,7 @@ static const struct point points[ESP_AT_COUNT] = {
 	                     "the queue" },
 	[ESP_AT_BOUNCE] = { "bounce", D | F | R, "-", "a bounce is about to be made", "the queue" },
 	[ESP_AT_IMAP_COMMAND] = { "imap-command", F | R, "esp_command_args", "an IMAP command is about to run", NULL },
-	[ESP_AT_HTTP_REQUEST] = { "http-request", F | R, "esp_command_args", "an HTTP request is about to run",
-	                          "the HTTP API" },
+	[ESP_AT_HTTP_REQUEST] = { "http-request", F | R, "esp_command_args", "an HTTP request is about to run", NULL },
 };
 
 #undef A

@@ -32,7 +32,7 @@ enum {
 	ESP_AT_MESSAGE,       /* [AQDFR] esp_message_args: the whole message; once per group of recipients */
 	ESP_AT_ROUTE, ESP_AT_ATTEMPT, ESP_AT_DELIVER, ESP_AT_BOUNCE,   /* with the queue: not asked yet */
 	ESP_AT_IMAP_COMMAND,  /* [FR]    esp_command_args */
-	ESP_AT_HTTP_REQUEST,  /* [FR]    esp_command_args; not asked yet */
+	ESP_AT_HTTP_REQUEST,  /* [FR]    esp_command_args: user, and "GET /path" */
 	ESP_AT_COUNT
 };
 /* TLS is asked once a connection, when the handshake is complete: with STARTTLS in the middle of the session, with

@@ -257,7 +257,7 @@ Test(chain, refuses_hooks_that_break_the_contract)
 Test(chain, says_that_nobody_asks_at_a_point_yet)
 {
 	static const esp_point unasked[] = {
-		ESP_AT_ROUTE, ESP_AT_ATTEMPT, ESP_AT_DELIVER, ESP_AT_BOUNCE, ESP_AT_HTTP_REQUEST
+		ESP_AT_ROUTE, ESP_AT_ATTEMPT, ESP_AT_DELIVER, ESP_AT_BOUNCE
 	};
 	esp_err err = ESP_ERR_INIT;
 	struct fake f, other;
@@ -273,7 +273,7 @@ Test(chain, says_that_nobody_asks_at_a_point_yet)
 	hooks_say_refused(fake_pub(&other), &err);
 	cr_expect_str_eq(err.text, "");
 	hooks_say_refused(fake_pub(&f), &err);
-	cr_expect_str_eq(err.text, "no hook is asked at http-request yet: that comes with the HTTP API");
+	cr_expect_str_eq(err.text, "no hook is asked at bounce yet: that comes with the queue");
 	hooks_forget(fake_pub(&f));
 }
 
