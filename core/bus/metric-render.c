@@ -1,7 +1,7 @@
 /* core/bus/metric-render.c - the registry as Prometheus text 0.0.4 and as docs/metrics.md (see metric.h).
  *
- * Thread: observer, control or a lane.  Holds the registry's mutex while it runs, so sink() must not declare a metric; adding
- * goes on meanwhile, and a histogram's count is computed from its buckets so that both always agree.
+ * Thread: observer, control or a lane.  Holds the registry's mutex while it runs, so sink() must not declare a metric;
+ * adding goes on meanwhile, and a histogram's count is computed from its buckets so that both always agree.
  */
 #include "core/bus/line.h"
 #include "core/bus/metric-priv.h"

@@ -1,4 +1,4 @@
-/* core/control/health.h - is this process alive, and does it serve?  For `esp-cli status`, and for probes of modules. */
+/* core/control/health.h - is this process alive, and does it serve?  For `esp-cli status` and esp.health/1. */
 #ifndef CORE_CONTROL_HEALTH_H
 #define CORE_CONTROL_HEALTH_H
 

@@ -58,7 +58,8 @@ static void measure_stat(void)
 		fclose(f);
 	text[n] = '\0';
 	rest = strrchr(text, ')');
-	if (rest && sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %lld %*d %*u %lld",
+	if (rest &&
+		sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %lld %*d %*u %lld",
 			&nthreads, &bytes) == 2) {
 		metric_set(threads, nthreads);
 		metric_set(mapped, bytes);

@@ -100,8 +100,8 @@ def first_lines_that_are_none_are_refused():
 @scenario
 def heads_that_are_too_large_are_refused():
     with WebServer() as s:
-        for data, status in ((b"GET /" + b"a" * 7999 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 404), (b"GET /" + b"a" * 8000 + b" HTTP/1.1\r\n", 414),
-                             (b"GET /" + b"a" * 100000, 414), (b"G" * 100000, 414)):
+        for data, status in ((b"GET /" + b"a" * 7999 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+                             (b"GET /" + b"a" * 8000 + b" HTTP/1.1\r\n", 414), (b"GET /" + b"a" * 100000, 414), (b"G" * 100000, 414)):
             if status == 404:
                 with s.web() as c:
                     c.send(data)
@@ -124,9 +124,11 @@ def heads_that_are_too_large_are_refused():
 def bad_chunks_are_refused():
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     with WebServer() as s:
-        for chunks in (b"g\r\n", b"\r\n", b" 5\r\nhello\r\n", b"5 \r\nhello\r\n", b"-5\r\nhello\r\n", b"+5\r\nhello\r\n", b"0x5\r\nhello\r\n",
+        for chunks in (b"g\r\n", b"\r\n", b" 5\r\nhello\r\n", b"5 \r\nhello\r\n", b"-5\r\nhello\r\n", b"+5\r\nhello\r\n",
+                       b"0x5\r\nhello\r\n",
                        b"5\nhello\r\n", b"5\r\nhello!\r\n", b"5\r\nhell\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhello\n0\r\n\r\n",
-                       b"5\r\nhello\r0\r\n\r\n", b"5;a\rb\r\nhello\r\n", b"5;a\nb\r\nhello\r\n", b"5;a\0b\r\nhello\r\n", b"5;\x01\r\nhello\r\n",
+                       b"5\r\nhello\r0\r\n\r\n", b"5;a\rb\r\nhello\r\n", b"5;a\nb\r\nhello\r\n", b"5;a\0b\r\nhello\r\n",
+                       b"5;\x01\r\nhello\r\n",
                        b"5;" + b"a" * 300 + b"\r\nhello\r\n", b"5,a\r\nhello\r\n", b"0\r\n X: folded\r\n\r\n", b"0\r\nX\r\n\r\n",
                        b"0\r\nX : y\r\n\r\n", b"0\r\nX: y\n\r\n", b"0\r\nX: " + b"y" * 600 + b"\r\n\r\n", b"0" * 400 + b"5\r\nhello\r\n"):
             refused(s, head + chunks + OK, 400)
@@ -240,8 +242,8 @@ def bodies_that_never_end_do_not_take_the_memory():
 
 @scenario
 def noise_never_gets_more_than_a_refusal():
-    pieces = [b"GET ", b"/t/body", b" HTTP/1.1", b"\r\n", b"\n", b"\r", b"Host: x", b"Content-Length: ", b"5", b"Transfer-Encoding: chunked",
-              b"0", b"\0", b" ", b":", b"POST "]
+    pieces = [b"GET ", b"/t/body", b" HTTP/1.1", b"\r\n", b"\n", b"\r", b"Host: x", b"Content-Length: ", b"5",
+              b"Transfer-Encoding: chunked", b"0", b"\0", b" ", b":", b"POST "]
     with WebServer(config={"head_time": "1s", "access_log": False}) as s:
         for n, some in enumerate(itertools.permutations(pieces, 4)):
             if n % 37:

@@ -76,7 +76,8 @@ static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)
 
 	if (path.len && path.ptr[0] == '/' && !strpbrk(path.ptr, "{}%?#\"\\ "))
 		return ESP_OK;
-	c->error(cfg, "path", err, "path is that of a request: it begins with / and has none of { } %% ? # \" \\ and blanks");
+	c->error(
+		cfg, "path", err, "path is that of a request: it begins with / and has none of { } %% ? # \" \\ and blanks");
 	return ESP_ECONFIG;
 }
 
@@ -103,11 +104,12 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 
 static const esp_cfg_item config[] = {
 	{ .name = "path", .type = ESP_CFG_STRING, .def_str = "/metrics", .min = 1, .max = 200,
-	  .help = "Where Prometheus finds the metrics, on every listener of protocol_http." },
+		.help = "Where Prometheus finds the metrics, on every listener of protocol_http." },
 	{ .name = "access", .type = ESP_CFG_ENUM, .def_str = "admin", .choices = "admin|open",
-	  .help = "Who may read them: the administrator (admin_token and admin_loopback of protocol_http), or everybody who "
-	          "reaches the listener." },
-	{ .name = NULL } };
+		.help = "Who may read them: the administrator (admin_token, admin_loopback of protocol_http), or everybody "
+			"who reaches the listener." },
+	{ .name = NULL }
+};
 static const esp_need needs[] = { { .id = "esp.http/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .check = on_check, .init = on_init };
 ESP_MODULE(.name = "observe_metrics", .version = "1.0", .summary = "Metrics for Prometheus over HTTP", .license = "MIT",

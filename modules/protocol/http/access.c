@@ -36,7 +36,7 @@ static esp_str credentials(const struct request *r, const char *scheme)
 	return scan_trim((esp_str){ blank, (size_t)(value.ptr + value.len - blank) });
 }
 
-/* --- the administrator --------------------------------------------------------------------------------------------- */
+/* --- the administrator ----------------------------------------------------------------------------------- */
 
 /* The time it takes tells nothing of where they differ. */
 static int is_same_secret(esp_str a, esp_str b)
@@ -85,12 +85,11 @@ static struct fault ask_admin(struct request *r)
 		return denied(403, "this is for the administrator: use https");
 	if (answer_set(&r->pub, "WWW-Authenticate", ESP_STR("Bearer realm=\"ESP\"")) != ESP_OK)
 		return denied(503, "no memory now, try again later");
-	return denied(401, h->token.len ? "this is for the administrator: send Authorization: Bearer TOKEN (admin_token of "
-	                                  "protocol_http)"
-	                                : "this is for the administrator: set admin_token or admin_loopback of protocol_http");
+	return denied(401, h->token.len ? "for the administrator: send Authorization: Bearer and the admin_token of here"
+		: "for the administrator: set admin_token or admin_loopback of protocol_http");
 }
 
-/* --- accounts ------------------------------------------------------------------------------------------------------- */
+/* --- accounts -------------------------------------------------------------------------------------------- */
 
 /* "user:password" in base64 (RFC 7617). */
 static esp_status decode_basic(const struct request *r, esp_buf *text, esp_str *ret_user, esp_str *ret_password)
@@ -135,8 +134,8 @@ static struct fault ask_account(struct request *r)
 	if (!auth)
 		return denied(503, "there are no accounts here now");
 	if (!may_carry_secrets(r))
-		return denied(403, credentials(r, "Basic").ptr ? "the password was sent without encryption: use https, and change it"
-		                                               : "this asks for a password: use https");
+		return denied(403, credentials(r, "Basic").ptr ? "the password was not encrypted: use https, and change it"
+			: "this asks for a password: use https");
 	esp_buf_init_fixed(&text, room, sizeof room);
 	r->who = (esp_identity){ .size = sizeof r->who };
 	if (decode_basic(r, &text, &user, &password) == ESP_OK)

@@ -1,7 +1,7 @@
 /* answer - the one writer of answers: their heads, whole bodies, streams, gzip.
  *
- * In the handler's fiber.  Before it waits for the client it gives back what the handler has of other modules, and while
- * it waits the time of the handler stands still: the core ends a client that takes nothing.
+ * In the handler's fiber.  Before it waits for the client it gives back what the handler has of other modules, and
+ * while it waits the time of the handler stands still: the core ends a client that takes nothing.
  */
 #include "http.h"
 #include "negotiate.h"
@@ -65,7 +65,7 @@ struct fault answer_fault(esp_status st)
 	return (struct fault){ 500, "a local error: the log of this server says more" };
 }
 
-/* --- fields of the handler ------------------------------------------------------------------------------------------ */
+/* --- fields of the handler ------------------------------------------------------------------------------- */
 
 esp_status answer_set(esp_http_request *pub, const char *name, esp_str value)
 {
@@ -97,7 +97,7 @@ esp_status answer_set(esp_http_request *pub, const char *name, esp_str value)
 	return ESP_OK;
 }
 
-/* --- the connection ------------------------------------------------------------------------------------------------- */
+/* --- the connection -------------------------------------------------------------------------------------- */
 
 static esp_status put(struct request *r, const void *data, size_t n)
 {
@@ -144,7 +144,7 @@ esp_status answer_flush(esp_http_request *pub)
 	return ESP_ECLOSED;
 }
 
-/* --- the head ------------------------------------------------------------------------------------------------------- */
+/* --- the head -------------------------------------------------------------------------------------------- */
 
 static void add_date(const struct request *r, esp_buf *b)
 {
@@ -227,7 +227,7 @@ static int takes_gzip(const struct request *r)
 	return negotiate_takes_gzip(head_value(&r->head, "Accept-Encoding"));
 }
 
-/* --- whole answers -------------------------------------------------------------------------------------------------- */
+/* --- whole answers --------------------------------------------------------------------------------------- */
 
 /* In steps, so that the others of this worker go on meanwhile.  Not ESP_OK: it is sent as it is. */
 static esp_status compress(struct request *r, esp_str body, esp_buf *out)
@@ -306,7 +306,7 @@ esp_status answer_etag(esp_http_request *pub, esp_str tag)
 	return st == ESP_OK ? ESP_EEXIST : st;
 }
 
-/* --- streams -------------------------------------------------------------------------------------------------------- */
+/* --- streams --------------------------------------------------------------------------------------------- */
 
 esp_status answer_begin(esp_http_request *pub, uint32_t status, const char *type)
 {

@@ -6,7 +6,7 @@
 
 #define BAD(why) ((struct fault){ 400, why })
 
-/* --- llhttp ------------------------------------------------------------------------------------------------------ */
+/* --- llhttp ---------------------------------------------------------------------------------------------- */
 
 struct parse {
 	llhttp_t parser;
@@ -84,7 +84,7 @@ static struct fault run_parser(esp_str text, struct head *h, uint64_t *ret_lengt
 	return FAULT_NONE;
 }
 
-/* --- what the fields say ------------------------------------------------------------------------------------------ */
+/* --- what the fields say --------------------------------------------------------------------------------- */
 
 const struct field *head_find(const struct head *h, const char *name, uint32_t *at)
 {

@@ -56,8 +56,8 @@ int negotiate_is_text(esp_str type)
 
 	/* pieces of text/event-stream are waited for one by one */
 	return (begins(bare, "text/") && !scan_same(bare, "text/event-stream")) || begins(bare, "application/json") ||
-	       begins(bare, "application/javascript") || begins(bare, "application/xml") || begins(bare, "application/yaml") ||
-	       ends(bare, "+json") || ends(bare, "+xml");
+		   begins(bare, "application/javascript") || begins(bare, "application/xml") ||
+		   begins(bare, "application/yaml") || ends(bare, "+json") || ends(bare, "+xml");
 }
 
 int negotiate_is_tag(esp_str tag)

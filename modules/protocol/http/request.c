@@ -10,7 +10,7 @@
 
 #define ARENA_MAX (1u << 20)
 
-/* --- what a handler reads of the head ------------------------------------------------------------------------------- */
+/* --- what a handler reads of the head -------------------------------------------------------------------- */
 
 static esp_str on_param(const esp_http_request *pub, const char *name)
 {
@@ -81,7 +81,7 @@ static esp_status on_query(esp_http_request *pub, const char *name, esp_str *ret
 	return st;
 }
 
-/* --- the stages ----------------------------------------------------------------------------------------------------- */
+/* --- the stages ------------------------------------------------------------------------------------------ */
 
 void request_step(struct request *r)
 {
@@ -219,7 +219,7 @@ static esp_status run(struct request *r)
 	return fail(r, f);
 }
 
-/* --- begin, end ------------------------------------------------------------------------------------------------------ */
+/* --- begin, end ------------------------------------------------------------------------------------------ */
 
 static void write_log(const struct request *r, esp_nsec took)
 {

@@ -122,8 +122,9 @@ struct fault scan_request_line(esp_str line, struct request_line *ret)
 	f = scan_version((esp_str){ second + 1, (size_t)(end - second - 1) }, &ret->minor);
 	if (f.code)
 		return f;
-	return is_known_method(ret->method) ? FAULT_NONE
-		: (struct fault){ 501, "nothing here knows that method; GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are known" };
+	if (is_known_method(ret->method))
+		return FAULT_NONE;
+	return (struct fault){ 501, "no such method here; there are GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS" };
 }
 
 struct fault scan_field(esp_str line)
@@ -140,9 +141,12 @@ struct fault scan_field(esp_str line)
 	return scan_is_value((esp_str){ colon + 1, line.len - n - 1 }) ? FAULT_NONE : BAD("a control character in a field");
 }
 
-static int hex(char c)
+int scan_hex(char c)
 {
-	return is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	if (is_digit(c))
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 struct fault scan_chunk_size(esp_str line, uint64_t *ret)
@@ -150,10 +154,10 @@ struct fault scan_chunk_size(esp_str line, uint64_t *ret)
 	size_t i = 0;
 	uint64_t n = 0;
 
-	for (; i < line.len && hex(line.ptr[i]) >= 0; i++) {
+	for (; i < line.len && scan_hex(line.ptr[i]) >= 0; i++) {
 		if (i == 15)                   /* 2^60 */
 			return BAD("a chunk is too large");
-		n = n << 4 | (uint64_t)hex(line.ptr[i]);
+		n = n << 4 | (uint64_t)scan_hex(line.ptr[i]);
 	}
 	if (i == 0)
 		return BAD("a chunk begins with its length in hexadecimal digits");

@@ -8,7 +8,8 @@
 
 #include <esp/abi.h>
 
-/*! \brief What is wrong with a request: the status to answer, 0 when nothing is, and a literal that tells what to do. */
+/*! \brief What is wrong with a request: the status to answer, 0 when nothing is, and a literal that tells what to
+ *  do. */
 struct fault { uint32_t code; const char *text; };
 #define FAULT_NONE ((struct fault){ 0, NULL })
 
@@ -24,6 +25,8 @@ struct fault scan_chunk_size(esp_str line, uint64_t *ret);
 /*! \brief Decimal digits and nothing else, below 2^63.  ESP_EPROTO. */
 ESP_CHECKED esp_status scan_number(esp_str text, uint64_t *ret);
 
+/*! \brief The value of a hexadecimal digit; -1: it is none. */
+int scan_hex(char c);
 /*! \brief Characters of a token (RFC 9110 5.6.2), 1 of them at least. */
 int scan_is_token(esp_str s);
 /*! \brief What may stand in a field's value: printable, blanks, tabs, bytes above 127. */

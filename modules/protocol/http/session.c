@@ -32,7 +32,7 @@ static void session_free(struct session *s)
 	free(s);
 }
 
-/* --- lines ------------------------------------------------------------------------------------------------------------ */
+/* --- lines ----------------------------------------------------------------------------------------------- */
 
 static esp_status refuse(struct session *s, struct fault f)
 {
@@ -40,7 +40,8 @@ static esp_status refuse(struct session *s, struct fault f)
 	return ESP_ECLOSED;
 }
 
-/* One line of the core's reader.  ESP_OK: go on. */
+/* One line of the core's reader.  ESP_OK: go on; ESP_EAGAIN: a request was answered, and the next one begins with a new
+ * call, under the snapshot of that moment. */
 static esp_status take(struct session *s, esp_status st, esp_str line)
 {
 	struct fault f;
@@ -62,7 +63,7 @@ static esp_status take(struct session *s, esp_status st, esp_str line)
 	st = request_run(s);
 	reader_reset(&s->reader);
 	s->head_began = 0;
-	return st;
+	return st == ESP_OK ? ESP_EAGAIN : st;
 }
 
 static esp_status run_lines(struct session *s)
@@ -72,14 +73,13 @@ static esp_status run_lines(struct session *s)
 
 	while (st == ESP_OK) {
 		st = s->conn->api->line(s->conn, &line);
-		if (st == ESP_EAGAIN)
-			return ESP_OK;
-		st = take(s, st, line);
+		if (st != ESP_EAGAIN)
+			st = take(s, st, line);
 	}
-	return st;
+	return st == ESP_EAGAIN ? ESP_OK : st;
 }
 
-/* --- the session ------------------------------------------------------------------------------------------------------ */
+/* --- the session ----------------------------------------------------------------------------------------- */
 
 /* Once a connection, and once more in each generation: the limits may be others. */
 static void shape(struct session *s)
@@ -173,7 +173,7 @@ static void on_closed(esp_module *self, esp_conn *c)
 		session_free(c->session);
 }
 
-/* --- handover --------------------------------------------------------------------------------------------------------- */
+/* --- handover -------------------------------------------------------------------------------------------- */
 
 #define HANDOVER_VERSION 1u
 struct frozen { uint32_t requests, len; esp_nsec head_began; uint8_t blanks, pad[7]; };   /* the head's lines follow */

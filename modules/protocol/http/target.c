@@ -6,11 +6,6 @@
 
 #define BAD(why) ((struct fault){ 400, why })
 
-static int hex(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* The character at s[*at], decoded; *at is then behind it.  -1: bad. */
 static int next_char(esp_str s, size_t *at)
 {
@@ -20,8 +15,8 @@ static int next_char(esp_str s, size_t *at)
 		return (unsigned char)s.ptr[(*at)++];
 	if (s.len - *at < 3)
 		return -1;
-	high = hex(s.ptr[*at + 1]);
-	low = hex(s.ptr[*at + 2]);
+	high = scan_hex(s.ptr[*at + 1]);
+	low = scan_hex(s.ptr[*at + 2]);
 	*at += 3;
 	return high < 0 || low < 0 || (high | low) == 0 ? -1 : high << 4 | low;
 }
@@ -47,7 +42,7 @@ static int is_encoded_well(esp_str s)
 	return 1;
 }
 
-/* --- the target ---------------------------------------------------------------------------------------------------- */
+/* --- the target ------------------------------------------------------------------------------------------ */
 
 /* "http://host:port/path" becomes the path and the host; RFC 9112 3.2.2. */
 static struct fault read_absolute(struct head *h, esp_str *rest)
@@ -149,7 +144,7 @@ int target_query(esp_str query, const char *name, esp_str *ret)
 	return 0;
 }
 
-/* --- patterns ------------------------------------------------------------------------------------------------------ */
+/* --- patterns -------------------------------------------------------------------------------------------- */
 
 enum kind { LITERAL, PARAM, REST, NONE };
 #define SEGMENTS 32u

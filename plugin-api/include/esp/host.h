@@ -74,8 +74,8 @@ struct esp_host {
 	 *  message): an EXCLUSIVE provider is not swapped while a call holds it.  Its table, and all it gave, are void
 	 *  afterwards: ask anew.  The snapshot stays, and with it the tables of other providers. */
 	void (*give_back)(void);
-	/*! [any] Run fn(by, arg) of what `by` contributed, under its name: what crashes or stalls there is told of `by`, not of
-	 *  the caller.  `point`, a literal, says what for.  ESP_SUSPENDS if fn does.  Since ABI 1.1. */
+	/*! [any] Run fn(by, arg) of what `by` contributed, under its name: what crashes or stalls there is told of `by`,
+	 *  not of the caller.  `point`, a literal, says what for.  ESP_SUSPENDS if fn does.  Since ABI 1.1. */
 	esp_status (*call)(esp_module *by, const char *point, esp_status (*fn)(esp_module *by, void *arg), void *arg);
 };
 

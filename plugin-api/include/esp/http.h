@@ -6,7 +6,8 @@
  * who it is before handle() is called; a handler only answers.
  *
  * One request at a time on a connection.  All functions: [worker], in the fiber that called handle(), until it returns.
- * Strings of the request live as long as it does.
+ * Strings of the request live as long as it does.  What waits for the client (read() to flush(), marked ESP_SUSPENDS)
+ * has given back the services that the handler got (host->give_back()): ask anew, and send bytes that are your own.
  */
 #ifndef ESP_HTTP_H
 #define ESP_HTTP_H
@@ -80,10 +81,10 @@ struct esp_http {
 	ESP_CHECKED esp_status (*query)(esp_http_request *r, const char *name, esp_str *ret);
 
 	/*! ESP_SUSPENDS.  The next piece of the body, at most `max` bytes; empty at its end.  Valid until the next call.
-	 *  ESP_E2BIG: more than max_body (413); ESP_EPROTO: badly chunked (400); ESP_ETIMEDOUT: too slow (408); ESP_ECLOSED.
-	 *  Return them as they are. */
+	 *  ESP_E2BIG: more than max_body (413); ESP_EPROTO: badly chunked (400); ESP_ETIMEDOUT: too slow
+	 *  (408); ESP_ECLOSED.  Return them as they are. */
 	ESP_CHECKED esp_status (*read)(esp_http_request *r, size_t max, esp_str *ret);
-	/*! ESP_SUSPENDS.  The whole body, once, in the request's arena.  As read(); ESP_EBUSY: the bodies of all requests
+	/*! ESP_SUSPENDS.  The whole body, once.  As read(); ESP_EBUSY: the bodies of all requests
 	 *  take too much memory (503). */
 	ESP_CHECKED esp_status (*body)(esp_http_request *r, esp_str *ret);
 

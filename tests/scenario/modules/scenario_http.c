@@ -20,8 +20,8 @@ static esp_status on_echo(esp_module *self, esp_http_request *r)
 	(void)self;
 	if (st != ESP_OK && st != ESP_ENOENT)
 		return st;
-	n = snprintf(text, sizeof text, "%.*s name=%.*s q=%.*s many=%.*s host=%.*s\n", ESP_FMT(r->method), ESP_FMT(name), ESP_FMT(q),
-		ESP_FMT(agent), ESP_FMT(r->host));
+	n = snprintf(text, sizeof text, "%.*s name=%.*s q=%.*s many=%.*s host=%.*s\n", ESP_FMT(r->method), ESP_FMT(name),
+		ESP_FMT(q), ESP_FMT(agent), ESP_FMT(r->host));
 	return h->reply(r, 200, "text/plain", (esp_str){ text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1 });
 }
 
@@ -48,7 +48,8 @@ static esp_status on_pieces(esp_module *self, esp_http_request *r)
 	} while (st == ESP_OK && piece.len);
 	if (st != ESP_OK)
 		return st;
-	return r->http->reply(r, 200, NULL, (esp_str){ text, (size_t)snprintf(text, sizeof text, "%llu\n", (unsigned long long)total) });
+	return r->http->reply(
+		r, 200, NULL, (esp_str){ text, (size_t)snprintf(text, sizeof text, "%llu\n", (unsigned long long)total) });
 }
 
 static esp_status on_ignore(esp_module *self, esp_http_request *r)
@@ -184,7 +185,8 @@ static esp_status declare(esp_module *self, const struct routes *m, int64_t n)
 	for (int64_t i = 0; st == ESP_OK && i < n; i++) {
 		esp_metric one;
 
-		(void)snprintf(labels, sizeof labels, "module=\"scenario\",point=\"number-%lld\",result=\"accepted\"", (long long)i);
+		(void)snprintf(
+			labels, sizeof labels, "module=\"scenario\",point=\"number-%lld\",result=\"accepted\"", (long long)i);
 		st = m->metric->declare(self, ESP_COUNTER, "esp_scenario_total", labels, "Series of a test", NULL, 0, &one);
 		if (st == ESP_OK)
 			m->metric->add(one, i);
@@ -211,8 +213,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	return st;
 }
 
-static const esp_cfg_item config[] = {
-	{ .name = "label", .type = ESP_CFG_STRING, .def_str = "one", .help = "What /t/slow answers, and the tag of /t/etag." },
+static const esp_cfg_item config[] = { { .name = "label",
+										   .type = ESP_CFG_STRING,
+										   .def_str = "one",
+										   .help = "What /t/slow answers, and the tag of /t/etag." },
 	{ .name = "series", .type = ESP_CFG_INT, .def_int = 0, .min = 0, .max = 100000, .help = "Series to declare." },
 	{ .name = NULL } };
 static const esp_need needs[] = { { .id = "esp.http/1" }, { .id = NULL } };
