@@ -9,7 +9,7 @@ import time
 
 from lib import run, scenario, wait_until
 from mail import address, password
-from web import WebServer
+from web import Web, WebServer
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -271,6 +271,25 @@ def accounts_log_in_over_tls():
 
 
 @scenario
+def secrets_in_plaintext_from_elsewhere_are_refused_unseen():
+    with WebServer(config={"admin_token": TOKEN, "admin_loopback": True}, accounts=["alice"], start=False) as s:
+        s.listen("far", role="http", proxy_from=["127.0.0.1"])
+        s.write()
+        s.start()
+        s.cli("domain", "add", "example.test")
+        s.cli("user", "add", address("alice"), "--password-stdin", input=password("alice"))
+        for path, fields, status in (("/t/admin", {"Authorization": f"Bearer {TOKEN}"}, 403), ("/t/admin", {}, 403),
+                                     ("/t/who", {"Authorization": basic(address("alice"), password("alice"))}, 403),
+                                     ("/t/who", {}, 403), ("/t/echo/x", {}, 200)):
+            with Web(s.ports["far"]) as c:
+                c.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n")
+                answer = c.get(path, **fields)
+                assert answer.status == status and "www-authenticate" not in answer.fields, (path, fields, answer)
+        assert "user.login" not in s.log_text()
+        s.logged(r"request peer=192\.0\.2\.7 .*status=200")
+
+
+@scenario
 def without_accounts_nobody_logs_in():
     with WebServer() as s, s.web() as c:
         assert c.get("/t/who", Authorization=basic("a", "b")).status == 503
@@ -327,12 +346,11 @@ def what_takes_too_long_ends():
             assert time.monotonic() - began < 4
         with s.web() as c:                                        # lines that trickle
             c.send(b"GET /health HTTP/1.1\r\n")
-            for i in range(40):
-                try:
-                    c.send(f"X-{i}: a\r\n")
-                except OSError:
-                    break
-                time.sleep(0.1)
+            lines = 0
+            while c.quiet(0.1):
+                c.send(f"X-{lines}: a\r\n")
+                lines += 1
+                assert lines < 40, "each line gave it more time"
             assert c.rest().startswith(b"HTTP/1.1 408 ")
         with s.web() as c:                                        # nothing at all
             assert c.ended()
@@ -381,11 +399,14 @@ def requests_are_counted_by_route():
         assert 'esp_http_requests_total{method="any",route="none",status="4xx"} 1\n' in text
         assert 'esp_http_request_seconds_count{method="GET",route="/t/echo/{name}"} 3\n' in text
         assert "esp_http_connections 1\n" in text
-        s.modules[1]["config"] = {"label": "two"}            # new routes are counted, too, soon after they came
+        s.modules[1]["config"] = {"label": "two"}            # a reload goes on counting
+        s.modules[2]["config"] = {"access": "open", "path": "/elsewhere"}
         s.write()
         s.cli("reload")
         assert c.get("/t/echo/x").status == 200
-        assert 'route="/t/echo/{name}",status="2xx"} 4\n' in c.get("/metrics").text
+        assert 'route="/t/echo/{name}",status="2xx"} 4\n' in c.get("/elsewhere").text
+        # a new route is counted soon after it came, and this one in the next answer
+        wait_until(lambda: re.search(r'route="/elsewhere",status="2xx"} [1-9]', c.get("/elsewhere").text))
 
 
 def keep_asking(s, path, n, seen, failed, stop):
@@ -467,6 +488,8 @@ def a_stop_finishes_what_has_begun():
         time.sleep(0.2)
         s.signal(15)
         assert busy.answer().status == 200
+        answer = busy.answer()                               # it was there already; and it is the last one
+        assert answer.status == 200 and answer.fields["connection"] == "close", answer
         assert idle.ended()
         assert s.wait_end() == 0
 
