@@ -271,6 +271,16 @@ def accounts_log_in_over_tls():
 
 
 @scenario
+def hooks_may_refuse_a_request():
+    with WebServer(accounts=["alice", "bob"]) as s, s.web(tls=True) as c:
+        assert c.get("/t/echo/reject").status == 403
+        assert c.get("/t/echo/defer").status == 503
+        assert c.get("/t/echo/x").status == 200
+        assert c.get("/t/who", Authorization=basic(address("bob"), password("bob"))).status == 403
+        assert c.get("/t/who", Authorization=basic(address("alice"), password("alice"))).status == 200
+
+
+@scenario
 def secrets_in_plaintext_from_elsewhere_are_refused_unseen():
     with WebServer(config={"admin_token": TOKEN, "admin_loopback": True}, accounts=["alice"], start=False) as s:
         s.listen("far", role="http", proxy_from=["127.0.0.1"])

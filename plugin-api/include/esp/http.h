@@ -99,7 +99,7 @@ struct esp_http {
 	ESP_CHECKED esp_status (*reply)(esp_http_request *r, uint32_t status, const char *type, esp_str body);
 	/*! ESP_SUSPENDS.  The same with one line of text that tells the client what to do. */
 	ESP_CHECKED esp_status (*fail)(esp_http_request *r, uint32_t status, const char *text);
-	/*! Begin an answer whose length is not known; write() its pieces, and return ESP_OK from handle() when it is
+	/*! ESP_SUSPENDS.  Begin an answer whose length is not known; write() its pieces, and return ESP_OK when it is
 	 *  whole.  Chunked, or up to the end of the connection for an HTTP/1.0 client. */
 	ESP_CHECKED esp_status (*begin)(esp_http_request *r, uint32_t status, const char *type);
 	/*! ESP_SUSPENDS while the client does not take what is there.  ESP_ECLOSED: nobody listens any more, return it. */

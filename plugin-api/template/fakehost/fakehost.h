@@ -67,6 +67,10 @@ void fakehost_contribute(struct fakehost *h, const char *point, const void *item
 /*! \brief Run a command of the module: "demo show --all".  Its status, the reason in *fakehost_err(); the JSON
  *  lives until stop. */
 esp_status fakehost_command(struct fakehost *h, const char *line, const char **ret_json);
+/*! \brief A request for a route of the module (esp/http.h), as text: "PUT /lines?x=1\r\nX-A: b\r\n\r\nbody".  The
+ *  status of the answer; its body, without NUL in it, lives until stop (ret_body may be NULL).  A field
+ *  "User: a@b.test" is who logged in; every request is the administrator's. */
+uint32_t fakehost_request(struct fakehost *h, const char *text, const char **ret_body);
 /*! \brief Let time pass and run what is due: timers and fibers that slept. */
 void fakehost_sleep(struct fakehost *h, esp_nsec time);
 

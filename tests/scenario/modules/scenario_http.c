@@ -1,4 +1,5 @@
 /* scenario_http - routes for tests/scenario/http.py, and as many series as tests/scenario/metrics.py asks for. */
+#include <esp/hook.h>
 #include <esp/http.h>
 #include <esp/metric.h>
 
@@ -176,6 +177,17 @@ static const esp_http_route routes[] = {
 	ROUTE("GET", "/t/bad/{", ESP_HTTP_OPEN, on_crash, .timeout = 0),       /* no pattern: never served */
 };
 
+static esp_verdict on_request(esp_module *self, const esp_command_args *args, esp_answer *answer)
+{
+	(void)self;
+	(void)answer;
+	if (esp_str_eq(args->command, ESP_STR("GET /t/echo/reject")))
+		return ESP_VERDICT_REJECT;
+	if (esp_str_eq(args->user, ESP_STR("bob@example.test")))
+		return ESP_VERDICT_REJECT;
+	return esp_str_eq(args->command, ESP_STR("GET /t/echo/defer")) ? ESP_VERDICT_DEFER : ESP_VERDICT_CONTINUE;
+}
+
 /* Series like those of a large server: a few labels each. */
 static esp_status declare(esp_module *self, const struct routes *m, int64_t n)
 {
@@ -196,10 +208,14 @@ static esp_status declare(esp_module *self, const struct routes *m, int64_t n)
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
+	static const esp_hook request = { .size = sizeof request, .point = ESP_AT_HTTP_REQUEST, .priority = 100,
+		.run = { .command = on_request } };
 	struct routes *m = esp_alloc(self->host->arena(self), sizeof *m);
+	const esp_hook_api *hooks;
 	esp_status st;
 
 	esp_core_init(&m->core, self);
+	hooks = self->host->core("esp.hook/1", 0);
 	m->metric = self->host->core("esp.metric/1", 0);
 	m->label = m->core.cfg->string(cfg, "label").ptr;
 	m->large = esp_alloc(self->host->arena(self), LARGE);
@@ -207,6 +223,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		m->large[i] = (char)('a' + i * i % 23);
 	self->state = m;
 	st = declare(self, m, m->core.cfg->integer(cfg, "series"));
+	if (st == ESP_OK)
+		st = hooks->add(self, &request);
 	for (size_t i = 0; st == ESP_OK && i < sizeof routes / sizeof routes[0]; i++)
 		st = self->host->contribute(self, ESP_HTTP_ROUTE, &routes[i]);
 	(void)err;

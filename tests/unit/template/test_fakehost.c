@@ -9,6 +9,8 @@
 
 #include "fakehost.h"
 
+#include <esp/http.h>
+
 struct state {
 	esp_core core;
 	const esp_slot_api *slot;
@@ -215,10 +217,38 @@ static void on_events(esp_module *self, const esp_event *const *events, uint32_t
 	conn->wake((uint64_t)events[0]->fields[0].i);
 }
 
+/* "POST /say/{who}/{rest*}": who, rest, ?q and X-A, then the body; by whom in pieces. */
+static esp_status on_route(esp_module *self, esp_http_request *r)
+{
+	esp_str q = { NULL, 0 }, body, who = r->http->param(r, "who"), rest = r->http->param(r, "rest");
+	struct state *s = self->state;
+	char text[200];
+	esp_status st = r->http->query(r, "q", &q);
+
+	if (esp_str_eq(who, ESP_STR("nobody")))
+		return ESP_ENOENT;
+	assert(s->core.fiber->sleep_until(s->core.loop->now() + ESP_SEC) == ESP_OK);
+	if (st == ESP_OK || st == ESP_ENOENT)
+		st = r->http->body(r, &body);
+	if (st != ESP_OK)
+		return st;
+	assert(r->http->set(r, "Date", ESP_STR("x")) == ESP_EINVAL);
+	snprintf(text, sizeof text, "%.*s|%.*s|%.*s|%.*s|", ESP_FMT(who), ESP_FMT(rest), ESP_FMT(q),
+		ESP_FMT(r->http->header(r, "x-a")));
+	if (!r->who)
+		return ESP_EIO;
+	st = r->http->begin(r, 201, "text/plain");
+	if (st == ESP_OK)
+		st = r->http->write(r, (esp_str){ text, strlen(text) });
+	return st == ESP_OK ? r->http->write(r, body) : st;
+}
+
 static esp_status register_more(esp_module *self, const esp_cfg *cfg)
 {
 	static const esp_protocol protocol = { .size = sizeof protocol, .handover = 1, .session = on_session,
 		.closed = on_closed, .freeze = on_freeze, .thaw = on_thaw };
+	static const esp_http_route route = { .size = sizeof route, .access = ESP_HTTP_ACCOUNT, .method = "POST",
+		.path = "/say/{who}/{rest*}", .max_body = 5, .handle = on_route };
 	static const esp_subscription others = { .size = sizeof others, .pattern = "other.*", .on_events = on_events };
 	const esp_listen_api *listen = self->host->core("esp.listen/1", 0);
 	const esp_event_api *events = self->host->core("esp.event/1", 0);
@@ -235,6 +265,8 @@ static esp_status register_more(esp_module *self, const esp_cfg *cfg)
 	s->drains = s->core.cfg->boolean(cfg, "drains");
 	s->table = (esp_service){ .size = sizeof s->table, .provider = self };
 	if (events->subscribe(self, &others) != ESP_OK || listen->serve(self, "fake", &protocol) != ESP_OK)
+		return ESP_EINVAL;
+	if (self->host->contribute(self, ESP_HTTP_ROUTE, &route) != ESP_OK)
 		return ESP_EINVAL;
 	return self->host->provide(self, "example.fake/1", &s->table);
 }
@@ -433,6 +465,23 @@ static void broken_contracts_are_named(void)
 	assert(ends_with("fail=maybe is neither true nor false", "fail=maybe"));
 }
 
+static void routes_are_asked_by_text(void)
+{
+	struct fakehost *h = fakehost_new(NULL);
+	const char *body;
+
+	assert(fakehost_start(h) == ESP_OK);
+	assert(fakehost_request(h, "POST /say/a%20b/c/d?x=1&q=e+f%2B HTTP/1.1\r\nX-A: g\r\nUser: u@x.test\r\n\r\nhello",
+		&body) == 201);
+	assert(strcmp(body, "a b|c/d|e f+|g|hello") == 0);
+	assert(fakehost_request(h, "POST /say/a/b HTTP/1.1\r\nUser: u@x.test\r\n\r\nhello!", NULL) == 413);
+	assert(fakehost_request(h, "POST /say/nobody/b HTTP/1.1\r\nUser: u@x.test\r\n\r\n", NULL) == 404);
+	assert(fakehost_request(h, "POST /say/a/b HTTP/1.1\r\n\r\n", NULL) == 401);
+	assert(fakehost_request(h, "GET /say/a/b HTTP/1.1\r\n\r\n", NULL) == 404);
+	assert(fakehost_request(h, "POST /say/a/ HTTP/1.1\r\n\r\n", NULL) == 404);
+	fakehost_stop(h);
+}
+
 int main(void)
 {
 	a_transaction_runs_every_point_and_ends_its_slots();
@@ -443,6 +492,7 @@ int main(void)
 	topics_wake_who_subscribed_also_after_a_reload();
 	maps_have_entries_and_services_can_be_asked_for();
 	broken_contracts_are_named();
-	puts("test_fakehost: 8 passed");
+	routes_are_asked_by_text();
+	puts("test_fakehost: 9 passed");
 	return 0;
 }
