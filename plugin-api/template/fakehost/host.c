@@ -1,6 +1,8 @@
 /* host.c - esp_host of the fake host, and the life of a generation. */
 #include "internal.h"
 
+#include <esp/health.h>
+
 struct world *fake;
 
 void broken(const char *fmt, ...)
@@ -23,6 +25,9 @@ void full(uint32_t n, const char *what)
 
 /* --- esp_host -------------------------------------------------------------------------------------------------- */
 
+static int32_t yes(void) { return 1; }
+static const esp_health_api fake_health = { .size = sizeof fake_health, .live = yes, .ready = yes };
+
 static const void *host_core(const char *id, uint32_t min_minor)
 {
 	static const struct { const char *id; const void *table; } tables[] = {
@@ -30,7 +35,7 @@ static const void *host_core(const char *id, uint32_t min_minor)
 		{ "esp.fiber/1", &fake_fiber }, { "esp.loop/1", &fake_loop }, { "esp.pool/1", &fake_pool },
 		{ "esp.hook/1", &fake_hook }, { "esp.event/1", &fake_event }, { "esp.metric/1", &fake_metric },
 		{ "esp.slot/1", &fake_slot }, { "esp.listen/1", &fake_listen }, { "esp.conn/1", &fake_conn },
-		{ "esp.topic/1", &fake_topic }
+		{ "esp.topic/1", &fake_topic }, { "esp.health/1", &fake_health }
 	};
 
 	(void)min_minor;

@@ -223,7 +223,7 @@ static const esp_cfg *cfg_at(const esp_cfg *c, const char *key, uint32_t i, esp_
 	return child(c, key, name, it->children);
 }
 
-static void cfg_error(const esp_cfg *c, const char *key, esp_err *err, const char *fmt, ...)
+static void ESP_PRINTF(4, 5) cfg_error(const esp_cfg *c, const char *key, esp_err *err, const char *fmt, ...)
 {
 	va_list ap;
 
