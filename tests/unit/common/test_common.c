@@ -1,9 +1,10 @@
-/* modules/common: the JSON writer against every byte; the two lines of a trouble; the end of a long wait; who says what
+/* modules/common: the JSON writer against every byte; who is asked of several addresses; the two lines of a trouble; the end of a long wait; who says what
  * in a SASL exchange. */
 #include "tests/support/test.h"
 
 #include "core/base/arena.h"
 #include "modules/common/breathe.h"
+#include "modules/common/failover.h"
 #include "modules/common/json.h"
 #include "modules/common/sasl.h"
 #include "modules/common/seldom.h"
@@ -315,4 +316,89 @@ Test(sasl, ends_when_it_is_given_up_cannot_be_read_or_takes_too_long)
 	(void)talk((esp_str){ NULL, 0 }, &io, LINES("YQ=="));
 	cr_assert_eq(io, ESP_ECLOSED);
 	cr_assert_str_eq(peer.heard, "-<a");
+}
+
+/* --- failover --------------------------------------------------------------------------------------------------- */
+
+static const char *order(struct failover *f, esp_nsec now)
+{
+	static char text[FAILOVER_MOST + 1];
+	struct failover_turn turn;
+	uint32_t i, n = 0;
+
+	for (failover_begin(&turn, f, now); failover_next(&turn, &i);)
+		text[n++] = (char)('0' + i);
+	text[n] = '\0';
+	return text;
+}
+
+Test(failover, who_is_well_is_asked_in_the_order_of_the_list)
+{
+	static struct failover f = { .n = 3 };
+
+	cr_assert_str_eq(order(&f, 0), "012");
+	cr_assert_eq(failover_note(&f, 0, 0, 1), 0, "nothing new");
+	cr_assert_str_eq(order(&f, ESP_SEC), "012");
+}
+
+Test(failover, who_failed_comes_last_until_his_rest_is_over)
+{
+	static struct failover f = { .n = 3 };
+	esp_nsec now = 10 * ESP_SEC;
+
+	cr_assert_eq(failover_note(&f, 0, now, 0), 1);
+	cr_assert(failover_is_down(&f, 0) && !failover_is_down(&f, 1));
+	cr_assert_str_eq(order(&f, now), "120");
+	cr_assert_eq(failover_note(&f, 1, now + ESP_SEC / 2, 0), 1);
+	cr_assert_str_eq(order(&f, now + ESP_SEC / 2), "201", "the one that comes back first");
+	cr_assert_str_eq(order(&f, now + FAILOVER_FIRST), "021");
+	cr_assert_str_eq(order(&f, now + FAILOVER_FIRST), "210", "one caller tries it");
+	cr_assert_eq(failover_note(&f, 0, now + FAILOVER_FIRST, 1), 1);
+	cr_assert_str_eq(order(&f, now + FAILOVER_FIRST), "021");
+}
+
+Test(failover, the_rest_grows_with_each_try_and_has_an_end)
+{
+	static struct failover f = { .n = 2 };
+	esp_nsec now = ESP_SEC, rest = FAILOVER_FIRST;
+
+	(void)failover_note(&f, 0, now, 0);
+	for (int i = 0; i < 12; i++) {
+		cr_assert_str_eq(order(&f, now + rest - 1), "10", "try %d", i);
+		now += rest;
+		cr_assert_str_eq(order(&f, now), "01", "try %d", i);
+		cr_assert_eq(failover_note(&f, 0, now, 0), 0, "it was down before");
+		rest = rest * 2 < FAILOVER_LAST ? rest * 2 : FAILOVER_LAST;
+	}
+	cr_assert_eq(rest, FAILOVER_LAST);
+}
+
+Test(failover, failures_that_come_together_count_once)
+{
+	static struct failover f = { .n = 2 };
+
+	for (int i = 0; i < 100; i++)
+		cr_assert_eq(failover_note(&f, 0, ESP_SEC, 0), i == 0);
+	cr_assert_str_eq(order(&f, ESP_SEC + FAILOVER_FIRST), "01");
+}
+
+Test(failover, when_all_are_down_all_are_tried_all_the_same)
+{
+	static struct failover f = { .n = 2 };
+
+	(void)failover_note(&f, 0, ESP_SEC, 0);
+	(void)failover_note(&f, 1, ESP_SEC, 0);
+	cr_assert_str_eq(order(&f, ESP_SEC), "01");
+}
+
+Test(failover, who_need_not_be_tried_is_not_put_off)
+{
+	static struct failover f = { .n = 2 };
+	esp_nsec now = ESP_SEC;
+
+	(void)failover_note(&f, 1, now, 0);
+	for (int i = 0; i < 5; i++)
+		cr_assert_str_eq(order(&f, now += FAILOVER_FIRST), "01");
+	(void)failover_note(&f, 0, now, 0);
+	cr_assert_str_eq(order(&f, now), "10");
 }
