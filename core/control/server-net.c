@@ -33,6 +33,8 @@ int server_net_start(struct server *s, esp_err *err)
 	if (!status)
 		status = host_offer("esp.dial/1", 0, &dial_api);
 	if (!status)
+		status = host_offer("esp.trust/1", 0, &trust_api);
+	if (!status)
 		status = host_offer("esp.topic/1", 0, &topic_api);
 	if (!status)
 		status = host_offer("esp.mail/1", 0, &mail_api);

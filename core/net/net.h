@@ -15,6 +15,7 @@
 #include "core/net/tls.h"
 #include <esp/crypto.h>
 #include <esp/dial.h>
+#include <esp/trust.h>
 #include <esp/topic.h>
 
 enum { NET_ROLES = 16 };
@@ -117,6 +118,8 @@ bool net_take_proxy_fault(struct net *n, struct net_proxy_fault *ret);
 extern const esp_crypto_api crypto_api;
 /*! \brief esp.dial/1. */
 extern const esp_dial_api dial_api;
+/*! \brief esp.trust/1. */
+extern const esp_trust_api trust_api;
 extern const esp_topic_api topic_api;
 
 #endif
