@@ -1,7 +1,8 @@
-/* failover - several addresses of one service, in the order of esp.conf: who is asked, and who is left alone for a while.
+/* failover - several addresses of one service, in the order of esp.conf: who is asked, and who is left alone for a
+ *while.
  *
- * For users of esp.httpclient/1 and of esp.dial/1 alike (rspamd, clamd ...).  An address that failed is left alone for a
- * second, then two, up to a minute; when that time is over, one caller tries it and the others go on without it.  When
+ * For users of esp.httpclient/1 and of esp.dial/1 alike (rspamd, clamd ...).  An address that failed is left alone for
+ *a second, then two, up to a minute; when that time is over, one caller tries it and the others go on without it.  When
  * all are down they are tried all the same: to fail is the addresses' business, not this list's.
  *
  *	struct failover_turn turn;

@@ -109,10 +109,28 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 		return CURL_SOCKET_BAD;
 	}
 	hop->stage = ESP_HTTPC_CONNECTING;
+	hop->opened = 1;
 	fd = socket(to->family, to->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, to->protocol);
 	if (fd >= 0)
 		hop->http->metric->add(hop->http->connections, 1);
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* Is the certificate good?  Asked of a connection that is new: one that is not passed here before, or is closed. */
+static int verified(struct hop *hop)
+{
+	const struct curl_tlssessioninfo *tls = NULL;
+
+	if (!hop->opened || !hop->url->https || !hop->trust)
+		return 1;
+	hop->stage = ESP_HTTPC_SECURING;
+	if (curl_easy_getinfo(hop->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || !tls || !tls->internals
+		|| tls->backend != CURLSSLBACKEND_GNUTLS)
+		say(hop->why_tls, "the certificate of %s cannot be seen", hop->url->host);
+	else if (hop->http->trust_api->verify(hop->trust, tls->internals, hop->url->host, hop->why_tls) == ESP_OK)
+		return 1;
+	hop->distrusted = 1;
+	return 0;
 }
 
 /* The connection stands, TLS included; the request is sent next. */
@@ -124,6 +142,8 @@ static int on_connected(void *arg, char *address, char *mine, int port, int my_p
 	(void)mine;
 	(void)port;
 	(void)my_port;
+	if (!verified(hop))
+		return CURL_PREREQFUNC_ABORT;
 	hop->stage = ESP_HTTPC_ASKING;
 	return CURL_PREREQFUNC_OK;
 }
@@ -254,7 +274,7 @@ static int pin_addresses(struct hop *hop)
 
 static int set_limits(struct hop *hop)
 {
-	int alone = (hop->rq->flags & ESP_HTTPC_UNTRUSTED) != 0, ok = 1;
+	int alone = hop->rq->flags & ESP_HTTPC_UNTRUSTED || (hop->profile && !hop->profile->verify), ok = 1;
 
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
@@ -275,17 +295,24 @@ static int set_limits(struct hop *hop)
 	return ok;
 }
 
+/* Who verifies: `trust`, in verified(), or curl with a profile's own authorities, or nobody.  Curl keeps connections
+ * apart by what it is told here, which for the first and the last is the same: the last has connections of its own. */
 static int set_tls(struct hop *hop)
 {
 	const struct profile *p = hop->profile;
 	int verify = !p || p->verify, ok = 1;
 
+	hop->trust = verify && !(p && p->ca) ? hop->http->trust : NULL;
+	hop->why_tls = esp_alloc(hop->arena, sizeof *hop->why_tls);
+	if (!hop->why_tls)
+		return 0;
+	*hop->why_tls = (esp_err)ESP_ERR_INIT;
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	SET(CURLOPT_SSL_VERIFYPEER, verify ? 1L : 0L);
+	SET(CURLOPT_SSL_VERIFYPEER, verify && !hop->trust ? 1L : 0L);
 	SET(CURLOPT_SSL_VERIFYHOST, verify ? 2L : 0L);
 	SET(CURLOPT_SSL_SESSIONID_CACHE, 0L);      /* a session that is resumed is not verified again */
 	SET(CURLOPT_CAPATH, (char *)NULL);
-	SET(CURLOPT_CAINFO, p && p->ca ? p->ca : hop->http->ca);
+	SET(CURLOPT_CAINFO, !verify || hop->trust ? NULL : p && p->ca ? p->ca : hop->http->ca);
 	if (p && p->certificate) {
 		SET(CURLOPT_SSLCERT, p->certificate);
 		SET(CURLOPT_SSLKEY, p->key ? p->key : p->certificate);

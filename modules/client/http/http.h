@@ -22,6 +22,7 @@
 #include <esp/host.h>
 #include <esp/httpclient.h>
 #include <esp/metric.h>
+#include <esp/trust.h>
 
 #include <curl/curl.h>
 #include <stdatomic.h>
@@ -97,6 +98,8 @@ struct http {
 	esp_nsec timeout, connect_timeout, keep;
 	uint32_t most, most_host, most_untrusted, most_waiting, most_kept;
 	const char *ca;
+	const esp_trust_api *trust_api;
+	esp_trust *trust;              /* of `ca`; NULL: a libcurl without GnuTLS, which reads it for itself */
 	const struct profile *profile;
 	uint32_t nprofiles;
 	struct rules rules;
@@ -142,7 +145,9 @@ struct hop {
 	uint32_t stage;
 	char *body;                    /* malloc */
 	size_t body_len, body_room, header_bytes;
-	int too_large, refused, foreign;
+	int too_large, refused, foreign, opened, distrusted;
+	const esp_trust *trust;        /* who verifies a new connection; NULL: curl, or nobody */
+	esp_err *why_tls;
 	const char *malformed;
 	struct framing framing;
 	char *feed;

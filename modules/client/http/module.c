@@ -119,6 +119,11 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	esp_core_init(&h->core, self);
 	h->self = self;
 	h->metric = self->host->core("esp.metric/1", 0);
+	h->trust_api = self->host->core("esp.trust/1", 0);
+	if (!h->trust_api) {
+		say(err, "this server has no esp.trust/1: it is older than client_http");
+		return ESP_EUNAVAIL;
+	}
 	h->nhubs = h->core.loop->workers() + 1;
 	h->control = h->core.loop->here();
 	h->hub = esp_alloc_array(arena, h->nhubs, sizeof *h->hub);
@@ -153,6 +158,33 @@ static esp_status readable(const char *path, const char *what, esp_err *err)
 	return ESP_ECONFIG;
 }
 
+struct load { struct http *h; esp_err *err; };
+
+static int32_t on_load(void *arg)
+{
+	const struct load *l = arg;
+
+	return l->h->trust_api->open(l->h->ca, &l->h->trust, l->err);
+}
+
+/* Once, and not by curl for every connection: that takes tens of milliseconds, on the loop. */
+static esp_status load_trust(struct http *h, esp_err *err)
+{
+	const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
+	struct load l = { h, err };
+	int32_t loaded = ESP_OK;
+	esp_status st;
+
+	if (!(v->features & CURL_VERSION_SSL) || !v->ssl_version) {
+		say(err, "this libcurl has no TLS: install libcurl3-gnutls");
+		return ESP_EUNAVAIL;
+	}
+	if (strncmp(v->ssl_version, "GnuTLS", 6) != 0)
+		return ESP_OK;
+	st = h->core.pool->run(h->self, h->core.pool->lane("misc"), on_load, &l, &loaded);
+	return st == ESP_OK ? loaded : st;
+}
+
 static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct http *h = self->state;
@@ -172,11 +204,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 		return ESP_EUNAVAIL;
 	}
 	h->began = 1;
-	if (!(curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_SSL)) {
-		say(err, "this libcurl has no TLS: install libcurl3-gnutls");
-		return ESP_EUNAVAIL;
-	}
-	return ESP_OK;
+	return load_trust(h, err);
 }
 
 /* Hubs are opened by the first request. */
@@ -223,15 +251,16 @@ static void on_stop(esp_module *self)
 	if (!h)
 		return;
 	end(h, &h->hub[h->nhubs - 1]);
+	h->trust_api->close(h->trust);
 	if (h->began)
 		curl_global_cleanup();
 }
 
-static const esp_cfg_item profile_items[] = {
-	{ .name = "ca",
-		.type = ESP_CFG_STRING,
-		.max = 1000,
-		.help = "PEM file of the authorities to trust for it, instead of `ca` above." },
+static const esp_cfg_item profile_items[] = { { .name = "ca",
+												  .type = ESP_CFG_STRING,
+												  .max = 1000,
+												  .help = "PEM file of the authorities to trust for it, instead of "
+														  "`ca`; read for every new connection: a short one." },
 	{ .name = "certificate",
 		.type = ESP_CFG_STRING,
 		.max = 1000,
@@ -243,11 +272,10 @@ static const esp_cfg_item profile_items[] = {
 	{ .name = "verify",
 		.type = ESP_CFG_BOOL,
 		.def_int = 1,
-		.help =
-			"false takes any certificate: no protection from somebody in between. Name the server's own certificate "
-			"as `ca` instead." },
-	{ .name = NULL }
-};
+		.help = "false takes any certificate: no protection from somebody in between, and a new connection each time. "
+				"Name the server's own certificate "
+				"as `ca` instead." },
+	{ .name = NULL } };
 static const esp_cfg_item untrusted_items[] = { { .name = "ports",
 													.type = ESP_CFG_STRINGS,
 													.max = PORTS,
@@ -272,8 +300,9 @@ static const esp_cfg_item config[] = {
 		.def_str = "/etc/ssl/certs/ca-certificates.crt",
 		.min = 1,
 		.max = 1000,
-		.help = "PEM file of the authorities whose certificates are trusted. It is read for every new connection: a "
-				"short one is quicker." },
+		.help =
+			"PEM file of the authorities whose certificates are trusted; read at start and by `esp-cli reload` of this "
+			"module." },
 	{ .name = "profiles",
 		.type = ESP_CFG_MAP,
 		.children = profile_items,

@@ -62,6 +62,10 @@ esp_status hop_outcome(struct hop *hop, esp_err *err)
 	if (hop->stage == ESP_HTTPC_CONNECTING && my_port > 0 && hop->url->https)
 		hop->stage = ESP_HTTPC_SECURING;
 	st = of_code(hop);
+	if (hop->distrusted) {
+		say(err, "%s", hop->why_tls->text);
+		return ESP_ETLS;
+	}
 	if (hop->malformed) {
 		say(err, "%.*s sends a header that is none: %s", len, host, hop->malformed);
 		return ESP_EPROTO;

@@ -1,5 +1,5 @@
-/* modules/common: the JSON writer against every byte; who is asked of several addresses; the two lines of a trouble; the end of a long wait; who says what
- * in a SASL exchange. */
+/* modules/common: the JSON writer against every byte; who is asked of several addresses; the two lines of a trouble;
+ * the end of a long wait; who says what in a SASL exchange. */
 #include "tests/support/test.h"
 
 #include "core/base/arena.h"
