@@ -2,7 +2,7 @@
 
     with Hostile() as h:                     # or Hostile(tls=(certificate, key)), Hostile(path="/tmp/x.sock")
         ... http://127.0.0.1:{h.port}/echo ...
-        h.connections, h.open, h.requests    # counted
+        h.connections, h.requests            # counted
 """
 import os
 import socket
@@ -31,7 +31,7 @@ def answer(body=b"", status="200 OK", fields=(), length=None):
 
 class Hostile:
     def __init__(self, address="127.0.0.1", port=0, tls=None, client_ca=None, path=None, host=None):
-        self.connections = self.open = self.requests = self.at_once = self.most_at_once = 0
+        self.connections = self.requests = self.at_once = self.most_at_once = 0
         self.heads = []
         self.lock = threading.Lock()
         self.ended = threading.Event()
@@ -65,7 +65,6 @@ class Hostile:
                 return
             with self.lock:
                 self.connections += 1
-                self.open += 1
             threading.Thread(target=self.serve, args=(c,), daemon=True).start()
 
     def serve(self, c):
@@ -98,8 +97,6 @@ class Hostile:
             pass
         finally:
             c.close()
-            with self.lock:
-                self.open -= 1
 
     def read_body(self, c, head, data):
         rq = Request(head, b"")
