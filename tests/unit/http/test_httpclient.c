@@ -277,8 +277,7 @@ Test(fields, an_answer_says_its_length_in_one_way)
 		"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "Content-Length : 5\r\n", "no colon here\r\n",
 		": x\r\n", "HTTP/1.1 101 Switching Protocols\r\n", "X Y: z\r\n", "X: a\rb\r\n" };
 	static const char *const right[] = { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Y: z\r\n\r\n",
-		"Content-Length: 5\r\n"
-		"content-length:5 \r\n\r\n",
+		"Content-Length: 5\r\ncontent-length:5 \r\n\r\n",
 		"Transfer-Encoding: Chunked\r\n\r\n", "X: a\n b\n\n",
 		"HTTP/1.1 100 Continue\r\nContent-Length: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
 		"Transfer-Encoding: chunked\r\n\r\nX-Trailer: 1\r\nContent-Length: 7\r\n\r\n" };
