@@ -274,7 +274,7 @@ static int pin_addresses(struct hop *hop)
 
 static int set_limits(struct hop *hop)
 {
-	int alone = hop->rq->flags & ESP_HTTPC_UNTRUSTED || (hop->profile && !hop->profile->verify), ok = 1;
+	int alone = (hop->rq->flags & ESP_HTTPC_UNTRUSTED) != 0, ok = 1;
 
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
@@ -295,8 +295,8 @@ static int set_limits(struct hop *hop)
 	return ok;
 }
 
-/* Who verifies: `trust`, in verified(), or curl with a profile's own authorities, or nobody.  Curl keeps connections
- * apart by what it is told here, which for the first and the last is the same: the last has connections of its own. */
+/* Who verifies: `trust`, in verified(), or curl with a profile's own authorities, or nobody.  Curl uses a connection
+ * again only for those that told it the same: VERIFYHOST is what keeps the last apart from the first. */
 static int set_tls(struct hop *hop)
 {
 	const struct profile *p = hop->profile;

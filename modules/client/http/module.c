@@ -272,9 +272,8 @@ static const esp_cfg_item profile_items[] = { { .name = "ca",
 	{ .name = "verify",
 		.type = ESP_CFG_BOOL,
 		.def_int = 1,
-		.help = "false takes any certificate: no protection from somebody in between, and a new connection each time. "
-				"Name the server's own certificate "
-				"as `ca` instead." },
+		.help = "false takes any certificate: no protection from somebody in between. Name the server's own "
+				"certificate as `ca` instead." },
 	{ .name = NULL } };
 static const esp_cfg_item untrusted_items[] = { { .name = "ports",
 													.type = ESP_CFG_STRINGS,
