@@ -193,6 +193,11 @@ class Hostile:
         self.ended.wait(60)
         return False
 
+    def do_hold(self, c, rq, arg):
+        c.sendall(answer(b"x" * int(arg), length=int(arg) + 1))
+        self.ended.wait(60)
+        return False
+
     def do_half_header(self, c, rq, arg):
         c.sendall(b"HTTP/1.1 200 OK\r\nContent-Le")
         return False

@@ -181,10 +181,41 @@ def many_at_once_wait_for_room_and_are_all_answered():
         assert all(g["result"] == ETIMEDOUT for g in got) and h.most_at_once <= 3, got
         assert s.fetch(h.url("/echo"), "--parallel=5", "--times=20")[0]["result"] == OK
         assert s.metric("esp_httpclient_running") == 0
+    with Hostile() as h, HttpServer(settings={"requests_per_server": 10, "requests": 3}) as s:
+        s.start()
+        got = s.fetch(h.url("/late?0.05"), "--parallel=20", "--timeout=5000")
+        assert all(g["result"] == OK for g in got) and h.most_at_once <= 3, got
     with Hostile() as h, HttpServer(settings={"requests_per_server": 200}) as s:
         s.start()
         got = s.fetch(h.url("/late?0.3"), "--parallel=100")
         assert all(g["result"] == OK for g in got) and h.most_at_once > 50, h.most_at_once
+
+
+@scenario
+def what_tenants_chose_leaves_room_for_what_the_administrator_wrote():
+    with Hostile() as h, Hostile() as own, HttpServer([name("slow.test", "127.0.0.1")], settings={
+            "requests": 4, "waiting": 8, "untrusted": {
+                "plain": True, "ports": [str(h.port)], "allow": ["127.0.0.1"], "requests_per_server": 10}}) as s:
+        s.start()
+        got = []
+        slow = threading.Thread(target=lambda: got.extend(
+            s.fetch(h.url("/never", "slow.test"), "--untrusted", "--parallel=20", "--timeout=3000")))
+        slow.start()
+        wait_until(lambda: h.requests == 2)
+        mine = s.fetch(own.url("/late?0.1"), "--parallel=5", "--timeout=2000")
+        assert all(g["result"] == OK for g in mine) and h.requests == 2, (mine, h.requests)
+        slow.join()
+        assert sorted(g["result"] for g in got) == [ETIMEDOUT] * 6 + [EBUSY] * 14, got
+
+
+@scenario
+def large_answers_share_the_memory_there_is():
+    with Hostile() as h, HttpServer(settings={"memory": "1 MiB"}) as s:
+        s.start()
+        got = s.fetch(h.url("/hold?700000"), "--parallel=3", "--cap=1000000", "--timeout=1000")
+        assert EBUSY in [g["result"] for g in got] and all(g["result"] in (EBUSY, ETIMEDOUT) for g in got), got
+        got = s.fetch(h.url("/bytes?1000000"), "--cap=1000000", "--times=5")
+        assert (got["result"], got["bytes"]) == (OK, 1000000), got
 
 
 @scenario

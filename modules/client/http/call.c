@@ -177,7 +177,7 @@ static esp_status one_hop(struct call *c, int *again)
 	else
 		(void)snprintf(key, sizeof key, "%c%s:%u", untrusted ? 'u' : 't', c->url.host, c->url.port);
 	c->ret->stage = ESP_HTTPC_WAITING;
-	st = hub_enter(c->hub, key, untrusted ? h->most_untrusted : h->most_host, &target);
+	st = hub_enter(c->hub, key, untrusted ? h->most_untrusted : h->most_host, untrusted, &target);
 	if (st != ESP_OK) {
 		say(c->err, "%s: %s", c->url.host, st == ESP_EBUSY ? "too many requests wait already"
 			: "too many requests are under way, no room was free in time");
@@ -189,7 +189,7 @@ static esp_status one_hop(struct call *c, int *again)
 	if (st == ESP_OK && !*again)
 		st = take_body(c, &hop);
 	hop_free(&hop);
-	hub_leave(c->hub, target);
+	hub_leave(c->hub, target, untrusted);
 	return st;
 }
 

@@ -31,9 +31,14 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 		char *more;
 		room = room < hop->body_len + n ? hop->body_len + n : room;
 		room = room > hop->max_body ? (size_t)hop->max_body : room;
-		more = realloc(hop->body, room);
-		if (!more)
+		hop->crowded = !hub_hold(hop->hub, room - hop->body_room);
+		if (hop->crowded)
 			return 0;
+		more = realloc(hop->body, room);
+		if (!more) {
+			hub_unhold(hop->hub, room - hop->body_room);
+			return 0;
+		}
 		hop->body = more;
 		hop->body_room = room;
 	}
@@ -449,4 +454,5 @@ void hop_free(struct hop *hop)
 	curl_slist_free_all(hop->resolve);
 	free(hop->feed);
 	free(hop->body);
+	hub_unhold(hop->hub, hop->body_room);
 }

@@ -74,12 +74,14 @@ struct target {
 struct hop;
 struct hub {
 	struct http *http;
-	uint32_t running, waiting;     /* requests with a handle, and those that wait for room */
+	uint32_t running, untrusted;   /* requests that have room; those of them to URLs that others chose */
+	uint32_t waiting[2];           /* for room; [1]: untrusted */
+	size_t held;                   /* bytes of answers that are still coming */
 	CURLM *multi;                  /* NULL: nothing is open */
 	esp_timer *timer, *idle, *end;
 	struct hop *first;             /* with a handle in `multi` */
 	struct target *targets;
-	esp_fcond room;
+	esp_fcond room[2];
 	int draining, broken, over;
 };
 
@@ -96,6 +98,7 @@ struct http {
 	int began;                     /* curl_global_init() was called */
 
 	esp_nsec timeout, connect_timeout, keep;
+	size_t most_memory;
 	uint32_t most, most_host, most_untrusted, most_waiting, most_kept;
 	const char *ca;
 	const esp_trust_api *trust_api;
@@ -145,7 +148,7 @@ struct hop {
 	uint32_t stage;
 	char *body;                    /* malloc */
 	size_t body_len, body_room, header_bytes;
-	int too_large, refused, foreign, opened, distrusted;
+	int too_large, crowded, refused, foreign, opened, distrusted;
 	const esp_trust *trust;        /* who verifies a new connection; NULL: curl, or nobody */
 	esp_err *why_tls;
 	const char *malformed;
@@ -179,8 +182,11 @@ int network_parse(struct network *ret, esp_str text);
 /* --- hub.c: [the hub's loop] ----------------------------------------------------------------------------------- */
 struct hub *hub_here(struct http *h);
 /*! \brief [fiber] ESP_SUSPENDS.  Room for one more request to that server.  ESP_EBUSY, ESP_ETIMEDOUT, ESP_ECANCELED. */
-esp_status hub_enter(struct hub *hub, const char *key, uint32_t most, struct target **ret);
-void hub_leave(struct hub *hub, struct target *t);
+esp_status hub_enter(struct hub *hub, const char *key, uint32_t most, int untrusted, struct target **ret);
+void hub_leave(struct hub *hub, struct target *t, int untrusted);
+/*! \brief Memory for an answer, within what a worker may take; 0: there is no room. */
+int hub_hold(struct hub *hub, size_t bytes);
+void hub_unhold(struct hub *hub, size_t bytes);
 /*! \brief Into and out of curl's hands. */
 esp_status hub_add(struct hub *hub, struct hop *hop);
 void hub_remove(struct hub *hub, struct hop *hop);

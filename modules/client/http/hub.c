@@ -208,7 +208,8 @@ static void on_end(void *arg)
 		hop->canceled = 1;
 		hub->http->core.fiber->wake(hop->ticket);
 	}
-	hub->http->core.fiber->broadcast(&hub->room);
+	hub->http->core.fiber->broadcast(&hub->room[0]);
+	hub->http->core.fiber->broadcast(&hub->room[1]);
 	for (struct target *t = hub->targets; t; t = t->next)
 		hub->http->core.fiber->broadcast(&t->room);
 }
@@ -257,8 +258,16 @@ static void target_put(struct hub *hub, struct target *t)
 	free(t);
 }
 
+/* URLs that others chose have half of the room: slow servers that a tenant names keep no filter waiting. */
+static uint32_t share(uint32_t most, int untrusted) { return untrusted ? (most + 1) / 2 : most; }
+
+static int is_full(const struct hub *hub, int untrusted)
+{
+	return hub->running >= hub->http->most || (untrusted && hub->untrusted >= share(hub->http->most, 1));
+}
+
 /* In line behind those who wait already: one that is woken finds its place still free. */
-static esp_status wait_for(struct hub *hub, struct target *t, uint32_t most)
+static esp_status wait_for(struct hub *hub, struct target *t, uint32_t most, int untrusted)
 {
 	const esp_fiber_api *fiber = hub->http->core.fiber;
 	esp_status st = ESP_OK;
@@ -269,11 +278,11 @@ static esp_status wait_for(struct hub *hub, struct target *t, uint32_t most)
 		st = fiber->wait(&t->room);
 	if (st == ESP_OK)
 		t->running++;
-	while (st == ESP_OK && hub->running >= hub->http->most && !hub->over) {
-		st = fiber->wait(&hub->room);
+	while (st == ESP_OK && is_full(hub, untrusted) && !hub->over) {
+		st = fiber->wait(&hub->room[untrusted]);
 		if (st != ESP_OK) {
 			t->running--;
-			fiber->signal(&hub->room);
+			fiber->signal(&hub->room[untrusted]);
 		}
 	}
 	if (t->running < most)
@@ -281,22 +290,23 @@ static esp_status wait_for(struct hub *hub, struct target *t, uint32_t most)
 	return st;
 }
 
-esp_status hub_enter(struct hub *hub, const char *key, uint32_t most, struct target **ret)
+esp_status hub_enter(struct hub *hub, const char *key, uint32_t most, int untrusted, struct target **ret)
 {
 	struct target *t = target_get(hub, key);
 	esp_status st = ESP_OK;
 
 	if (!t)
 		return ESP_ENOMEM;
-	if (t->running < most && !t->waiting && hub->running < hub->http->most) {
+	if (t->running < most && !t->waiting && !is_full(hub, untrusted)) {
 		t->running++;
-	} else if (hub->waiting >= hub->http->most_waiting) {
+	} else if (hub->waiting[0] + hub->waiting[1] >= hub->http->most_waiting
+			   || hub->waiting[untrusted] >= share(hub->http->most_waiting, untrusted)) {
 		st = ESP_EBUSY;
 	} else {
-		hub->waiting++;
+		hub->waiting[untrusted]++;
 		t->waiting++;
-		st = wait_for(hub, t, most);
-		hub->waiting--;
+		st = wait_for(hub, t, most, untrusted);
+		hub->waiting[untrusted]--;
 		t->waiting--;
 	}
 	if (st != ESP_OK) {
@@ -304,19 +314,32 @@ esp_status hub_enter(struct hub *hub, const char *key, uint32_t most, struct tar
 		return st;
 	}
 	hub->running++;
+	hub->untrusted += (uint32_t)untrusted;
 	hub->http->metric->add(hub->http->running, 1);
 	*ret = t;
 	return ESP_OK;
 }
 
-void hub_leave(struct hub *hub, struct target *t)
+void hub_leave(struct hub *hub, struct target *t, int untrusted)
 {
 	const esp_fiber_api *fiber = hub->http->core.fiber;
 
 	hub->running--;
+	hub->untrusted -= (uint32_t)untrusted;
 	hub->http->metric->add(hub->http->running, -1);
 	t->running--;
 	fiber->signal(&t->room);
-	fiber->signal(&hub->room);
+	fiber->signal(&hub->room[0]);
+	fiber->signal(&hub->room[1]);
 	target_put(hub, t);
 }
+
+int hub_hold(struct hub *hub, size_t bytes)
+{
+	if (bytes > hub->http->most_memory - hub->held)
+		return 0;
+	hub->held += bytes;
+	return 1;
+}
+
+void hub_unhold(struct hub *hub, size_t bytes) { hub->held -= bytes; }

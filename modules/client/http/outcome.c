@@ -23,7 +23,7 @@ static esp_status of_code(const struct hop *hop)
 	case CURLE_OUT_OF_MEMORY:               /* also a line of a header that never ends */
 		return hop->stage == ESP_HTTPC_ASKING || hop->stage == ESP_HTTPC_ANSWERING ? ESP_E2BIG : ESP_ENOMEM;
 	case CURLE_WRITE_ERROR:
-		return hop->too_large ? ESP_E2BIG : ESP_ENOMEM;
+		return hop->too_large ? ESP_E2BIG : hop->crowded ? ESP_EBUSY : ESP_ENOMEM;
 	case CURLE_WEIRD_SERVER_REPLY: case CURLE_UNSUPPORTED_PROTOCOL: case CURLE_BAD_CONTENT_ENCODING:
 		return ESP_EPROTO;
 	case CURLE_RECV_ERROR:
@@ -83,7 +83,9 @@ esp_status hop_outcome(struct hop *hop, esp_err *err)
 			hop->refused ? "is not allowed" : "esp.dns/1 did not give");
 		return ESP_EACCES;
 	}
-	if (st == ESP_E2BIG && hop->header_bytes > HEADERS_MOST)
+	if (st == ESP_EBUSY)
+		say(err, "the answer of %.*s finds no room: too many large ones come at once", len, host);
+	else if (st == ESP_E2BIG && hop->header_bytes > HEADERS_MOST)
 		say(err, "%.*s sends more than %u bytes of header fields", len, host, HEADERS_MOST);
 	else if (st == ESP_E2BIG && hop->code != CURLE_OUT_OF_MEMORY)
 		say(err, "the answer of %.*s is larger than %llu bytes", len, host, (unsigned long long)hop->max_body);

@@ -19,7 +19,7 @@ static const struct { const char *name, *text;
 	[RES_CLOSED] = { "closed", "an HTTP server ended the connection in the middle: see its own log" },
 	[RES_CANCELED] = { "canceled", NULL },
 	[RES_BUSY] = { "busy",
-		"too many HTTP requests wait: the server is too slow, or `requests` of client_http too few" },
+		"too many HTTP requests: the servers are too slow, or `requests` and `memory` of client_http too small" },
 	[RES_FAILED] = { "failed", "an HTTP request failed" },
 };
 static const char *const kinds[2] = { "trusted", "untrusted" };

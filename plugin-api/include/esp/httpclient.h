@@ -15,7 +15,7 @@
  *   ESP_ECLOSED    the server ended the connection in the middle
  *   ESP_EPROTO     what came is no HTTP, or leads round in redirects
  *   ESP_E2BIG      body above max_body, or too many headers
- *   ESP_EBUSY      too many requests of this worker wait already
+ *   ESP_EBUSY      too many requests of this worker wait already, or too many large answers are coming: try later
  *   ESP_ETIMEDOUT, ESP_ECANCELED  the fiber's deadline or `timeout`; its cancel, or that of this service at its end
  *   ESP_ENOMEM     no memory, or the arena is full
  *   other          what read() returned
