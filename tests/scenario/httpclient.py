@@ -45,7 +45,8 @@ def name(host, *addresses, **more):
 
 @scenario
 def a_request_is_answered_with_status_fields_and_body():
-    with Hostile() as h, HttpServer([name("web.test", "127.0.0.1")]) as s:
+    proxy = {k: "http://127.0.0.1:1" for k in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")}
+    with Hostile() as h, HttpServer([name("web.test", "127.0.0.1")], env=proxy) as s:      # which is nobody's business here
         s.start()
         got = s.fetch(h.url("/echo", "web.test"))
         assert (got["result"], got["status"], got["stage"]) == (OK, 200, ANSWERED), got
@@ -299,6 +300,10 @@ def redirects_are_followed_when_asked_and_never_carry_secrets_away():
         for code, body in (("301", "GET 0"), ("302", "GET 0"), ("303", "GET 0"), ("307", "POST 3"), ("308", "POST 3")):
             got = s.fetch(h.url(f"/to?{code},/echo"), "--method=POST", "--body=abc", "--redirects=1")
             assert got["body"].startswith(body), (code, got)
+        before = other.requests
+        for method, code in (("POST", "307"), ("POST", "308"), ("PUT", "302")):      # what is in it was meant for one server
+            got = s.fetch(h.url(f"/to?{code},{other.url('/echo')}"), f"--method={method}", "--body=abc", "--redirects=1")
+            assert (got["result"], got["status"]) == (OK, int(code)) and other.requests == before, got
         got = s.fetch(h.url("/to?307,/echo"), "--method=POST", "--read=10", "--redirects=1")
         assert (got["result"], got["status"]) == (OK, 307), got
         h.do_round = lambda c, rq, arg: h.do_to(c, rq, "302,/round")

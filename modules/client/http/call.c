@@ -152,6 +152,9 @@ static int redirected(struct call *c, esp_status *st)
 	if (s == 303 || (s < 303 && strcmp(c->method, "POST") == 0)) {
 		c->method = strcmp(c->method, "HEAD") == 0 ? "HEAD" : "GET";
 		c->has_body = 0;
+	} else if (c->has_body && !url_same_server(&next, &c->first)) {
+		url_free(&next);           /* somebody's mail, maybe: the redirect is the answer */
+		return 0;
 	}
 	url_free(&c->url);
 	c->url = next;

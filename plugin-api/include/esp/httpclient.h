@@ -66,7 +66,10 @@ typedef struct esp_httpc_request {
 	int64_t length;                /* of read(): bytes in all, or -1: not known, sent in chunks */
 	uint64_t max_body;             /* of the answer; 0: 64 KiB */
 	esp_nsec timeout;              /* for all of it; 0: client_http's setting.  The fiber's deadline holds as well */
-	uint32_t redirects;            /* follow so many, at most ESP_HTTPC_REDIRECTS; 0: a redirect is the answer */
+	/*! Follow so many, at most ESP_HTTPC_REDIRECTS; 0: a redirect is the answer.  Another server than that of `url`
+	 * gets neither a body (then the redirect is the answer), nor the profile, nor fields other than Accept,
+	 * Accept-Language, Content-Type, Content-Language and User-Agent. */
+	uint32_t redirects;
 	uint32_t reserved;
 	esp_str profile;               /* of client_http's `profiles`: authority and certificate of our own */
 	esp_str unix_path;             /* the server's Unix socket; the URL's host is then only a name */
