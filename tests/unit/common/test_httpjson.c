@@ -4,6 +4,7 @@
 #include "modules/common/httpjson.h"
 
 #include <json-c/json.h>
+#include <stdio.h>
 
 Test(httpjson, one_value_and_nothing_behind_it)
 {
