@@ -262,5 +262,5 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 
 static const esp_need needs[] = { { .id = "esp.httpclient/1" }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init };
-ESP_MODULE(.name = "scenario_httpclient", .version = "1.0", .summary = "asks HTTP servers", .license = "MIT", .needs = needs,
-	.ops = &ops);
+ESP_MODULE(.name = "scenario_httpclient", .version = "1.0", .summary = "asks HTTP servers", .license = "MIT",
+	.needs = needs, .ops = &ops);
