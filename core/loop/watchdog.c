@@ -2,8 +2,8 @@
  *
  * Costs a worker nothing but a counter: each callback batch and each resumed fiber adds one to `progress`.  A timer on
  * the control loop sees a busy worker whose counter stood still since its last look; one on the observer's looks at the
- * control loop.  Reported when it crosses the
- * limit, at every tenfold of it, and when it moves again.
+ * control loop, where modules are loaded and begin: it may take CONTROL_PATIENCE times as long.  Reported when it
+ * crosses the limit, at every tenfold of it, and when it moves again.
  */
 #include "core/loop/watchdog.h"
 
@@ -15,6 +15,8 @@
 
 #include <stdio.h>
 #include <string.h>
+
+#define CONTROL_PATIENCE 10
 
 struct watched { uint64_t progress; esp_nsec since, next; struct loop_stall stall; };
 
@@ -68,7 +70,7 @@ static void report(struct loop_stall *s, int over)
 		cb(s);
 }
 
-static void look_at(struct worker *w, struct watched *x, esp_nsec now)
+static void look_at(struct worker *w, struct watched *x, esp_nsec limit, esp_nsec now)
 {
 	uint64_t progress = atomic_load_explicit(&w->progress, memory_order_relaxed);
 	int busy = atomic_load_explicit(&w->busy, memory_order_relaxed) != 0;
@@ -83,13 +85,13 @@ static void look_at(struct worker *w, struct watched *x, esp_nsec now)
 		x->next = 0;
 		return;
 	}
-	if (now - x->since < (x->next ? x->next : watchdog.limit))
+	if (now - x->since < (x->next ? x->next : limit))
 		return;
 	describe(w, &x->stall);
 	x->stall.nsec = now - x->since;
 	if (!x->next)
 		atomic_fetch_add(&watchdog.stalls, 1);
-	x->next = (x->next ? x->next : watchdog.limit) * 10;
+	x->next = (x->next ? x->next : limit) * 10;
 	report(&x->stall, 0);
 }
 
@@ -110,7 +112,7 @@ static void on_tick(struct timer *t)
 
 	atomic_store_explicit(&loop_lazy_now, now, memory_order_relaxed);
 	for (i = 1; (w = loop_by_number(i)); i++) /* not ourselves: the observer does */
-		look_at(w, &watchdog.of[i], now);
+		look_at(w, &watchdog.of[i], watchdog.limit, now);
 	watchdog_again(t);
 }
 
@@ -123,7 +125,9 @@ void watchdog_start(esp_nsec stall)
 
 static void on_control_tick(struct timer *t)
 {
-	look_at(loop_control(), &watchdog.of[loop_control()->number], clock_monotonic());
+	struct worker *w = loop_control();
+
+	look_at(w, &watchdog.of[w->number], CONTROL_PATIENCE * watchdog.limit, clock_monotonic());
 	watchdog_observe();
 	(void)t;
 }
