@@ -136,7 +136,7 @@ clean '	in = conn->peek(c);
 
 # review goes by the list of the suspensions of the core and of modules
 python3 "$srcdir/contrib/check-fibers" --suspends "$srcdir/core/loop" >"$dir/out"
-grep -q 'fiber_park in fiber_suspend()' "$dir/out" || { echo "--suspends does not list fiber_suspend()"; failed=1; }
+grep -q 'fiber_park in fiber_suspend_until()' "$dir/out" || { echo "--suspends does not list fiber_suspend_until()"; failed=1; }
 python3 "$srcdir/contrib/check-fibers" --suspends "$srcdir/modules" >"$dir/out"
 for call in 'fiber->yield' 'fiber->suspend' 'sql->transact' 'pool->run' 'host->service' 'ms->fetch' 'api->read_line' 'hook->run'; do
 	grep -q ": $call in " "$dir/out" || { echo "--suspends does not list $call() of modules"; failed=1; }
