@@ -19,7 +19,7 @@ def crash(s):
         c.line()
         c.send("HELO crash")
         assert c.ended()
-    wait_until(lambda: s.is_serving() and s.pid() != old, 40)
+    wait_until(lambda: s.is_serving(instead_of=old), 40)
 
 
 def verdict(s):
@@ -34,7 +34,7 @@ def a_killed_server_process_is_started_again():
         s.start()
         old = s.pid()
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda: s.is_serving() and s.pid() != old)
+        wait_until(lambda: s.is_serving(instead_of=old))
         with s.connect("echo") as c:
             assert c.line() == "hello"
         s.logged(r"was killed by signal 9.*\n.*starting another one in 0\.1 s")
@@ -59,7 +59,7 @@ def status_says_how_often_when_and_why_it_was_restarted():
         assert now["restarts"] == 1 and 'in module "bad" at helo' in now["last_restart_reason"], now
         before, killed = time.time() - 1, s.pid()
         os.kill(killed, signal.SIGKILL)            # no handler sees this one, nor what the kernel kills without memory
-        wait_until(lambda: s.is_serving() and s.pid() != killed)
+        wait_until(lambda: s.is_serving(instead_of=killed))
         now = s.status()
         assert now["restarts"] == 2 and now["last_restart_reason"] == "was killed by signal 9 (Killed)", now
         when = calendar.timegm(time.strptime(now["last_restart"], "%Y-%m-%dT%H:%M:%S.000Z"))
@@ -72,7 +72,7 @@ def status_says_how_often_when_and_why_it_was_restarted():
         assert len(said) == 4, said
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in said), said
         s.cli("upgrade")
-        wait_until(lambda: s.is_serving() and s.pid() != now["pid"])
+        wait_until(lambda: s.is_serving(instead_of=now["pid"]))
         assert s.status()["restarts"] == 2, "an upgrade is no restart, and does not forget them"
 
 
@@ -83,7 +83,7 @@ def the_wait_between_restarts_doubles():
         for _ in range(4):
             old = s.pid()
             os.kill(old, signal.SIGKILL)
-            wait_until(lambda: s.is_serving() and s.pid() != old)
+            wait_until(lambda: s.is_serving(instead_of=old))
         waits = re.findall(r"starting another one in ([\d.]+) s", s.log_text())
         assert waits == ["0.1", "0.2", "0.4", "0.8"], waits
 
@@ -221,7 +221,7 @@ def a_crash_at_the_end_of_a_generation_is_blamed_on_it():
             s.modules[1]["config"] = {"at": "never"}
             s.write()
             s.cli("reload", check=None)                # who asked may hear of it or not: the old one ends behind it
-            wait_until(lambda: s.is_serving() and s.pid() != old)
+            wait_until(lambda: s.is_serving(instead_of=old))
             s.logged(rf'(was killed by signal|ended with exit code) \d+.* in module "bad" at {step}\b')
             assert [entry[1:3] for entry in crash_log(s)] == [["bad", step]]
             now = s.status()
@@ -239,7 +239,7 @@ def two_workers_that_crash_at_once_are_one_crash():
             s.modules[1] = {**bad, "config": {"at": "never"}}
             s.write()
             s.cli("reload", check=None)
-            wait_until(lambda: s.is_serving() and s.pid() != old)
+            wait_until(lambda: s.is_serving(instead_of=old))
             assert [entry[1:3] for entry in crash_log(s)] == [["bad", "worker_drain"]] * deaths
             assert s.status()["left_out"] == [] and s.module("bad")[0]["state"] == "active"
             s.modules[1] = bad
@@ -255,7 +255,7 @@ def a_crash_in_reconfigure_is_blamed_on_the_module():
         s.modules[1]["config"] = {"at": "reconfigure", "salt": 1}
         s.write()
         s.cli("reload", check=None)
-        wait_until(lambda: s.is_serving() and s.pid() != old)
+        wait_until(lambda: s.is_serving(instead_of=old))
         s.logged(r'(was killed by signal|ended with exit code) \d+.* in module "bad" at reconfigure')
         assert [entry[1:3] for entry in crash_log(s)] == [["bad", "reconfigure"]]
         assert verdict(s) == "verdict 0"

@@ -110,7 +110,7 @@ def the_event_log_keeps_them_over_restarts_and_crashes():
         s.cli("reload", "eventlog")
         assert told("module.reloaded", module="eventlog", change="new generation")
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: s.is_serving() and s.pid() != first)
+        wait_until(lambda: s.is_serving(instead_of=first))
         second = s.pid()
         assert told("server.started", pid=second)
         s.stop()

@@ -344,7 +344,7 @@ def an_upgrade_replaces_the_process_and_drops_nobody():
         s.cli("upgrade", timeout=60)
         assert busy.line() == "slept", "what had begun was finished by the old process"
         assert busy.line() == "closing"
-        wait_until(lambda: s.is_serving() and s.pid() != old)
+        wait_until(lambda: s.is_serving(instead_of=old))
         for _ in range(20):
             with s.connect("echo") as c:
                 assert c.line() == "hello"
@@ -367,7 +367,7 @@ def connections_during_an_upgrade_are_all_served():
                 assert line == "hello", (served, line)
                 served += 1
         assert served > 20
-        wait_until(lambda: s.is_serving() and s.pid() != old)
+        wait_until(lambda: s.is_serving(instead_of=old))
 
 
 @scenario
@@ -383,7 +383,7 @@ def an_upgrade_that_fails_leaves_the_old_process_serving():
             assert c.line() == "hello"
         s.write()
         s.cli("upgrade", timeout=60)
-        wait_until(lambda: s.is_serving() and s.pid() != old)
+        wait_until(lambda: s.is_serving(instead_of=old))
 
 
 run()

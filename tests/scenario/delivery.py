@@ -130,7 +130,7 @@ def what_was_accepted_survives_a_kill():
                 assert c.send_message("a@b.test", [address("alice")], message(f"n{n}")).startswith("250")
             old = s.pid()
             os.kill(old, signal.SIGKILL)
-        wait_until(lambda: s.is_serving() and s.pid() != old, 20)
+        wait_until(lambda: s.is_serving(instead_of=old), 20)
         with s.imap("alice") as c:
             c.ok("SELECT INBOX")
             subjects = re.findall(r"Subject: (n\d+)", str(c.ok("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]")))

@@ -228,9 +228,11 @@ class Server:
             return self.is_serving()
         wait_until(serving, timeout)
 
-    def is_serving(self):
+    def is_serving(self, instead_of=None):
+        """Also: by another server process than that one."""
         try:
-            return self.cli("status", "--json", check=None).json["state"] == "serving"
+            status = self.cli("status", "--json", check=None).json
+            return status["state"] == "serving" and status["pid"] != instead_of
         except (ValueError, KeyError, subprocess.TimeoutExpired):
             return False
 

@@ -86,7 +86,7 @@ def a_purge_goes_on_after_the_server_was_killed():
         s.cli("user", "purge", address("alice"))
         old = s.pid()
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda: s.is_serving() and s.pid() != old, 20)
+        wait_until(lambda: s.is_serving(instead_of=old), 20)
         wait_until(lambda: removed(s) == {}, 30)
         wait_until(lambda: files_of(s, "alice") == ([], False), 20)
         s.add_user("alice")

@@ -75,7 +75,7 @@ def mail_goes_on_while_the_process_is_replaced():
                 heard = idler.rest()
                 assert b"* BYE" in heard, heard[-200:]
                 assert waiter.line().startswith("421 "), "who waits is told"
-            wait_until(lambda: s.is_serving() and s.pid() != old)
+            wait_until(lambda: s.is_serving(instead_of=old))
             wait_until(lambda: all(len(t.answered) > n for t, n in zip(senders, before)), 20)
         time.sleep(.5)
         for t in senders:
