@@ -11,6 +11,7 @@
 #include <esp/mailstore.h>
 
 #define ACCEPT_BUCKETS 256u   /* of each worker's table of reservations */
+#define RESERVE_TRIES  16     /* so often more UIDs are reserved for one transaction: esp_mailstore.deliver */
 
 struct reservation;
 

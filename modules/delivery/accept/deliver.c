@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RESERVE_TRIES 16
-
 struct copy {
 	esp_id id;                 /* blob */
 	esp_append append;

@@ -10,12 +10,8 @@
 #include "quarantine.h"
 #include "modules/common/breathe.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #define EXPIRE_EVERY  (600 * ESP_SEC)
 #define EXPIRE_AGAIN  (10 * ESP_SEC)
-#define RESERVE_TRIES 16
 
 /*! \brief What happens to one; the argument of its transaction. */
 struct leave {
