@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* glibc's own first value.  Set, it stays; else every large block that is freed raises it, up to 32 MiB. */
@@ -40,4 +41,14 @@ uint64_t memory_resident(void)
 void memory_trim(void)
 {
 	(void)malloc_trim(0);
+}
+
+/* The end of an arena is cut by the free() that reaches it, of a block larger than what free() keeps for itself. */
+void memory_trim_end(void)
+{
+	void *volatile last = malloc(OWN_MAPPING - 1024);
+
+	(void)mallopt(M_TRIM_THRESHOLD, 0);
+	free(last);
+	(void)mallopt(M_TRIM_THRESHOLD, KEPT_END);
 }

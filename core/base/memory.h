@@ -19,5 +19,7 @@ uint64_t memory_resident(void);
 /*! \brief Give free pages back to the system.  Holds up other threads' malloc for as long as it looks through an
  * arena's free blocks (milliseconds): for after a reload, not for every day.  Thread: any; a lane is best. */
 void memory_trim(void);
+/*! \brief The free end of the arena that this thread uses, which memory_trim() leaves alone.  Thread: any. */
+void memory_trim_end(void);
 
 #endif

@@ -81,10 +81,21 @@ static void force(struct generation *g)
 	}
 }
 
-static void on_trim(void *arg)
+static void on_trim_end(void *arg)
 {
 	(void)arg;
+	memory_trim_end();
+}
+
+static void on_trim(void *arg)
+{
+	struct worker *w;
+
+	(void)arg;
 	memory_trim();
+	for (uint32_t i = 0; (w = loop_by_number(i)); i++)
+		if (worker_post(w, NULL, on_trim_end, NULL) != ESP_OK)
+			return;               /* they are busy: after the next reload */
 }
 
 /* What the last of the old generations held goes back to the system, and not into what the next ones leave unused. */
