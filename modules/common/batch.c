@@ -71,8 +71,8 @@ static void push(struct batch *b, struct batch_job *job)
 {
 	atomic_fetch_add_explicit(&b->waiting, 1, memory_order_relaxed);
 	job->next = atomic_load_explicit(&b->inbox, memory_order_relaxed);
-	while (
-		!atomic_compare_exchange_weak_explicit(&b->inbox, &job->next, job, memory_order_release, memory_order_relaxed))
+	/* before schedule() looks, and before the lane's last look in its order: see on_lane() */
+	while (!atomic_compare_exchange_weak(&b->inbox, &job->next, job))
 		;
 	/* the lane holds one drain of ours at most, so its queue cannot be full for long */
 	while (schedule(b) != ESP_OK)
