@@ -272,6 +272,25 @@ class Server:
                 pass
         return found
 
+    def waiting(self):
+        """What each thread and fiber of the server does, for the log of a test that waited in vain."""
+        lines = []
+        for pid in self.children():
+            for task in sorted(os.listdir(f"/proc/{pid}/task")):
+                try:
+                    name, stack = (open(f"/proc/{pid}/task/{task}/{x}").read() for x in ("comm", "stack"))
+                except OSError as e:
+                    lines.append(f"{task}: {e}")
+                    continue
+                lines.append(f"{name.strip():16s} " + " ".join(re.findall(r" (\w+)[+]", stack)[:8]))
+            if shutil.which("gdb"):
+                script = os.path.join(SOURCE, "contrib", "gdb-fibers.py")
+                done = subprocess.run(["gdb", "-q", "-batch", "-nx", "-p", str(pid), "-x", script, "-ex", "fiber bt all"],
+                                      capture_output=True, text=True, timeout=60 * SLOW, check=False)
+                for head, frames in re.findall(r"^(fiber \S+ .*)\n((?: *#\d+ .*\n)*)", done.stdout, re.M)[:200]:
+                    lines.append(f"{head}: " + " ".join(re.findall(r" in (\w+) ", frames)[2:12]))
+        return "\n".join(lines)
+
     # --- asking it
 
     def cli(self, *words, input=None, check=0, timeout=30):
@@ -341,6 +360,8 @@ class Server:
         found = None if self.faults else FAULT.search(self.log_text())
         if kind or found:
             print(f"--- log of {self.dir}\n{self.log_text()[-8000:]}\n---", file=sys.stderr)
+        if kind:
+            print(self.waiting(), file=sys.stderr)
         self.cleanup()
         if found and not kind:
             raise AssertionError(f"the server reported a fault: {found[0]}")

@@ -30,6 +30,7 @@ import lib                                                                      
 BOXES = ("INBOX", "Work", "Inner", "Archive")      # Inner is below Work, which is renamed
 FLAGS = ("\\Seen", "\\Answered", "\\Flagged", "\\Draft", "$Label")
 TROUBLE = (OSError, Refused)
+WAIT = 30                                          # seconds for an answer: disks of virtual machines pause
 
 
 class Storm:
@@ -62,7 +63,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.storm, self.number = storm, number
         self.rng = random.Random(storm.args.seed * 1000 + number)
-        self.peer = self.trouble = None
+        self.peer = self.trouble = self.doing = None
         self.serial = 0
 
     def run(self):
@@ -76,6 +77,7 @@ class Client(threading.Thread):
                     while (storm.running.is_set() and not storm.ending) or self.unsettled():
                         self.one_step()
                 finally:
+                    self.doing = None
                     with storm.lock:
                         storm.busy -= 1
                 time.sleep(0.01)
@@ -86,9 +88,14 @@ class Client(threading.Thread):
     def one_step(self):
         try:
             if not self.peer:
+                self.doing = "connecting"
                 self.peer = self.connect()
+            self.doing = "sending"
             self.step()
         except TROUBLE as e:
+            if isinstance(e, TimeoutError):           # a connection that died says so; this one waits in vain
+                self.storm.fault(f"client {self.number}: no answer in {WAIT * lib.SLOW:g} s, {self.doing}")
+                print(self.storm.server.waiting(), flush=True)
             if isinstance(e, Refused) and not str(e).startswith(("421", "451", "454", "NO", "4")):
                 self.refused(e)
             self.trouble = f"{type(e).__name__} {e}"
@@ -117,7 +124,7 @@ class Sender(Client):
     pause = 1.5
 
     def connect(self):
-        return Smtp(self.storm.server.ports["mx"], timeout=20)
+        return Smtp(self.storm.server.ports["mx"], timeout=WAIT)
 
     def unsettled(self):
         return self.sending is not None
@@ -172,7 +179,7 @@ class Owner(Client):
         return {"Work": self.work, "Inner": f"{self.work}/Inner"}.get(box, box)
 
     def connect(self):
-        peer = Imap(self.storm.server.ports["imap"], self.address, timeout=20)
+        peer = Imap(self.storm.server.ports["imap"], self.address, timeout=WAIT)
         try:
             if not self.validity:
                 for name in ("Work", "Inner"):
@@ -262,6 +269,7 @@ class Owner(Client):
 
     def step(self):
         kind = self.rng.choices(("append", "copy", "move", "store", "expunge", "rename", "look_again"), (6, 3, 4, 6, 3, 2, 1))[0]
+        self.doing = kind
         getattr(self, kind)()
         self.storm.add("IMAP commands acknowledged")
 
@@ -414,10 +422,9 @@ def kill(storm, supervisor_too):
 def pause(storm):
     storm.running.clear()
     try:
-        lib.wait_until(lambda: storm.busy == 0, 10)
+        lib.wait_until(lambda: storm.busy == 0, 2 * WAIT)
     except AssertionError:
-        storm.fault(f"clients cannot finish: {[(c.name, c.trouble) for c in storm.clients if c.unsettled()]}")
-        raise
+        raise AssertionError(f"clients cannot finish: {[(c.number, c.doing, c.trouble) for c in storm.clients if c.doing]}")
 
 
 def check_deliveries(storm):
