@@ -7,11 +7,12 @@ SMTP sessions park, stop in the middle of a transaction and in the middle of DAT
 append with a pause inside the literal, and most sit in IDLE.  `esp-cli reload` replaces one module after the other:
 every second time its file has changed (the same code with another note in it), else its settings.  No connection may
 drop, no reply may be wrong, every IDLE session must hear of every delivery, and memory must not grow: keepers expunge
-what the mailboxes have too much of, so that what the server holds stays the same, and after every 60 reloads the load
+what the mailboxes have too much of, so that what the server holds stays the same, and after every 20 reloads the load
 rests, every session stays, and the memory is read.  Before it is, every module is replaced once more: page caches fill
 for minutes and go with their generation, so a reading would tell how long ago that was, and not what stays.  The growth
-is that of the line through the readings of the last half; what is resident decides, private memory and the heap in use
-stand beside it.
+is that of the line through the readings of the last half; what is resident decides, but for the images of modules:
+those that are kept mapped are counted by the server, and of a new one only what was run is there.  Private memory and the
+heap in use stand beside it.
 
 One of the modules, replaced with every second reload, is a filter that refuses a name at EHLO and a recipient, in
 words that say which build with which settings it is.  Every refusal must be that of one that was in force between
@@ -39,7 +40,7 @@ from storm import DOMAIN, PASSWORD, check_disk, database, mail_server, message, 
 import lib                                                                                # noqa: E402
 
 ACCOUNTS = 8
-READ_EVERY = 60              # reloads: whole rounds, so that each reading comes after the same module
+READ_EVERY = 20              # reloads: whole rounds, so that each reading comes after the same module
 MAILBOX_FULL, MAILBOX_KEPT, MAILBOX_SMALL = 100, 50, 10
 IDLE_PATIENCE = 20 * lib.SLOW
 # instance, file, a setting that changes nothing anybody sees
@@ -421,20 +422,22 @@ async def ask_reload(storm, what, *words):
 
 
 def memory(pid):
-    """(private bytes, bytes of module images mapped, resident bytes) of the server process."""
+    """(private, images, resident) of the server process in bytes: anonymous memory that is its own; what is resident of
+    programs and libraries, images kept mapped and current ones; what is resident beside those."""
     private, images, resident, name = 0, 0, 0, ""
     with open(f"/proc/{pid}/smaps") as f:
         for line in f:
             if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
                 name = line.split(None, 5)[5].strip() if len(line.split(None, 5)) > 5 else ""
             elif line.startswith("Rss:"):
-                resident += int(line.split()[1]) << 10
-            elif line.startswith(("Private_Dirty:", "Private_Clean:")):
                 size = int(line.split()[1]) << 10
                 if ".so" in name:
                     images += size
-                elif not name.startswith("/") or "(deleted)" in name:
-                    private += size
+                else:
+                    resident += size
+            elif line.startswith(("Private_Dirty:", "Private_Clean:")):
+                if ".so" not in name and (not name.startswith("/") or "(deleted)" in name):
+                    private += int(line.split()[1]) << 10
     return private, images, resident
 
 
@@ -538,8 +541,8 @@ def main():
                **{k: storm.count[k] for k in sorted(storm.count)},
                "private memory at half, KiB": half[0] >> 10 if half else 0,
                "private memory at the end, KiB": half[-1] >> 10 if half else 0,
-               "RSS at half, KiB": resident[0] >> 10 if resident else 0,
-               "RSS at the end, KiB": resident[-1] >> 10 if resident else 0,
+               "RSS without images at half, KiB": resident[0] >> 10 if resident else 0,
+               "RSS without images at the end, KiB": resident[-1] >> 10 if resident else 0,
                "images at the end, KiB": readings[-1][1] >> 10 if readings else 0,
                "connections dropped": storm.count["connections dropped"], "wrong replies": storm.count["wrong replies"],
                "wrong verdicts": storm.count["wrong verdicts"],
@@ -547,7 +550,7 @@ def main():
     for name, value in figures.items():
         print(f"{name:48s}{value:10d}")
     print("private memory at each rest, KiB:", *(private >> 10 for private, _, _ in readings))
-    print("RSS at each rest, KiB:", *(resident >> 10 for _, _, resident in readings))
+    print("RSS without images at each rest, KiB:", *(resident >> 10 for _, _, resident in readings))
     print("heap in use at each rest, KiB:", *(used >> 10 for used in storm.heap))
     print(f"{'private growth over the last half, per cent':48s}{growth(half):10.2f}")
     print(f"{'RSS growth over the last half, per cent':48s}{grown:10.2f}")
