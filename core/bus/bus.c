@@ -1,5 +1,6 @@
 /* core/bus/bus.c - starting and stopping the bus, and its minute timer on the observer (see bus.h). */
 #include "core/bus/bus.h"
+#include "core/base/str.h"
 #include "core/bus/line.h"
 #include "core/loop/loop.h"
 #include "core/loop/timer.h"
@@ -54,15 +55,19 @@ static int stall_metric(const char *module, const char *point, esp_metric *ret)
 	line_key(&l, point);
 	line_puts(&l, "\"");
 	labels[l.len] = '\0';
-	return metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, by what it ran.",
+	return metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, or a lane's job took long, by what it ran.",
 		NULL, 0, ret);
 }
 
+/* By instance, not by generation: "maildir#3" is one of maildir. */
 static void stall_count(const struct loop_stall *s)
 {
+	char instance[sizeof s->module];
 	esp_metric m;
 
-	if (stall_metric(s->module[0] ? s->module : "core", s->point[0] ? s->point : "none", &m) == ESP_OK)
+	str_copy_cut(instance, sizeof instance, str_of(s->module));
+	instance[strcspn(instance, "#")] = '\0';
+	if (stall_metric(instance[0] ? instance : "core", s->point[0] ? s->point : "none", &m) == ESP_OK)
 		metric_add(m, 1);
 }
 
@@ -98,8 +103,10 @@ void bus_stop(esp_nsec deadline)
 
 void bus_on_stall(const struct loop_stall *s)
 {
-	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop",
-		s->over ? "worker moves again" : "worker does not move", log_cstr("worker", s->worker->name),
+	const char *text = s->worker ? s->over ? "a worker moves again" : "a worker does not move"
+								 : s->over ? "a lane's job is done" : "a lane's job takes long";
+
+	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop", text, log_cstr(s->worker ? "worker" : "lane", s->name),
 		ESP_FNSEC("busy", s->nsec), log_cstr("by", s->module[0] ? s->module : "core"), log_cstr("point", s->point),
 		log_cstr("fiber", s->fiber));
 	if (!s->over)

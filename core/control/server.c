@@ -47,12 +47,9 @@ const struct config *server_config(const struct server *s)
 
 static void on_stall(const struct loop_stall *st)
 {
-	char text[256];
-
-	server_self->stuck_since[st->worker->number] = st->over ? 0 : clock_monotonic() - st->nsec;
-	loop_stall_text(st, text, sizeof(text));
-	log_line(ESP_LOG_WARNING, "core/loop", st->over ? "a loop moves again" : "a loop is stalled",
-		log_cstr("where", text), log_cstr("module", st->module), ESP_FNSEC("busy", st->nsec));
+	if (st->worker)
+		server_self->stuck_since[st->worker->number] = st->over ? 0 : clock_monotonic() - st->nsec;
+	bus_on_stall(st);
 }
 
 bool server_worker_stuck(const struct server *s, uint32_t number)

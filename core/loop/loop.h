@@ -44,23 +44,23 @@ struct worker *loop_by_number(uint32_t number);
 /*! \brief [control] Call cb on the control loop when the signal arrives; NULL restores the default. */
 ESP_CHECKED esp_status loop_on_signal(int signum, void (*cb)(int signum));
 
-/*! \brief A worker that has not moved for longer than loop_config.stall. */
+/*! \brief A worker that has not moved for longer than loop_config.stall, or a thread of a lane whose job takes
+ *  hundreds of times as long (a disk that hangs). */
 struct loop_stall {
-	const struct worker *worker;
+	const struct worker *worker; /* NULL: a lane's thread */
+	char name[16];            /* of the worker or lane */
 	esp_nsec nsec;            /* at least this long */
 	char fiber[FIBER_NAME_MAX]; /* "" in a loop callback */
 	char module[64], point[32]; /* "" when the core itself */
-	int over;                 /* 0: still stuck; 1: moves again */
+	int over;                 /* 0: still stuck; 1: moves again, or the job is done */
 };
 /*! \brief [control] Where stalls are reported (the log comes from core/bus): on the control thread, its own on the
  *  observer's. */
 void loop_on_stall(void (*cb)(const struct loop_stall *s));
-/*! \brief "worker-1 busy 812 ms in filter_x at message (fiber smtp)". */
-void loop_stall_text(const struct loop_stall *s, char *buf, size_t cap);
 /*! \brief Monotonic time as of the watchdog's last look: a load, at most loop_config.stall / 2 old while the control
  *  loop moves.  For noticing that much time has passed where reading a clock would cost too much.  0: no watchdog. */
 extern _Atomic esp_nsec loop_lazy_now;
-/*! \brief [any] Stalls since the start. */
+/*! \brief [any] Stalls of workers since the start. */
 uint64_t loop_stalls(void);
 
 /*! \brief What a crash handler may look at; everything in it is async-signal-safe. */

@@ -6,6 +6,7 @@
 #include "core/loop/pool.h"
 
 #include "core/base/assert.h"
+#include "core/base/clock.h"
 #include "core/base/list.h"
 #include "core/base/str.h"
 #include "core/loop/loop.h"
@@ -41,6 +42,15 @@ struct job {
 	struct mail_node mail;
 };
 
+/* A thread of a lane, on its stack; under the lane's mutex. */
+struct runner {
+	struct list link;
+	const struct owner *owner;  /* of its job, or NULL; the job counts for it */
+	esp_nsec since;             /* when it began; 0: none runs */
+	esp_nsec told, next;        /* pool_watch()'s: which job was told of, by `since`; how long it may take now */
+	struct loop_stall stall;
+};
+
 struct lane {
 	uint32_t magic;
 	char name[16];
@@ -49,7 +59,7 @@ struct lane {
 	struct list link;           /* all lanes */
 	pthread_mutex_t mutex;
 	pthread_cond_t work;
-	struct list queue;
+	struct list queue, runners;
 	uint32_t queued, running, threads, idle;
 	uint64_t done, refused;
 	int closing;
@@ -125,6 +135,7 @@ static int next_job(struct lane *l, struct job **ret)
 static void *lane_thread(void *arg)
 {
 	struct lane *l = arg;
+	struct runner me = { .since = 0 };
 	struct breadcrumb crumb = { NULL, NULL };
 	stack_t ss = { .ss_size = LANE_ALTSTACK }, off = { .ss_flags = SS_DISABLE };
 	char name[16];
@@ -139,13 +150,18 @@ static void *lane_thread(void *arg)
 	breadcrumb_here = &crumb;
 	pool_lane_name = name;
 	pthread_mutex_lock(&l->mutex);
+	list_append(&l->runners, &me.link);
 	while (!next_job(l, &j)) {
+		me.owner = j->owner;
+		me.since = clock_monotonic();
 		pthread_mutex_unlock(&l->mutex);
 		run_job(j);
 		pthread_mutex_lock(&l->mutex);
+		me.since = 0;
 		l->running--;
 		l->done++;
 	}
+	list_remove(&me.link);
 	last = --l->threads == 0;
 	pthread_mutex_unlock(&l->mutex);
 	breadcrumb_here = NULL;
@@ -281,6 +297,7 @@ struct lane *lane_open(struct owner *owner, const char *name, uint32_t width, ui
 	pthread_mutex_init(&l->mutex, NULL);
 	pthread_cond_init(&l->work, NULL);
 	list_init(&l->queue);
+	list_init(&l->runners);
 	pthread_mutex_lock(&pool.mutex);
 	if (!pool.lanes.next)
 		list_init(&pool.lanes);
@@ -393,4 +410,53 @@ int pool_stats(uint32_t i, struct lane_stats *ret)
 		}
 	pthread_mutex_unlock(&pool.mutex);
 	return found;
+}
+
+/* Is there something to tell of this thread? */
+static int due(struct lane *l, struct runner *r, esp_nsec limit, esp_nsec now)
+{
+	if (r->told && r->told != r->since) {
+		r->stall.nsec = now - r->told;
+		r->stall.over = 1;
+		r->told = 0;
+		return 1;
+	}
+	if (!r->since || now - r->since < (r->told ? r->next : limit))
+		return 0;
+	r->next = (r->told ? r->next : limit) * 10;
+	r->told = r->since;
+	r->stall = (struct loop_stall){ .nsec = now - r->since, .point = "job" };
+	str_copy_cut(r->stall.name, sizeof(r->stall.name), str_of(l->name));
+	str_copy_cut(r->stall.module, sizeof(r->stall.module), str_of(r->owner ? r->owner->name : NULL));
+	return 1;
+}
+
+/* The next one in this lane. */
+static int next_due(struct lane *l, esp_nsec limit, esp_nsec now, struct loop_stall *ret)
+{
+	int found = 0;
+
+	pthread_mutex_lock(&l->mutex);
+	list_for(node, &l->runners) {
+		struct runner *r = list_entry(node, struct runner, link);
+
+		found = due(l, r, limit, now);
+		*ret = r->stall;
+		if (found)
+			break;
+	}
+	pthread_mutex_unlock(&l->mutex);
+	return found;
+}
+
+void pool_watch(esp_nsec limit, esp_nsec now, void (*tell)(const struct loop_stall *s))
+{
+	struct loop_stall s;
+
+	pthread_mutex_lock(&pool.mutex);
+	if (pool.lanes.next)
+		list_for(node, &pool.lanes)
+			while (next_due(list_entry(node, struct lane, link), limit, now, &s))
+				tell(&s);
+	pthread_mutex_unlock(&pool.mutex);
 }

@@ -33,6 +33,9 @@ struct lane_stats { char name[16]; uint32_t width, threads, running, queued; uin
 int pool_stats(uint32_t i, struct lane_stats *ret);
 
 /* core/loop's own */
+struct loop_stall;
+/*! \brief [control] Tell of every job that has run for `limit`, at every tenfold of it, and when it is done. */
+void pool_watch(esp_nsec limit, esp_nsec now, void (*tell)(const struct loop_stall *s));
 ESP_CHECKED esp_status pool_init(void);
 void pool_free(void); /* waits for every lane thread */
 extern _Thread_local const char *pool_lane_name; /* NULL outside lane threads */

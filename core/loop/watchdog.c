@@ -2,8 +2,9 @@
  *
  * Costs a worker nothing but a counter: each callback batch and each resumed fiber adds one to `progress`.  A timer on
  * the control loop sees a busy worker whose counter stood still since its last look; one on the observer's looks at the
- * control loop, where modules are loaded and begin: it may take CONTROL_PATIENCE times as long.  Reported when it
- * crosses the limit, at every tenfold of it, and when it moves again.
+ * control loop, where modules are loaded and begin: it may take CONTROL_PATIENCE times as long.  Lanes are there for
+ * what takes long; a job of theirs is told of after LANE_PATIENCE times the limit.  Reported when it crosses the limit,
+ * at every tenfold of it, and when it moves again.
  */
 #include "core/loop/watchdog.h"
 
@@ -12,11 +13,12 @@
 #include "core/base/sanitize.h"
 #include "core/base/str.h"
 #include "core/loop/loop.h"
+#include "core/loop/pool.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define CONTROL_PATIENCE 10
+#define LANE_PATIENCE    200
 
 struct watched { uint64_t progress; esp_nsec since, next; struct loop_stall stall; };
 
@@ -54,6 +56,7 @@ static void describe(const struct worker *w, struct loop_stall *s)
 	struct breadcrumb c = breadcrumb_read(f ? &f->crumb : &w->crumb);
 
 	s->worker = w;
+	str_copy_cut(s->name, sizeof(s->name), str_of(w->name));
 	s->fiber[0] = 0;
 	if (f)
 		copy_racy(s->fiber, f->name, sizeof(s->fiber));
@@ -61,11 +64,10 @@ static void describe(const struct worker *w, struct loop_stall *s)
 	str_copy_cut(s->point, sizeof(s->point), str_of(c.point));
 }
 
-static void report(struct loop_stall *s, int over)
+static void report(const struct loop_stall *s)
 {
 	void (*cb)(const struct loop_stall *s) = atomic_load(&watchdog.on_stall);
 
-	s->over = over;
 	if (cb)
 		cb(s);
 }
@@ -78,7 +80,8 @@ static void look_at(struct worker *w, struct watched *x, esp_nsec limit, esp_nse
 	if (!busy || progress != x->progress || x->since == 0) {
 		if (x->next) { /* it was stuck */
 			x->stall.nsec = now - x->since;
-			report(&x->stall, 1);
+			x->stall.over = 1;
+			report(&x->stall);
 		}
 		x->progress = progress;
 		x->since = busy ? now : 0;
@@ -92,7 +95,8 @@ static void look_at(struct worker *w, struct watched *x, esp_nsec limit, esp_nse
 	if (!x->next)
 		atomic_fetch_add(&watchdog.stalls, 1);
 	x->next = (x->next ? x->next : limit) * 10;
-	report(&x->stall, 0);
+	x->stall.over = 0;
+	report(&x->stall);
 }
 
 static void on_tick(struct timer *t);
@@ -113,6 +117,7 @@ static void on_tick(struct timer *t)
 	atomic_store_explicit(&loop_lazy_now, now, memory_order_relaxed);
 	for (i = 1; (w = loop_by_number(i)); i++) /* not ourselves: the observer does */
 		look_at(w, &watchdog.of[i], watchdog.limit, now);
+	pool_watch(LANE_PATIENCE * watchdog.limit, now, report);
 	watchdog_again(t);
 }
 
@@ -147,11 +152,4 @@ void watchdog_leave(void)
 void watchdog_stop(void)
 {
 	timer_stop(&watchdog.timer);
-}
-
-void loop_stall_text(const struct loop_stall *s, char *buf, size_t cap)
-{
-	snprintf(buf, cap, "%s %s %lld ms in %s%s%s%s%s%s", s->worker->name, s->over ? "was busy" : "busy",
-		(long long)(s->nsec / ESP_MSEC), s->module[0] ? s->module : "the core", s->point[0] ? " at " : "", s->point,
-		s->fiber[0] ? " (fiber " : "", s->fiber, s->fiber[0] ? ")" : "");
 }

@@ -83,8 +83,8 @@ def a_step_that_blocks_its_loop_is_named_by_the_watchdog():
             del s.modules[1:]
             s.write()
             s.cli("reload")
-            s.logged(rf"a loop is stalled where=.{loop} busy \d+ ms in in_{step} at {step}\b")
-            s.logged(rf"a loop moves again where=.{loop} was busy \d{{3,}} ms in in_{step} at {step}\b")
+            s.logged(rf"a worker does not move worker={loop} busy=\S+ by=in_{step} point={step}\b")
+            s.logged(rf"a worker moves again worker={loop} busy=\S+ by=in_{step} point={step}\b")
             wait_until(lambda: not s.module(f"in_{step}"))
             greeted(s)
             assert s.pid() == pid, "it is slow, and no crash"

@@ -138,6 +138,32 @@ def what_a_thin_volume_could_not_write_comes_from_the_journal():
             assert s.logged("written anew from the journal")
 
 
+@scenario
+def a_disk_that_hangs_is_named_and_what_waited_for_it_is_answered():
+    with thin_volume() as thin:
+        if not thin:
+            raise Skip("no right to mount")
+        volume = thin[0]
+        with mail_server(users=["ann"], settings={"maildir": {"path": f"{volume}/mail"}}) as s:
+            assert deliver(s, "before")
+            pid = s.pid()
+            with Smtp(s.ports["mx"]) as c:
+                c.envelope("x@else.test", [ANN])
+                subprocess.run(["fsfreeze", "-f", volume], check=True)
+                try:
+                    c.sock.sendall(message("during") + b".\r\n")
+                    found = s.logged(r"a lane's job takes long lane=(\S+) busy=1\d\.\d+ by=(\S+) ", 20)
+                    assert found[1].startswith("maildir-") and found[2].startswith("maildir#"), found[0]
+                    with Imap(s.ports["imap"], ANN) as i:
+                        assert i.select("INBOX")[2] == 1, "the database is on another disk: who reads goes on"
+                finally:
+                    subprocess.run(["fsfreeze", "-u", volume], check=True)
+                c.reply("250")
+            assert re.search(r'esp_loop_stalls_total\{module="maildir",point="job"\} [1-9]', s.cli("metrics").out)
+            s.logged(r"a lane's job is done lane=maildir-\S+ busy=1\d\.\d+ by=maildir#")
+            assert shown(s) == ["before", "during"] == stored(f"{volume}/mail") and s.pid() == pid
+
+
 def lowest_free_descriptor(pid):
     """A limit of so many leaves none to open.  Looked at several times: some are open for a moment only."""
     def lowest():

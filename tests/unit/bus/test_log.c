@@ -379,9 +379,9 @@ LOG_TEST(names_a_hook_that_blocks_its_worker)
 	test_in_fiber(1, stall, NULL);
 	bus_free();
 	text = file_read(path);
-	cr_expect(strstr(text, "warning core/loop: worker does not move worker=worker-0 busy="), "%s", text);
+	cr_expect(strstr(text, "warning core/loop: a worker does not move worker=worker-0 busy="), "%s", text);
 	cr_expect(strstr(text, "by=spinner point=helo fiber=session\n"), "%s", text);
-	cr_expect(strstr(text, "notice core/loop: worker moves again"), "%s", text);
+	cr_expect(strstr(text, "notice core/loop: a worker moves again"), "%s", text);
 	free(text);
 	metric_render(text_sink, &t);
 	cr_expect(strstr(t.p, "esp_loop_stalls_total{module=\"spinner\",point=\"helo\"}"), "%s", t.p);

@@ -12,10 +12,10 @@
 /* Storms are smaller where a sanitizer makes them slow. */
 #define STORM(n) ((SANITIZE_ADDRESS || SANITIZE_THREAD) ? (n) / 10 : (n))
 
-static inline void loop_test_init(uint32_t workers)
+static inline void loop_test_init_stall(uint32_t workers, esp_nsec stall)
 {
 	esp_err err = ESP_ERR_INIT;
-	struct loop_config c = { .workers = workers, .grace = 2 * ESP_SEC };
+	struct loop_config c = { .workers = workers, .grace = 2 * ESP_SEC, .stall = stall };
 
 	if (!workers) {
 		c.workers = 1;
@@ -25,6 +25,8 @@ static inline void loop_test_init(uint32_t workers)
 	if (workers)
 		cr_assert_eq(loop_start(&err), ESP_OK, "%s", err.text);
 }
+
+static inline void loop_test_init(uint32_t workers) { loop_test_init_stall(workers, 0); }
 
 /* Run fn as a fiber of the control loop and turn the loop until every fiber has ended. */
 static inline void loop_test_run(void (*fn)(void *), void *arg)

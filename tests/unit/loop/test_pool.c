@@ -154,3 +154,40 @@ Test(pool, a_storm_of_jobs_with_short_deadlines_leaves_nothing_behind)
 	}
 	loop_test_end();
 }
+
+/* --- a job that hangs ------------------------------------------------------------------------------------------- */
+
+static struct loop_stall stalled[2];
+static int told[2];
+
+static void on_stall(const struct loop_stall *s)
+{
+	if (s->worker)
+		return;              /* it is watched as closely as that here, and the machine is busy */
+	stalled[s->over] = *s;
+	told[s->over]++;
+}
+
+static void hang(void *arg)
+{
+	(void)arg;
+	usleep(400000);
+}
+
+Test(pool, the_watchdog_names_the_lane_and_the_module_whose_job_hangs)
+{
+	loop_on_stall(on_stall);
+	owner_init(&module.owner, "x#1");
+	loop_test_init_stall(1, ESP_MSEC);            /* a job may take 200 times as long */
+	cr_assert_eq(lane_submit(pool_shared("sync"), &module.owner, hang, NULL), ESP_OK);
+	while (!told[1])
+		worker_turn(loop_control(), 1);
+	cr_assert_eq(told[0], 1, "told of %d times", told[0]);
+	cr_assert_eq(told[1], 1);
+	for (int over = 0; over < 2; over++) {
+		cr_assert_str_eq(stalled[over].name, "sync");
+		cr_assert_str_eq(stalled[over].module, "x#1");
+		cr_assert_geq(stalled[over].nsec, over ? 390 * ESP_MSEC : 200 * ESP_MSEC);
+	}
+	loop_test_end();
+}
