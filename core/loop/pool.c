@@ -42,9 +42,11 @@ struct job {
 	struct mail_node mail;
 };
 
-/* A thread of a lane, on its stack; under the lane's mutex. */
+/* A thread of a lane, on its stack; under the lane's mutex.  Each waits for a condition of its own: where several wait
+ * for one, glibc before 2.41 may lose a signal (its bug 25847), and the job would lie there until the next one comes. */
 struct runner {
-	struct list link;
+	struct list link, idle;     /* all of the lane; those that wait, the last to rest first */
+	pthread_cond_t called;
 	const struct owner *owner;  /* of its job, or NULL; the job counts for it */
 	esp_nsec since;             /* when it began; 0: none runs */
 	esp_nsec told, next;        /* pool_watch()'s: which job was told of, by `since`; how long it may take now */
@@ -58,9 +60,8 @@ struct lane {
 	uint32_t width, limit;
 	struct list link;           /* all lanes */
 	pthread_mutex_t mutex;
-	pthread_cond_t work;
-	struct list queue, runners;
-	uint32_t queued, running, threads, idle;
+	struct list queue, runners, idle;
+	uint32_t queued, running, threads;
 	uint64_t done, refused;
 	int closing;
 };
@@ -83,7 +84,6 @@ static void lane_free(struct lane *l)
 	pool.nlanes--;
 	pthread_cond_broadcast(&pool.gone);
 	pthread_mutex_unlock(&pool.mutex);
-	pthread_cond_destroy(&l->work);
 	pthread_mutex_destroy(&l->mutex);
 	MAGIC_CLEAR(l);
 	free(l);
@@ -115,15 +115,25 @@ static void run_job(struct job *j)
 	free(j);
 }
 
+/* Under the lane's mutex.  Returns 0 when nobody rests. */
+static int call_one(struct lane *l)
+{
+	struct list *node = list_pop(&l->idle);
+
+	if (node)
+		pthread_cond_signal(&list_entry(node, struct runner, idle)->called);
+	return node != NULL;
+}
+
 /* Returns 1 when the lane is closing and empty. */
-static int next_job(struct lane *l, struct job **ret)
+static int next_job(struct lane *l, struct runner *me, struct job **ret)
 {
 	while (list_empty(&l->queue)) {
 		if (l->closing)
 			return 1;
-		l->idle++;
-		pthread_cond_wait(&l->work, &l->mutex);
-		l->idle--;
+		list_prepend(&l->idle, &me->idle);
+		while (list_linked(&me->idle))
+			pthread_cond_wait(&me->called, &l->mutex);
 	}
 	*ret = list_entry(list_pop(&l->queue), struct job, link);
 	(*ret)->state = JOB_RUNNING;
@@ -135,7 +145,7 @@ static int next_job(struct lane *l, struct job **ret)
 static void *lane_thread(void *arg)
 {
 	struct lane *l = arg;
-	struct runner me = { .since = 0 };
+	struct runner me = { .called = PTHREAD_COND_INITIALIZER };
 	struct breadcrumb crumb = { NULL, NULL };
 	stack_t ss = { .ss_size = LANE_ALTSTACK }, off = { .ss_flags = SS_DISABLE };
 	char name[16];
@@ -151,7 +161,7 @@ static void *lane_thread(void *arg)
 	pool_lane_name = name;
 	pthread_mutex_lock(&l->mutex);
 	list_append(&l->runners, &me.link);
-	while (!next_job(l, &j)) {
+	while (!next_job(l, &me, &j)) {
 		me.owner = j->owner;
 		me.since = clock_monotonic();
 		pthread_mutex_unlock(&l->mutex);
@@ -162,6 +172,7 @@ static void *lane_thread(void *arg)
 		l->done++;
 	}
 	list_remove(&me.link);
+	pthread_cond_destroy(&me.called);
 	last = --l->threads == 0;
 	pthread_mutex_unlock(&l->mutex);
 	breadcrumb_here = NULL;
@@ -202,13 +213,12 @@ static esp_status enqueue(struct lane *l, struct job *j)
 	owner_take(j->owner, OWNER_JOB);
 	pthread_mutex_lock(&l->mutex);
 	if (!l->closing && l->queued < l->limit) {
-		if (l->idle <= l->queued && l->threads < l->width)
+		if (!call_one(l) && l->threads < l->width)
 			start_thread(l);
 		if (l->threads) { /* without one the job would wait for ever */
 			j->link = (struct list){ NULL, NULL };
 			list_append(&l->queue, &j->link);
 			l->queued++;
-			pthread_cond_signal(&l->work);
 			st = ESP_OK;
 		}
 	}
@@ -295,9 +305,9 @@ struct lane *lane_open(struct owner *owner, const char *name, uint32_t width, ui
 	l->limit = queue;
 	str_copy_cut(l->name, sizeof(l->name), str_of(name));
 	pthread_mutex_init(&l->mutex, NULL);
-	pthread_cond_init(&l->work, NULL);
 	list_init(&l->queue);
 	list_init(&l->runners);
+	list_init(&l->idle);
 	pthread_mutex_lock(&pool.mutex);
 	if (!pool.lanes.next)
 		list_init(&pool.lanes);
@@ -316,7 +326,8 @@ void lane_close(struct lane *l)
 	ESP_ASSERT(!l->closing);
 	l->closing = 1;
 	unused = l->threads == 0;
-	pthread_cond_broadcast(&l->work);
+	while (call_one(l))
+		;
 	pthread_mutex_unlock(&l->mutex);
 	if (unused)
 		lane_free(l);
