@@ -461,6 +461,8 @@ async def reading(storm, pid, loaders):
     """The server's memory with every session there, nothing in flight and no old generation left."""
     storm.running.clear()
     await rested(storm, loaders)
+    while any(i.heard < storm.delivered[i.number % ACCOUNTS] for i in storm.idlers) and not storm.wrong:
+        await asyncio.sleep(0.05)               # what waits for a client that is slow is memory in use
     for instance, _, _ in TARGETS:
         await ask_reload(storm, f"reload of {instance} at rest", instance)
     await asyncio.to_thread(lib.wait_until, lambda: lonely(storm.server), 20)
@@ -476,12 +478,13 @@ def lonely(server):
 
 
 async def settled_memory(pid):
-    """What the last generation held is given back a moment after it is gone: read until it stays the same."""
-    last = memory(pid)
-    for _ in range(20):
+    """What the last generation held is given back a moment after it is gone: read until it stays the same for a second."""
+    last, same = memory(pid), 0
+    for _ in range(40):
         await asyncio.sleep(0.3)
         now, last = last, memory(pid)
-        if abs(now[0] - last[0]) < 64 << 10:
+        same = same + 1 if abs(now[0] - last[0]) < 64 << 10 else 0
+        if same == 3:
             break
     return last
 
@@ -490,7 +493,8 @@ async def storm_on(storm, args, pid):
     load = [SmtpSession(storm, n) for n in range(args.sessions * 3 // 10)]
     load += [Worker(storm, n) for n in range(args.sessions // 10)]
     load += [Keeper(storm, n) for n in range(ACCOUNTS)]
-    sessions = load + [Idler(storm, n) for n in range(args.sessions - len(load))]
+    storm.idlers = [Idler(storm, n) for n in range(args.sessions - len(load))]
+    sessions = load + storm.idlers
     tasks = [asyncio.create_task(s.run()) for s in sessions]
     await rested(storm, len(sessions))          # before the first delivery, so that everybody hears of every one
     storm.running.set()
