@@ -44,7 +44,8 @@ static void machine(char *buf, size_t size)
 	snprintf(buf, size, "%.36s %s", boot, space);
 }
 
-/* When it started, in ticks since the machine did; 0: there is no such process. */
+/* When it started, in ticks since the machine did; 0: there is no such process, or only its exit code waits for a parent
+ * that does not ask (the first process of a container, often). */
 static unsigned long long started(long pid)
 {
 	char path[64], text[1024];
@@ -54,6 +55,8 @@ static unsigned long long started(long pid)
 	snprintf(path, sizeof path, "/proc/%ld/stat", pid);
 	read_text(path, text, sizeof text);
 	p = strrchr(text, ')');
+	if (p && p[1] == ' ' && (p[2] == 'Z' || p[2] == 'X'))
+		return 0;
 	for (int field = 2; p && field < 22; field++)
 		p = strchr(p + 1, ' ');
 	return p && sscanf(p, "%llu", &at) == 1 ? at : 0;

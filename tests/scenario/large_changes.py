@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
+import time
 
 import postgres
 from lib import run, scenario, wait_until
@@ -133,6 +135,28 @@ def folder_jobs_of_many_messages_in_a_row_survive_a_migration_down_and_up():
         s.start()
         want = {uid: "S" if i < 40 else "F" for i, (uid, _) in enumerate(there)}
         wait_until(lambda: file_flags(s, "Big") == want, timeout=30)
+
+
+@scenario
+def the_work_of_a_server_that_is_dead_but_not_reaped_is_taken_over_at_once():
+    with MailServer(users=["alice"]) as s:
+        dead = subprocess.Popen(["true"])                            # as where process 1 waits for nobody
+        wait_until(lambda: open(f"/proc/{dead.pid}/stat").read().rpartition(")")[2].split()[0] == "Z")
+        boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+        start = open(f"/proc/{dead.pid}/stat").read().rpartition(")")[2].split()[19]
+        holder = f"{boot} {os.readlink('/proc/self/ns/pid')} {dead.pid} {start}"
+        with s.imap("alice") as c:
+            fill(c, "Small", 2)
+        wait_until(lambda: len(file_flags(s, "Small")) == 2, timeout=30)
+        s.stop()
+        change(s, f"UPDATE lease SET holder = '{holder}', generation = generation + 1 WHERE name = 'folder jobs'")
+        s.start()
+        began = time.monotonic()
+        with s.imap("alice") as c:
+            fill(c, "Big", 4)
+        wait_until(lambda: len(file_flags(s, "Big")) == 4, timeout=30)
+        assert time.monotonic() - began < 8, "somebody without a beat is waited for ten seconds"
+        dead.wait()
 
 
 @scenario
