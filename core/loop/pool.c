@@ -61,8 +61,7 @@ struct lane {
 	struct list link;           /* all lanes */
 	pthread_mutex_t mutex;
 	struct list queue, runners, idle;
-	uint32_t queued, running, threads;
-	uint64_t done, refused;
+	uint32_t queued, threads;
 	int closing;
 };
 
@@ -138,7 +137,6 @@ static int next_job(struct lane *l, struct runner *me, struct job **ret)
 	*ret = list_entry(list_pop(&l->queue), struct job, link);
 	(*ret)->state = JOB_RUNNING;
 	l->queued--;
-	l->running++;
 	return 0;
 }
 
@@ -168,8 +166,6 @@ static void *lane_thread(void *arg)
 		run_job(j);
 		pthread_mutex_lock(&l->mutex);
 		me.since = 0;
-		l->running--;
-		l->done++;
 	}
 	list_remove(&me.link);
 	pthread_cond_destroy(&me.called);
@@ -222,8 +218,6 @@ static esp_status enqueue(struct lane *l, struct job *j)
 			st = ESP_OK;
 		}
 	}
-	if (st != ESP_OK)
-		l->refused++;
 	pthread_mutex_unlock(&l->mutex);
 	if (st != ESP_OK)
 		owner_drop(j->owner, OWNER_JOB);
@@ -398,29 +392,6 @@ void pool_free(void)
 	while (pool.nlanes)
 		pthread_cond_wait(&pool.gone, &pool.mutex);
 	pthread_mutex_unlock(&pool.mutex);
-}
-
-int pool_stats(uint32_t i, struct lane_stats *ret)
-{
-	int found = 0;
-
-	pthread_mutex_lock(&pool.mutex);
-	if (pool.lanes.next)
-		list_for(node, &pool.lanes) {
-			struct lane *l = list_entry(node, struct lane, link);
-
-			if (i--)
-				continue;
-			pthread_mutex_lock(&l->mutex);
-			*ret = (struct lane_stats){ .width = l->width, .threads = l->threads, .running = l->running,
-			                            .queued = l->queued, .done = l->done, .refused = l->refused };
-			str_copy_cut(ret->name, sizeof(ret->name), str_of(l->name));
-			pthread_mutex_unlock(&l->mutex);
-			found = 1;
-			break;
-		}
-	pthread_mutex_unlock(&pool.mutex);
-	return found;
 }
 
 /* Is there something to tell of this thread? */

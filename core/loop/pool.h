@@ -28,10 +28,6 @@ ESP_CHECKED esp_status lane_run(struct lane *l, struct owner *owner, int32_t (*f
 /*! \brief [any] Nobody waits.  ESP_EBUSY: full or closed. */
 ESP_CHECKED esp_status lane_submit(struct lane *l, struct owner *owner, void (*fn)(void *), void *arg);
 
-struct lane_stats { char name[16]; uint32_t width, threads, running, queued; uint64_t done, refused; };
-/*! \brief [any] Lane number i of all lanes; 0 at the end. */
-int pool_stats(uint32_t i, struct lane_stats *ret);
-
 /* core/loop's own */
 struct loop_stall;
 /*! \brief [control] Tell of every job that has run for `limit`, at every tenfold of it, and when it is done. */
