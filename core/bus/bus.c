@@ -55,8 +55,8 @@ static int stall_metric(const char *module, const char *point, esp_metric *ret)
 	line_key(&l, point);
 	line_puts(&l, "\"");
 	labels[l.len] = '\0';
-	return metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels, "Times a worker did not move, or a lane's job took long, by what it ran.",
-		NULL, 0, ret);
+	return metric_declare(ESP_COUNTER, "esp_loop_stalls_total", labels,
+		"Times a worker did not move, or a lane's job took long, by what it ran.", NULL, 0, ret);
 }
 
 /* By instance, not by generation: "maildir#3" is one of maildir. */
@@ -106,9 +106,9 @@ void bus_on_stall(const struct loop_stall *s)
 	const char *text = s->worker ? s->over ? "a worker moves again" : "a worker does not move"
 								 : s->over ? "a lane's job is done" : "a lane's job takes long";
 
-	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop", text, log_cstr(s->worker ? "worker" : "lane", s->name),
-		ESP_FNSEC("busy", s->nsec), log_cstr("by", s->module[0] ? s->module : "core"), log_cstr("point", s->point),
-		log_cstr("fiber", s->fiber));
+	log_line(s->over ? ESP_LOG_NOTICE : ESP_LOG_WARNING, "core/loop", text,
+		log_cstr(s->worker ? "worker" : "lane", s->name), ESP_FNSEC("busy", s->nsec),
+		log_cstr("by", s->module[0] ? s->module : "core"), log_cstr("point", s->point), log_cstr("fiber", s->fiber));
 	if (!s->over)
 		stall_count(s);
 }

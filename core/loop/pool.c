@@ -43,7 +43,7 @@ struct job {
 };
 
 /* A thread of a lane, on its stack; under the lane's mutex.  Each waits for a condition of its own: where several wait
- * for one, glibc before 2.41 may lose a signal (its bug 25847), and the job would lie there until the next one comes. */
+ * for one, glibc before 2.41 may lose a signal (its bug 25847), and the job would lie there until another comes. */
 struct runner {
 	struct list link, idle;     /* all of the lane; those that wait, the last to rest first */
 	pthread_cond_t called;

@@ -44,8 +44,8 @@ static void machine(char *buf, size_t size)
 	snprintf(buf, size, "%.36s %s", boot, space);
 }
 
-/* When it started, in ticks since the machine did; 0: there is no such process, or only its exit code waits for a parent
- * that does not ask (the first process of a container, often). */
+/* When it started, in ticks since the machine did; 0: there is no such process, or only its exit code waits for a
+ * parent that does not ask (the first process of a container, often). */
 static unsigned long long started(long pid)
 {
 	char path[64], text[1024];
