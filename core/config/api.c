@@ -130,6 +130,7 @@ const esp_config_api *config_api(void)
 		.size = sizeof api, .boolean = cfg_boolean, .integer = cfg_integer, .string = cfg_string,
 		.choice = cfg_choice, .is_set = cfg_is_set, .count = cfg_count, .string_at = cfg_string_at,
 		.group = cfg_group, .at = cfg_at, .error = cfg_error, .parse_size = parse_size,
+		.of_domain = cfg_of_domain,
 	};
 
 	return &api;

@@ -33,6 +33,7 @@ struct group {
 	uint32_t line;
 	bool written;
 	unsigned depth;
+	const esp_cfg *base;            /* a domain's: what is not set is this one's */
 };
 
 static esp_cfg *check_group(struct config_check *ck, const struct group *g);
@@ -326,6 +327,7 @@ static esp_cfg *check_child(struct config_check *ck, const struct group *parent,
 		.n = config_item_count(it->children, parent->stride), .node = node, .path = path, .env = env,
 		.file = node ? node->file : parent->file, .line = node ? node->line : parent->line,
 		.depth = parent->depth + 1,
+		.base = it->type == ESP_CFG_GROUP && parent->base ? cfg_find(parent->base, it->name)->groups[0] : NULL,
 	};
 
 	g.written = node || required || (env && ck->env && config_env_has_prefix(ck->env, env));
@@ -455,6 +457,22 @@ static void check_by_type(struct config_check *ck, const struct group *g, const 
 		check_number(ck, it, f, v);
 }
 
+/* Of a domain: what is not set for it is the module's, and so is what must not be. */
+static bool inherits(struct config_check *ck, const struct group *g, const esp_cfg_item *it, const struct from *f,
+                     struct cfg_value *v)
+{
+	bool may = it->flags & ESP_CFG_PER_DOMAIN || it->type == ESP_CFG_GROUP;
+
+	if (!g->base || (f->node && may))
+		return false;
+	if (f->node)
+		config_errors_add(
+			ck->errs, f->file, f->line, "%s cannot be set for single domains, only for the module", f->path);
+	*v = *cfg_find(g->base, it->name);
+	v->inherited = true;
+	return true;
+}
+
 static void check_value(struct config_check *ck, const struct group *g, const esp_cfg_item *it, struct cfg_value *v)
 {
 	const struct config_node *node = g->node ? config_node_find(g->node, it->name) : NULL;
@@ -464,6 +482,8 @@ static void check_value(struct config_check *ck, const struct group *g, const es
 		.path = join(path, g->path, it->name),
 	};
 
+	if (inherits(ck, g, it, &f, v))
+		return;
 	v->name = config_strdup(ck->mem, it->name, strlen(it->name));
 	v->type = it->type;
 	v->flags = it->flags;
@@ -523,7 +543,7 @@ esp_cfg *config_check_tree(struct config_check *ck, const esp_cfg_item *items, u
 {
 	struct group g = {
 		.items = items, .stride = stride, .n = config_item_count(items, stride), .node = node, .path = path,
-		.env = env_prefix, .file = file, .line = line, .written = true,
+		.env = env_prefix, .file = file, .line = line, .written = true, .base = ck->base,
 	};
 
 	return check_group(ck, &g);

@@ -99,6 +99,15 @@ ESP_CHECKED int config_check_text(const char *name, esp_str text, const esp_cfg_
                                   esp_cfg **ret, struct config_errors *errs);
 void cfg_free(esp_cfg *c); /* NULL is fine */
 
+/*! \brief What is in force for a domain; see esp/config.h.  Any other tree than a module's whole one aborts. */
+const esp_cfg *cfg_of_domain(const esp_cfg *c, esp_str domain);
+/*! \brief How many entries for domains a module's tree has, and what is in force for the domains of each. */
+uint32_t cfg_domain_trees(const esp_cfg *c);
+const esp_cfg *cfg_domain_tree(const esp_cfg *c, uint32_t i);
+/*! \brief The domains by name. */
+uint32_t cfg_domain_names(const esp_cfg *c);
+esp_str cfg_domain_name(const esp_cfg *c, uint32_t i);
+
 /* --- reading values; a key that the schema does not have aborts with a report ------------------------------------- */
 
 int32_t cfg_boolean(const esp_cfg *c, const char *key);

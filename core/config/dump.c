@@ -393,12 +393,43 @@ static void diff_groups(struct diff *d, const esp_cfg *a, const esp_cfg *b, cons
 	}
 }
 
+/* Is it set for the domain itself? */
+static bool is_own(const esp_cfg *c, uint32_t i)
+{
+	return c->base && !c->values[i].inherited;
+}
+
+/* What is set for single domains.  A domain without settings has the module's, so the first that is set is a change. */
+static void diff_domain(struct diff *d, const esp_cfg *old, const esp_cfg *next, esp_str domain)
+{
+	const esp_cfg *a = cfg_of_domain(old, domain), *b = cfg_of_domain(next, domain);
+	char path[320], inner[512];
+
+	snprintf(path, sizeof path, "domains.%.*s", ESP_FMT(domain));
+	for (uint32_t i = 0; i < a->nvalues && i < b->nvalues; i++) {
+		if ((!is_own(a, i) && !is_own(b, i)) || strcmp(a->values[i].name, b->values[i].name) != 0)
+			continue;                  /* of another schema: diff_groups() says so */
+		config_join(inner, sizeof inner, path, a->values[i].name);
+		diff_value(d, &a->values[i], &b->values[i], inner);
+	}
+}
+
+static void diff_domains(struct diff *d, const esp_cfg *old, const esp_cfg *next)
+{
+	for (uint32_t i = 0; i < cfg_domain_names(old); i++)
+		diff_domain(d, old, next, cfg_domain_name(old, i));
+	for (uint32_t i = 0; i < cfg_domain_names(next); i++)
+		if (cfg_of_domain(old, cfg_domain_name(next, i)) == old)
+			diff_domain(d, old, next, cfg_domain_name(next, i));
+}
+
 int config_diff(const esp_cfg *old, const esp_cfg *next, struct config_changes *ret)
 {
 	struct diff d = { .changes = ret };
 
 	*ret = (struct config_changes){ .all_live = true };
 	diff_groups(&d, old, next, "");
+	diff_domains(&d, old, next);
 	return d.rc;
 }
 

@@ -162,9 +162,10 @@ int32_t config_module_find(const struct config *c, const char *name)
 
 /* --- trees of their own ------------------------------------------------------------------------------------------- */
 
+/* `of` NULL: a tree that knows no domains. */
 static int check_owned(const esp_cfg_item *items, uint32_t stride, const struct config_node *node, const char *path,
-                       struct config_env *env, const char *prefix, const char *file, uint32_t line, esp_cfg **ret,
-                       struct config_errors *errs)
+                       struct config_env *env, const char *prefix, const char *file, uint32_t line,
+                       const struct config_module *of, esp_cfg **ret, struct config_errors *errs)
 {
 	struct config_mem *m = calloc(1, sizeof *m);
 	struct config_check ck = { .mem = m, .env = env, .errs = errs };
@@ -173,8 +174,11 @@ static int check_owned(const esp_cfg_item *items, uint32_t stride, const struct 
 	*ret = NULL;
 	if (!m)
 		return ESP_ENOMEM;
-	*ret = config_check_tree(&ck, items, stride ? stride : (uint32_t)sizeof *items, node, path, prefix, file, line);
-	if (!*ret) {
+	stride = stride ? stride : (uint32_t)sizeof *items;
+	*ret = config_check_tree(&ck, items, stride, node, path, prefix, file, line);
+	if (*ret && of)
+		config_check_domains(&ck, items, stride, of->entry, of->name, *ret);
+	if (!*ret || m->failed) {
 		config_mem_free(m);
 		free(m);
 		return ESP_ENOMEM;
@@ -204,7 +208,7 @@ int config_check_module(struct config *c, uint32_t i, const esp_cfg_item *items,
 		return ESP_ECONFIG;
 	}
 	return check_owned(items, stride, node, path, &c->env, prefix[0] && m->name[0] ? prefix : NULL,
-	                   node ? node->file : m->where, node ? node->line : m->line, ret, errs);
+	                   node ? node->file : m->where, node ? node->line : m->line, m, ret, errs);
 }
 
 void config_check_env(struct config *c, struct config_errors *errs)
@@ -224,7 +228,7 @@ int config_check_text(const char *name, esp_str text, const esp_cfg_item *items,
 	*ret = NULL;
 	if (rc == 0) {
 		node = config_parse(&m, &src, errs);
-		rc = node ? check_owned(items, stride, node, "", NULL, NULL, name, 0, ret, errs) :
+		rc = node ? check_owned(items, stride, node, "", NULL, NULL, name, 0, NULL, ret, errs) :
 		     m.failed ? ESP_ENOMEM : ESP_ECONFIG;
 	}
 	config_source_free(&src);

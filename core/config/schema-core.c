@@ -111,6 +111,14 @@ static const esp_cfg_item hook_items[] = {
 	{ .name = NULL }
 };
 
+static const esp_cfg_item domain_items[] = {
+	{ .name = "names", .type = ESP_CFG_STRINGS, .min = 1, .max = 1000, .flags = ESP_CFG_REQUIRED,
+	  .help = "Domains, in the form of DNS (xn--...): mail to accounts of them, and from their users." },
+	{ .name = "config", .type = CONFIG_CFG_RAW,
+	  .help = "The module's settings marked *Per domain*; what is not set here is as in the module's `config`." },
+	{ .name = NULL }
+};
+
 static const esp_cfg_item module_items[] = {
 	{ .name = "name", .type = ESP_CFG_STRING, .min = 1, .max = 32, .flags = ESP_CFG_REQUIRED,
 	  .help = "Name of this instance: lower case, used in logs, metrics, commands and ESP_ variables." },
@@ -120,6 +128,8 @@ static const esp_cfg_item module_items[] = {
 	{ .name = "hooks", .type = ESP_CFG_MAP, .max = 32, .children = hook_items,
 	  .help = "By hook point (message, rcpt ...): what the administrator decides instead of the module." },
 	{ .name = "config", .type = CONFIG_CFG_RAW, .help = "The module's own settings, see its section." },
+	{ .name = "domains", .type = ESP_CFG_LIST, .max = 10000, .children = domain_items,
+	  .help = "Settings of the module that are others for mail of some domains." },
 	{ .name = NULL }
 };
 
@@ -330,6 +340,18 @@ static void check_module_name(const esp_cfg *root, uint32_t i, struct config_err
 	}
 }
 
+static void check_domain_names(const esp_cfg *m, struct config_errors *errs)
+{
+	for (uint32_t i = 0; i < cfg_count(m, "domains"); i++) {
+		const esp_cfg *d = cfg_at(m, "domains", i, NULL);
+
+		for (uint32_t k = 0; k < cfg_count(d, "names"); k++)
+			if (!is_hostname(cfg_string_at(d, "names", k)))
+				complain_of(errs, d, "names", cfg_string_at(d, "names", k),
+					"is not a domain; write names with other letters in the form of DNS, xn--...");
+	}
+}
+
 void config_check_core(const esp_cfg *root, struct config_errors *errs)
 {
 	check_server(cfg_group(root, "server"), errs);
@@ -337,5 +359,6 @@ void config_check_core(const esp_cfg *root, struct config_errors *errs)
 	for (uint32_t i = 0; i < cfg_count(root, "modules"); i++) {
 		check_module_name(root, i, errs);
 		check_hook_points(cfg_at(root, "modules", i, NULL), errs);
+		check_domain_names(cfg_at(root, "modules", i, NULL), errs);
 	}
 }

@@ -47,6 +47,8 @@ static int check_item(struct schema_check *sc, const esp_cfg_item *it)
 		return refuse(sc, it->name, "min is above max");
 	if (it->type >= ESP_CFG_GROUP && it->type <= ESP_CFG_MAP && !it->children)
 		return refuse(sc, it->name, "a group without children");
+	if (it->type == ESP_CFG_GROUP && it->flags & ESP_CFG_PER_DOMAIN)
+		return refuse(sc, it->name, "a group cannot be set for single domains, mark the keys inside");
 	if (it->type == ESP_CFG_ENUM && (!it->choices || !*it->choices))
 		return refuse(sc, it->name, "an enumeration without choices");
 	if (it->type == ESP_CFG_ENUM && it->def_str && !has_choice(it->choices, it->def_str))
@@ -179,6 +181,8 @@ static void put_help(const esp_cfg_item *it, FILE *out)
 		fprintf(out, *p == '|' ? "\\%c" : "%c", *p);
 	if (it->flags & ESP_CFG_LIVE)
 		fprintf(out, " *Live.*");
+	if (it->flags & ESP_CFG_PER_DOMAIN)
+		fprintf(out, " *Per domain.*");
 	if (it->flags & ESP_CFG_SECRET)
 		fprintf(out, " *Secret.*");
 	if (it->flags & CONFIG_CFG_RESTART)

@@ -58,6 +58,7 @@ struct cfg_value {
 	const char *name;
 	uint32_t type, flags;
 	bool is_set;
+	bool inherited;                 /* in a domain's tree: the module's */
 	uint32_t line;
 	const char *file;               /* where it was set; NULL: default */
 	int64_t integer;                /* BOOL INT SIZE TIME; ENUM: index, -1 unset */
@@ -74,8 +75,18 @@ struct esp_cfg {
 	const char *file;
 	const char *path;               /* "modules.smtp.config" */
 	struct config_mem *owner;       /* root of a tree of its own; NULL elsewhere */
+	const esp_cfg *base; /* root of a domain's tree: the module's, whose memory it lives in; NULL elsewhere */
+	const struct cfg_domains *domains; /* of a module's root that has some; NULL elsewhere */
 	uint32_t nvalues;
 	struct cfg_value values[];
+};
+
+/* What is set for single domains: an effective tree for each entry of the list, and the domains by name. */
+struct cfg_domain { esp_str name; const esp_cfg *cfg; };
+struct cfg_domains {
+	uint32_t ntrees, nnames;
+	esp_cfg **trees;
+	struct cfg_domain *names;       /* sorted */
 };
 
 /* --- the environment ---------------------------------------------------------------------------------------------- */
@@ -104,11 +115,15 @@ struct config_check {
 	struct config_mem *mem;         /* the frozen tree goes here */
 	struct config_env *env;         /* NULL: no overrides */
 	struct config_errors *errs;
+	const esp_cfg *base;            /* a domain's tree: what is not set is this one's */
 };
 /*! \brief node NULL: defaults.  NULL only without memory; errors are in ck->errs. */
 esp_cfg *config_check_tree(struct config_check *ck, const esp_cfg_item *items, uint32_t stride,
                            const struct config_node *node, const char *path, const char *env_prefix,
                            const char *file, uint32_t line);
+/*! \brief Give the module's frozen tree what `entry` of the module list says for domains; errors are in ck->errs. */
+void config_check_domains(struct config_check *ck, const esp_cfg_item *items, uint32_t stride, const esp_cfg *entry,
+                          const char *module, esp_cfg *base);
 /*! \brief What a table cannot say of the core's part: host name, addresses, hook points, instance names. */
 void config_check_core(const esp_cfg *root, struct config_errors *errs);
 

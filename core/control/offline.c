@@ -75,7 +75,8 @@ static void offline_fiber(void *arg)
 	if (status) {
 		o->code = 1;
 		if (!o->errs.errors && o->check_only)
-			config_errors_add(&o->errs, o->server.config_path, 0, "%s", err.text[0] ? err.text : status_text(status));
+			config_errors_add(&o->errs, err.file[0] ? err.file : o->server.config_path, err.line, "%s",
+			                  err.text[0] ? err.text : status_text(status));
 		else if (!o->errs.errors)
 			fprintf(stderr, "esp-server: %s\n", err.text[0] ? err.text : status_text(status));
 	}

@@ -120,6 +120,8 @@ int generation_check(struct generation *g, esp_err *err)
 
 	ESP_ASSERT(g->state == GEN_NEW);
 	rc = ops->check ? ops->check(&g->core.pub, g->cfg, &said) : ESP_OK;
+	for (uint32_t i = 0; ops->check && rc == ESP_OK && i < cfg_domain_trees(g->cfg); i++)
+		rc = ops->check(&g->core.pub, cfg_domain_tree(g->cfg, i), &said);
 	breadcrumb_leave(was);
 	if (rc != ESP_OK)
 		return failed(g, "check", rc, &said, err);

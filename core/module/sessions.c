@@ -197,6 +197,13 @@ void modules_unpin(void *arg, esp_conn *c, void *pin)
 	snapshot_unpin(pin);
 }
 
+uint64_t modules_settings(esp_str domain)
+{
+	const struct snapshot *s = snapshot_now();
+
+	return s ? domain_table_find(&s->domains, domain) : 0;
+}
+
 void modules_slots_end(void *arg, void *object, uint32_t scope)
 {
 	(void)arg;

@@ -176,6 +176,7 @@ void snapshot_destroy(struct snapshot *s)
 		m->nsnapshots--;
 	}
 	config_unref(s->config);
+	domain_table_free(&s->domains);
 	MAGIC_CLEAR(s);
 	free(s->gens);
 	free(s->order);
@@ -238,7 +239,20 @@ static int build_roles(struct snapshot *s, esp_err *err)
 	return ESP_OK;
 }
 
-static int build_chains(struct snapshot *s, const struct hook_override *const *overrides, esp_err *err)
+static int build_domains(struct snapshot *s, const struct snapshot_part *parts)
+{
+	const esp_cfg **cfgs = calloc(s->ngens + 1, sizeof *cfgs);
+	int rc = cfgs ? ESP_OK : ESP_ENOMEM;
+
+	for (size_t i = 0; cfgs && i < s->ngens; i++)
+		cfgs[i] = parts ? parts[i].cfg : s->gens[i]->cfg;
+	if (cfgs)
+		rc = domain_table_build(&s->domains, cfgs, s->ngens);
+	free(cfgs);
+	return rc;
+}
+
+static int build_chains(struct snapshot *s, const struct snapshot_part *parts, esp_err *err)
 {
 	struct chain_member *members = calloc(s->ngens + 1, sizeof *members);
 	int rc = members ? ESP_OK : ESP_ENOMEM;
@@ -246,7 +260,7 @@ static int build_chains(struct snapshot *s, const struct hook_override *const *o
 	for (size_t i = 0; members && i < s->ngens; i++)
 		members[i] = (struct chain_member){ .module = &s->gens[i]->core.pub, .instance = s->gens[i]->name,
 		                                    .disabled = s->gens[i]->left_out,
-		                                    .overrides = overrides ? overrides[i] : s->gens[i]->overrides };
+		                                    .overrides = parts ? parts[i].overrides : s->gens[i]->overrides };
 	for (uint32_t p = 1; p < ESP_AT_COUNT && rc == ESP_OK; p++)
 		rc = chain_build(p, members, (uint32_t)s->ngens, &s->chains[p], err);
 	free(members);
@@ -266,7 +280,7 @@ static int build_cells(struct snapshot *s)
 }
 
 int snapshot_build(struct modules *m, struct config *c, struct generation **gens, size_t n, struct generation **order,
-                   const struct hook_override *const *overrides, struct snapshot **ret, esp_err *err)
+                   const struct snapshot_part *parts, struct snapshot **ret, esp_err *err)
 {
 	struct snapshot *s = calloc(1, sizeof *s);
 	int rc = ESP_ENOMEM;
@@ -288,8 +302,8 @@ int snapshot_build(struct modules *m, struct config *c, struct generation **gens
 		rc = build_services(s);
 	}
 	if (rc == ESP_OK && (rc = build_cells(s)) == ESP_OK &&
-	    (rc = build_roles(s, err)) == ESP_OK)
-		rc = build_chains(s, overrides, err);
+	    (rc = build_domains(s, parts)) == ESP_OK && (rc = build_roles(s, err)) == ESP_OK)
+		rc = build_chains(s, parts, err);
 	if (rc != ESP_OK) {
 		snapshot_destroy(s);
 		return rc == ESP_ENOMEM ? err_fail(err, rc, "no memory for a snapshot") : rc;

@@ -15,6 +15,7 @@
 
 #include "core/loop/mailbox.h"
 #include "core/loop/worker.h"
+#include "core/module/domains.h"
 #include "core/module/registry.h"
 
 #include <esp/hook.h>
@@ -56,17 +57,21 @@ struct snapshot {
 	struct service_entry *services;
 	uint32_t nroles;
 	struct role_entry *roles;
+	struct domain_table domains;
 	uint32_t nloops, unreleased;  /* control: loops that have not said RELEASED */
 	struct snapshot_cell *cells;  /* by worker number */
 	struct list link;             /* modules.snapshots */
 };
 
+/*! \brief What a generation has in a snapshot, where it is not what it has now. */
+struct snapshot_part { const struct hook_override *overrides; const esp_cfg *cfg; };
+
 /*! \brief [control] Build from generations that are at least INITED.  Takes a reference of the configuration; counts
- *  itself on each generation.  `overrides` of hooks, one for each generation; NULL: those it has.  ESP_ECONFIG with the
+ *  itself on each generation.  `parts`: one for each generation; NULL: what they have now.  ESP_ECONFIG with the
  * reason (chains, two modules for one role). */
 ESP_CHECKED int snapshot_build(struct modules *m, struct config *c, struct generation **gens, size_t n,
-                               struct generation **order, const struct hook_override *const *overrides,
-                               struct snapshot **ret, esp_err *err);
+                               struct generation **order, const struct snapshot_part *parts, struct snapshot **ret,
+                               esp_err *err);
 /*! \brief [control] Every loop makes it its current one, and retires the one before. */
 void snapshot_publish(struct snapshot *s);
 /*! \brief [control] It never was published: free it once nothing pins it. */

@@ -54,16 +54,19 @@ static int make(struct reload *r, struct next *n)
 
 static int build_snapshot(struct reload *r, struct generation **list)
 {
-	const struct hook_override **overrides = calloc(r->n + 1, sizeof *overrides);
+	struct snapshot_part *parts = calloc(r->n + 1, sizeof *parts);
 	int rc;
 
-	if (!overrides)
+	if (!parts)
 		return err_fail(r->err, ESP_ENOMEM, "no memory");
-	for (size_t i = 0; i < r->n; i++)
-		overrides[i] = r->list[i].hooks_changed && r->list[i].gen == r->list[i].old ? r->list[i].overrides
-		                                                                           : r->list[i].gen->overrides;
-	rc = snapshot_build(r->m, r->config, list, r->n, r->order, overrides, &r->next, r->err);
-	free(overrides);
+	for (size_t i = 0; i < r->n; i++) {
+		const struct next *n = &r->list[i];
+
+		parts[i].overrides = n->hooks_changed && n->gen == n->old ? n->overrides : n->gen->overrides;
+		parts[i].cfg = n->cfg ? n->cfg : n->gen->cfg;     /* of a live change: in force when the snapshot is */
+	}
+	rc = snapshot_build(r->m, r->config, list, r->n, r->order, parts, &r->next, r->err);
+	free(parts);
 	return rc;
 }
 

@@ -13,11 +13,12 @@ static const esp_cfg_item children[] = {
 	{ .name = "a", .type = ESP_CFG_STRING, .flags = ESP_CFG_REQUIRED }, { .name = NULL }
 };
 static const esp_cfg_item items[] = {
-	{ .name = "i", .type = ESP_CFG_INT, .min = -5, .max = 500 }, { .name = "s", .type = ESP_CFG_SIZE },
+	{ .name = "i", .type = ESP_CFG_INT, .min = -5, .max = 500, .flags = ESP_CFG_PER_DOMAIN },
+	{ .name = "s", .type = ESP_CFG_SIZE },
 	{ .name = "t", .type = ESP_CFG_TIME }, { .name = "b", .type = ESP_CFG_BOOL },
 	{ .name = "e", .type = ESP_CFG_ENUM, .choices = "x|y" }, { .name = "l", .type = ESP_CFG_STRINGS, .max = 4 },
 	{ .name = "g", .type = ESP_CFG_GROUP, .children = children },
-	{ .name = "m", .type = ESP_CFG_MAP, .children = children },
+	{ .name = "m", .type = ESP_CFG_MAP, .flags = ESP_CFG_PER_DOMAIN, .children = children },
 	{ .name = "p", .type = ESP_CFG_LIST, .children = children }, { .name = NULL }
 };
 
@@ -66,6 +67,30 @@ static void fuzz_text(esp_str text)
 	config_errors_free(&errs);
 }
 
+/* A whole file: the settings of domains of its first module. */
+static void fuzz_domains(esp_str text)
+{
+	struct config_errors errs = CONFIG_ERRORS_INIT;
+	struct config *c;
+	esp_cfg *cfg = NULL;
+	uint32_t before;
+
+	must((config_load_text("fuzz", text, NULL, &c, &errs) == 0) == (errs.errors == 0));
+	before = errs.errors;
+	if (c && config_module_count(c))
+		must((config_check_module(c, 0, items, sizeof items[0], &cfg, &errs) == 0) == (errs.errors == before));
+	for (uint32_t i = 0; cfg && i < cfg_domain_names(cfg); i++) {
+		const esp_cfg *of = cfg_of_domain(cfg, cfg_domain_name(cfg, i));
+		uint8_t hash[16];
+
+		must(of != cfg && cfg_of_domain(of, cfg_domain_name(cfg, i)) == of);
+		must(cfg_integer(of, "i") >= -5 && config_hash(of, hash) == 0);
+	}
+	cfg_free(cfg);
+	config_unref(c);
+	config_errors_free(&errs);
+}
+
 /* Lines of the input are variables; what they override is the same small file. */
 static void fuzz_env(const char *data, size_t len)
 {
@@ -108,7 +133,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* includes would read files: they have their own tests */
 	if (memmem(text, size - 1, "@include", 8))
 		return 0;
-	if (data[0] % 3 == 0)
+	if (data[0] % 4 == 3)
+		fuzz_domains((esp_str){ text, size - 1 });
+	else if (data[0] % 3 == 0)
 		fuzz_values((esp_str){ text, size - 1 });
 	else if (data[0] % 3 == 1)
 		fuzz_text((esp_str){ text, size - 1 });

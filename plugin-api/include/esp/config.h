@@ -32,6 +32,11 @@ typedef struct esp_config_api {
 	/*! Bytes of a size in the words of esp.conf ("35 MiB", "4096"), for those who write one elsewhere.  ESP_EINVAL: it
 	 *  is none, or beyond 2^63-1.  Since ABI 1.1. */
 	ESP_CHECKED esp_status (*parse_size)(esp_str text, int64_t *ret);
+	/*! The settings in force for mail of a domain: keys marked ESP_CFG_PER_DOMAIN as the administrator set them for it,
+	 *  all others the module's.  `c` is what check(), init() or reconfigure() were given; `domain` as in esp_txn,
+	 *  esp_rcpt and esp_rcpt_group (A-labels, lower case).  A domain without settings of its own, or "": c itself.
+	 *  A search in a sorted list; the result lives as long as c.  Since ABI 1.1. */
+	const esp_cfg *(*of_domain)(const esp_cfg *c, esp_str domain);
 } esp_config_api;
 
 #ifdef __cplusplus

@@ -45,7 +45,9 @@ enum { /* esp_cfg_item.type */
 enum { /* esp_cfg_item.flags */
 	ESP_CFG_REQUIRED = 1u << 0,
 	ESP_CFG_SECRET   = 1u << 1, /* masked in every dump */
-	ESP_CFG_LIVE     = 1u << 2  /* may change through reconfigure() without a new generation */
+	ESP_CFG_LIVE     = 1u << 2, /* may change through reconfigure() without a new generation */
+	ESP_CFG_PER_DOMAIN = 1u << 3 /* may be set for single domains, read with of_domain() of esp/config.h.  Of a GROUP
+	                              * mark the keys inside.  Since ABI 1.1 */
 };
 
 /*! \brief One key of a module's configuration.  Tables end with .name == NULL. */
@@ -70,7 +72,9 @@ struct esp_module {
 /*! \brief Life-cycle functions; each may be NULL.  Errors: negative status and the reason in *err. */
 typedef struct esp_module_ops {
 	uint32_t size;
-	/*! [control] Pure check of values across items; opens nothing.  Also run by `esp-server check`. */
+	/*! [control] Pure check of values across items; opens nothing.  Also run by `esp-server check`.  Called once with
+	 *  the module's settings and once with those in force for each entry of `domains`: what contradicts itself only
+	 *  together with a domain's own values is found as well. */
 	esp_status (*check)(esp_module *self, const esp_cfg *cfg, esp_err *err);
 	/*! [control] Build state; add hooks, services, events, metrics, contributions.  No I/O: `esp-server check`, and
 	 * with it the rehearsal of a reload, calls it too and then stop(). */

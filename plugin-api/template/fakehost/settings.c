@@ -233,9 +233,16 @@ static void ESP_PRINTF(4, 5) cfg_error(const esp_cfg *c, const char *key, esp_er
 	va_end(ap);
 }
 
+/* Settings of domains are the server's to read: here there is one set. */
+static const esp_cfg *of_domain(const esp_cfg *c, esp_str domain)
+{
+	(void)domain;
+	return c;
+}
+
 const esp_config_api fake_config = { .size = sizeof fake_config, .boolean = cfg_boolean, .integer = cfg_integer,
 	.string = cfg_string, .choice = cfg_choice, .is_set = cfg_is_set, .count = cfg_count, .string_at = cfg_string_at,
-	.group = cfg_group, .at = cfg_at, .error = cfg_error, .parse_size = parse_size };
+	.group = cfg_group, .at = cfg_at, .error = cfg_error, .parse_size = parse_size, .of_domain = of_domain };
 
 /* --- at the start: what the server would refuse ----------------------------------------------------------------- */
 
