@@ -140,8 +140,10 @@ static void metrics_declare(struct hook_entry *e)
 		if (v != ESP_VERDICT_FAIL && !verdict_allowed(e->hook.point, v))
 			continue;
 		put_labels(labels, sizeof labels, e, verdict_name(v));
-		st |= metric_declare(ESP_COUNTER, "esp_hook_calls_total", labels, "Hook calls by what they answered.", NULL, 0,
-		                     &e->calls[i]);
+		st |= e->shadow ? metric_declare(ESP_COUNTER, "esp_hook_shadow_calls_total", labels,
+		                                 "Calls of shadow hooks by what they would have said.", NULL, 0, &e->calls[i])
+		                : metric_declare(ESP_COUNTER, "esp_hook_calls_total", labels,
+		                                 "Hook calls by what they answered.", NULL, 0, &e->calls[i]);
 	}
 	put_labels(labels, sizeof labels, e, NULL);
 	st |= metric_declare(ESP_COUNTER, "esp_hook_late_total", labels,

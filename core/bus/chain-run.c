@@ -23,6 +23,8 @@ struct call {
 	const struct hook_entry *e;
 	esp_verdict verdict;      /* never FAIL after judge() */
 	const char *why;          /* NULL: the hook's own answer */
+	bool late;
+	esp_nsec took;
 	esp_answer answer;
 };
 
@@ -98,6 +100,7 @@ static void judge(const struct chain *c, struct call *call, bool late)
 	const struct hook_entry *e = call->e;
 	int i = verdict_index(call->verdict);
 
+	call->late = late;
 	if (late)
 		call->why = "it took longer than its timeout";
 	else if (call->verdict == ESP_VERDICT_FAIL)
@@ -136,7 +139,7 @@ static inline void ask(const struct asking *q, struct call *call)
 	const struct hook_entry *e = call->e;
 	_Atomic uint64_t *cell = metric_cell(e->calls[0].v & METRIC_INDEX_MASK);
 	uint64_t count = likely(cell != NULL) ? atomic_load_explicit(cell, memory_order_relaxed) : 0;
-	esp_nsec deadline = clock_earlier(q->limit, time_of(q->f) + e->hook.timeout), start = 0;
+	esp_nsec began = time_of(q->f), deadline = clock_earlier(q->limit, began + e->hook.timeout), start = 0;
 
 	if (unlikely(!e->module)) {
 		left_out(q, call);
@@ -149,13 +152,29 @@ static inline void ask(const struct asking *q, struct call *call)
 	call->verdict = e->hook.run.any(e->module, q->args, &call->answer);
 	if (unlikely(start))
 		metric_observe(e->seconds, (double)(clock_monotonic() - start) / 1e9);
-	if (likely(call->verdict == ESP_VERDICT_CONTINUE && time_of(q->f) < deadline && answer_empty(&call->answer))) {
+	call->took = time_of(q->f) - began;
+	if (likely(call->verdict == ESP_VERDICT_CONTINUE && began + call->took < deadline && answer_empty(&call->answer))) {
 		call->why = NULL;
 		if (likely(cell && e->calls[0].v))   /* read again: the hook may have suspended and others been counted */
 			atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + 1, memory_order_relaxed);
 		return;
 	}
 	ask_slowly(q, call, deadline);
+}
+
+/* What the trace says of the call; nearly always a plain CONTINUE. */
+static void note(struct trace *t, const struct chain *c, const struct call *call, bool stopped)
+{
+	const struct hook_entry *e = call->e;
+	struct trace_how how = { .point = c->point, .module = e->instance, .took = call->took,
+		.flags = (e->shadow ? ESP_TRACE_SHADOW : 0) | (stopped ? ESP_TRACE_STOPPED : 0) };
+
+	if (call->why && !stopped)
+		how.flags |= ESP_TRACE_FAILED | (call->late ? ESP_TRACE_LATE : 0);
+	if (stopped || (call->verdict == ESP_VERDICT_CONTINUE && !call->why && answer_empty(&call->answer)))
+		trace_note(t, &how, ESP_VERDICT_CONTINUE, NULL);
+	else
+		trace_note(t, &how, call->verdict, &call->answer);
 }
 
 /* --- groups ------------------------------------------------------------------------------------------ */
@@ -264,7 +283,7 @@ static struct group *group_start(
 
 /* Returns the strictest verdict of the group. */
 static esp_status run_group(const struct chain *c, const struct step *s, bool ended, const void *args, esp_arena *arena,
-                            esp_outcome *o, esp_verdict *ret)
+                            struct trace *t, esp_outcome *o, esp_verdict *ret)
 {
 	struct group *g = group_start(c, s, ended, args, arena);
 	esp_status st = ESP_OK;
@@ -282,8 +301,11 @@ static esp_status run_group(const struct chain *c, const struct step *s, bool en
 	group_wait(g);
 	for (uint32_t i = 0; i < g->n && st == ESP_OK; i++) {
 		const struct member *m = &g->m[i];
+		bool stopped = m->canceled && m->call.why;
 
-		if (m->call.e->shadow || (m->canceled && m->call.why))
+		if (t)
+			note(t, c, &m->call, stopped);
+		if (m->call.e->shadow || stopped)
 			continue;
 		if (m->call.verdict > *ret)
 			*ret = m->call.verdict;
@@ -311,7 +333,7 @@ static void no_memory(esp_outcome *o)
 	o->answer.reason = failed.reason;
 }
 
-void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_outcome *ret)
+void chain_run(const struct chain *c, const void *args, esp_arena *arena, struct trace *trace, esp_outcome *ret)
 {
 	struct call call __attribute__((uninitialized));   /* set below: zeroing it twice would cost as much as a hook */
 	struct asking q __attribute__((uninitialized));
@@ -329,10 +351,12 @@ void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_ou
 
 		if (s->n > 1) {
 			q.f->deadline = q.limit;
-			st = run_group(c, s, ended, args, arena, ret, &v);
+			st = run_group(c, s, ended, args, arena, trace, ret, &v);
 		} else if (!ended || (c->entries[s->first].hook.flags & ESP_HOOK_MUST_RUN)) {
 			call.e = &c->entries[s->first];
 			ask(&q, &call);
+			if (trace)
+				note(trace, c, &call, false);
 			if (likely(call.verdict == ESP_VERDICT_CONTINUE && answer_empty(&call.answer)))
 				continue;
 			if (!call.e->shadow) {
@@ -357,19 +381,31 @@ void hook_set_source(const struct chain *(*source)(esp_point p))
 	chain_now = source;
 }
 
-static void api_run(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret)
+void hook_run(esp_point point, const void *args, esp_arena *arena, struct trace *trace, esp_outcome *ret)
 {
 	const struct chain *c = chain_now ? chain_now(point) : NULL;
 
 	if (c) {
-		chain_run(c, args, arena, ret);
+		chain_run(c, args, arena, trace, ret);
 		return;
 	}
 	*ret = nothing_said;
+}
+
+static void api_run(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret)
+{
+	hook_run(point, args, arena, NULL, ret);
+}
+
+static const char *api_point_name(esp_point point)
+{
+	return point_of(point) ? point_of(point)->name : "unknown";
 }
 
 const esp_hook_api hook_api = {
 	.size = sizeof(esp_hook_api),
 	.add = hooks_add,
 	.run = api_run,
+	.point_name = api_point_name,
+	.verdict_name = verdict_name,
 };

@@ -8,6 +8,7 @@
 #ifndef CORE_BUS_CHAIN_H
 #define CORE_BUS_CHAIN_H
 
+#include "core/bus/trace.h"
 #include "core/bus/verdict.h"
 #include <esp/metric.h>
 
@@ -65,8 +66,9 @@ ESP_CHECKED esp_status chain_build(esp_point p, const struct chain_member *membe
                                    esp_err *err);
 void chain_free(struct chain *c);
 
-/*! \brief [worker, in a fiber] ESP_SUSPENDS.  Ask everybody.  The outcome is never FAIL; its strings are in `arena`. */
-void chain_run(const struct chain *c, const void *args, esp_arena *arena, esp_outcome *ret);
+/*! \brief [worker, in a fiber] ESP_SUSPENDS.  Ask everybody.  The outcome is never FAIL; its strings are in `arena`.
+ *  `trace`: who was asked is noted there; NULL: nowhere. */
+void chain_run(const struct chain *c, const void *args, esp_arena *arena, struct trace *trace, esp_outcome *ret);
 
 /*! \brief The order in force, for `esp-cli hooks`: entries by place, and where a step (one hook or one group) ends. */
 uint32_t chain_length(const struct chain *c);
@@ -74,6 +76,8 @@ const struct hook_entry *chain_entry(const struct chain *c, uint32_t i, uint32_t
 
 /*! \brief How esp.hook/1 run() finds the chain of the running fiber's snapshot; set once by core/module. */
 void hook_set_source(const struct chain *(*chain_now)(esp_point p));
+/*! \brief esp.hook/1 run() with a trace: what core/mail is lent. */
+void hook_run(esp_point point, const void *args, esp_arena *arena, struct trace *trace, esp_outcome *ret);
 /*! \brief docs/hooks.md: every point with its arguments and allowed verdicts. */
 void hook_document(void (*sink)(void *arg, esp_str piece), void *arg);
 

@@ -103,6 +103,8 @@ const char *answer_fault(const esp_answer *a)
 		return "too many headers";
 	if (a->ntags > ANSWER_TAGS_MAX || (a->ntags && !a->tags))
 		return "too many tags";
+	if (a->found > ESP_FOUND_VIRUS)
+		return "something found that is unknown to this server";
 	for (uint32_t i = 0; i < a->nheaders; i++)
 		if (!header_ok(a->headers[i]))
 			return "a malformed header";
@@ -121,8 +123,7 @@ void answer_for_failure(esp_answer *a, esp_verdict policy, const char *why)
 	}
 }
 
-/* Copy what a peer or a log will see on one line: control characters become spaces. */
-static esp_status copy_line(esp_arena *arena, esp_str s, esp_str *ret)
+esp_status answer_line(esp_arena *arena, esp_str s, esp_str *ret)
 {
 	if (s.len > ANSWER_TEXT_MAX)
 		s.len = ANSWER_TEXT_MAX;
@@ -172,7 +173,7 @@ static esp_status take_reply(esp_outcome *o, esp_verdict v, const esp_answer *a,
 	esp_answer *to = &o->answer;
 	esp_str text, reason;
 
-	if (copy_line(arena, a->text, &text) != ESP_OK || copy_line(arena, a->reason, &reason) != ESP_OK)
+	if (answer_line(arena, a->text, &text) != ESP_OK || answer_line(arena, a->reason, &reason) != ESP_OK)
 		return ESP_ENOMEM;
 	to->text = text;
 	to->reason = reason;
@@ -196,10 +197,15 @@ esp_status outcome_merge(esp_outcome *o, esp_verdict v, const esp_answer *a, con
 		to->score += a->score;
 		to->has_score = 1;
 	}
+	if (a->found > to->found) {
+		if (answer_line(arena, a->name, &to->name) != ESP_OK)
+			return ESP_ENOMEM;
+		to->found = a->found;
+	}
 	if (append_strings(arena, &to->headers, &to->nheaders, a->headers, a->nheaders) != ESP_OK ||
 	    append_strings(arena, &to->tags, &to->ntags, a->tags, a->ntags) != ESP_OK)
 		return ESP_ENOMEM;
 	if (v == ESP_VERDICT_CONTINUE && o->verdict == ESP_VERDICT_CONTINUE && a->folder.len)
-		return copy_line(arena, a->folder, &to->folder);
+		return answer_line(arena, a->folder, &to->folder);
 	return ESP_OK;
 }

@@ -54,15 +54,19 @@ const char *answer_fault(const esp_answer *a);
 static inline bool answer_empty(const esp_answer *a)
 {
 	return ((uint64_t)(uint32_t)a->has_score | a->nheaders | a->ntags | a->folder.len | a->text.len | a->reason.len |
-	        a->smtp_code | a->enhanced[0]) == 0;
+	        a->smtp_code | a->enhanced[0] | a->found | a->name.len) == 0;
 }
+/*! \brief What a peer, a log or a trace will see on one line: a copy of at most ANSWER_TEXT_MAX bytes, control
+ *  characters become spaces; nothing of nothing.  ESP_ENOMEM. */
+ESP_CHECKED esp_status answer_line(esp_arena *arena, esp_str s, esp_str *ret);
 /*! \brief The answer of a hook that could not give one, by its policy: `why` (a constant) for the trace, and what the
  *  peer is told with DEFER and REJECT, which is that we failed, not that it did anything wrong. */
 void answer_for_failure(esp_answer *a, esp_verdict policy, const char *why);
 /*! \brief Merge the next answer of the chain, in chain order, into the outcome: scores are added, headers and tags
  *  appended, and when `v` is stricter than what stood, code, text and reason are replaced and `by` is named.
- *  The folder is that of the last CONTINUE, as long as nothing stricter stands.  Everything is copied into the
- *  arena.  ESP_ENOMEM: the outcome is as it was, or lacks the last headers; the caller must not let it pass. */
+ *  The folder is that of the last CONTINUE, as long as nothing stricter stands; of what was found the worst is kept.
+ *  Everything is copied into the arena.  ESP_ENOMEM: the outcome is as it was, or lacks the last headers; the caller
+ *  must not let it pass. */
 ESP_CHECKED esp_status outcome_merge(
 	esp_outcome *o, esp_verdict v, const esp_answer *a, const char *by, esp_arena *arena);
 

@@ -108,6 +108,8 @@ static const esp_cfg_item hook_items[] = {
 	{ .name = "on_fail", .type = ESP_CFG_ENUM, .choices = "continue|accept|quarantine|discard|defer|reject",
 	  .def_str = "defer", .help = "The verdict of a hook that failed." },
 	{ .name = "must_run", .type = ESP_CFG_BOOL, .help = "Runs also when the chain has ended before it." },
+	{ .name = "shadow", .type = ESP_CFG_BOOL,
+	  .help = "Sees live mail and decides nothing: what it would have said is counted, and `esp-cli trace` lists it." },
 	{ .name = NULL }
 };
 

@@ -236,6 +236,7 @@ static void put_hook(struct json *j, esp_point p, const struct hook_entry *e, ui
 	json_put_seconds(j, "timeout", e->hook.timeout);
 	json_put_text(j, "on_fail", verdict_name(e->hook.on_fail));
 	json_put_bool(j, "must_run", e->hook.flags & ESP_HOOK_MUST_RUN);
+	json_put_bool(j, "shadow", e->shadow);
 	json_put_bool(j, "left_out", e->module == NULL);
 	json_put_int(j, "failed", metric_value(e->failed));
 	json_put_int(j, "late", metric_value(e->late));

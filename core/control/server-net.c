@@ -13,7 +13,8 @@
 #include "core/net/net.h"
 
 /* Kept for life by core/mail. */
-static struct mail_host mail_host = { .pin = modules_pin, .unpin = modules_unpin, .slots_end = modules_slots_end };
+static struct mail_host mail_host = { .pin = modules_pin, .unpin = modules_unpin,
+	.run = hook_run, .settings = modules_settings, .slots_end = modules_slots_end };
 
 int server_net_start(struct server *s, esp_err *err)
 {
@@ -23,7 +24,6 @@ int server_net_start(struct server *s, esp_err *err)
 	if (status)
 		return err_fail(err, status, "the network cannot be started: %s", status_text(status));
 	modules_set_net(s->modules, s->net);
-	mail_host.run = hook_api.run;
 	mail_set_host(&mail_host);
 	status = host_offer("esp.conn/1", 0, &conn_api);
 	if (!status)
@@ -40,6 +40,8 @@ int server_net_start(struct server *s, esp_err *err)
 		status = host_offer("esp.mail/1", 0, &mail_api);
 	if (!status)
 		status = host_offer("esp.health/1", 0, &health_api);
+	if (!status)
+		status = mail_declare();
 	if (!status)
 		status = server_facts_declare(s);
 	if (!status)

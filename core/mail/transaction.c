@@ -13,6 +13,7 @@
 #include "core/base/clock.h"
 #include "core/base/id.h"
 #include "core/base/str.h"
+#include "core/mail/events.h"
 #include "core/mail/verdict.h"
 
 #define TXN_MAGIC    0x314e5854u /* "TXN1" */
@@ -28,6 +29,7 @@ struct txn {
 	esp_verdict remembered;    /* QUARANTINE or DISCARD said before the message was there */
 	esp_answer said;           /* and the headers, tags and score that came with it */
 	esp_message message;
+	struct trace trace;
 	void *pin;
 };
 
@@ -48,6 +50,18 @@ static esp_str dup_in(esp_arena *a, esp_str s)
 	return s.len ? esp_strdup_in(a, s) : (esp_str){ NULL, 0 };
 }
 
+/* What stands behind the "@", in lower case; empty without one. */
+static esp_str domain_in(esp_arena *arena, esp_str address)
+{
+	const char *at = address.len ? memrchr(address.ptr, '@', address.len) : NULL;
+	esp_str domain =
+		dup_in(arena, at ? (esp_str){ at + 1, (size_t)(address.ptr + address.len - at - 1) } : (esp_str){ 0 });
+
+	for (char *p = (char *)(uintptr_t)domain.ptr; p && p < domain.ptr + domain.len; p++)
+		*p = (char)ascii_lower(*p);
+	return domain;
+}
+
 static esp_txn *txn_begin(esp_module *self, esp_conn *c, const esp_txn_params *p)
 {
 	const esp_mem_api *mem = c->arena->api;
@@ -65,8 +79,10 @@ static esp_txn *txn_begin(esp_module *self, esp_conn *c, const esp_txn_params *p
 	t->pub = (esp_txn){
 		.size = sizeof t->pub, .authenticated = p->authenticated, .conn = c, .arena = arena, .message = &t->message,
 		.helo = dup_in(arena, p->helo), .login = dup_in(arena, p->login), .login_account = p->login_account,
-		.began = clock_monotonic(),
+		.began = clock_monotonic(), .domain = p->authenticated ? domain_in(arena, p->login) : (esp_str){ NULL, 0 },
+		.trace = &t->trace.pub,
 	};
+	trace_begin(&t->trace, arena);
 	t->pin = host.pin(host.arg, c);
 	return &t->pub;
 }
@@ -94,6 +110,10 @@ static esp_status add_to(esp_arena *arena, esp_answer *said, const esp_answer *a
 {
 	said->score += a->score;
 	said->has_score |= a->has_score;
+	if (a->found > said->found) {
+		said->found = a->found;
+		said->name = a->name;
+	}
 	return join(arena, &said->headers, &said->nheaders, a->headers, a->nheaders) == ESP_OK &&
 				   join(arena, &said->tags, &said->ntags, a->tags, a->ntags) == ESP_OK
 			   ? ESP_OK
@@ -126,12 +146,27 @@ static void recall(const struct txn *t, esp_outcome *o)
 		defer_for_memory(o);
 		return;
 	}
+	o->answer.found = all.found;
+	o->answer.name = all.name;
 	o->answer.score = all.score;
 	o->answer.has_score = all.has_score;
 	o->answer.headers = all.headers;
 	o->answer.nheaders = all.nheaders;
 	o->answer.tags = all.tags;
 	o->answer.ntags = all.ntags;
+}
+
+/* Ask a point; what is new in the trace is told, and a refusal remembered. */
+static void ask(struct txn *t, esp_point point, const void *args, uint32_t index, esp_str to, esp_outcome *ret)
+{
+	uint32_t before = t->trace.pub.ncalls;
+
+	t->trace.index = index;
+	t->trace.to = to;
+	host.run(point, args, t->pub.arena, &t->trace, ret);
+	if (ret->verdict >= ESP_VERDICT_DEFER)
+		t->trace.pub.refused = ret->verdict;
+	events_of_trace(&t->pub, before);
 }
 
 static void txn_mail(esp_txn *pub, esp_str from, esp_str params, esp_outcome *ret)
@@ -144,7 +179,7 @@ static void txn_mail(esp_txn *pub, esp_str from, esp_str params, esp_outcome *re
 	args = (esp_mail_args){
 		.size = sizeof args, .conn = pub->conn, .txn = pub, .from = pub->from, .params = pub->from_params
 	};
-	host.run(ESP_AT_MAIL, &args, pub->arena, ret);
+	ask(t, ESP_AT_MAIL, &args, 0, (esp_str){ NULL, 0 }, ret);
 	remember(t, ret);
 }
 
@@ -183,7 +218,7 @@ static esp_status make_room(struct txn *t)
 	return ESP_OK;
 }
 
-static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_outcome *o)
+static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_rcpt_args *said, const esp_outcome *o)
 {
 	esp_arena *arena = t->pub.arena;
 	esp_rcpt *copy = esp_alloc(arena, sizeof *copy);
@@ -193,11 +228,11 @@ static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_outcome *
 	*copy = (esp_rcpt){
 		.size = sizeof *copy,
 		.target = r->target,
-		.address = dup_in(arena, r->address),
+		.address = said->to,
 		.params = dup_in(arena, r->params),
 		.account = r->account,
 		.folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
-		.settings = r->settings,
+		.domain = said->domain,
 		/* what RCPT said of this recipient; the message chain can only make it stricter */
 		.verdict = o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD ? o->verdict
 																							 : ESP_VERDICT_CONTINUE,
@@ -210,22 +245,25 @@ static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
 {
 	struct txn *t = txn_of(pub);
 	esp_rcpt_args args = { .size = sizeof args, .index = pub->nrcpt, .conn = pub->conn, .txn = pub,
-	                       .to = r->address, .params = r->params };
+	                       .to = dup_in(pub->arena, r->address), .params = r->params };
 
+	args.domain = r->domain.len ? dup_in(pub->arena, r->domain) : domain_in(pub->arena, r->address);
 	*ret = (esp_outcome){ .size = sizeof *ret };
 	if (pub->nrcpt >= t->max_rcpt)
 		return ESP_EBUSY;
-	host.run(ESP_AT_RCPT, &args, pub->arena, ret);
+	if (args.to.len != r->address.len)
+		return ESP_ENOMEM;
+	ask(t, ESP_AT_RCPT, &args, args.index, args.to, ret);
 	if (ret->verdict >= ESP_VERDICT_DEFER || already_there(t, r))
 		return ESP_OK;
-	return add_rcpt(t, r, ret);
+	return add_rcpt(t, r, &args, ret);
 }
 
 static void txn_data(esp_txn *pub, esp_outcome *ret)
 {
 	esp_data_args args = { .size = sizeof args, .conn = pub->conn, .txn = pub };
 
-	host.run(ESP_AT_DATA, &args, pub->arena, ret);
+	ask(txn_of(pub), ESP_AT_DATA, &args, 0, (esp_str){ NULL, 0 }, ret);
 	remember(txn_of(pub), ret);
 }
 
@@ -234,24 +272,30 @@ static void txn_headers(esp_txn *pub, esp_str block, esp_outcome *ret)
 	esp_headers_args args = { .size = sizeof args, .conn = pub->conn, .txn = pub, .headers = block };
 
 	pub->message->header_len = block.len;
-	host.run(ESP_AT_HEADERS, &args, pub->arena, ret);
+	ask(txn_of(pub), ESP_AT_HEADERS, &args, 0, (esp_str){ NULL, 0 }, ret);
 	remember(txn_of(pub), ret);
 }
 
 /* Recipients with equal settings are one group; a submission is judged by the sender's settings: one group. */
 static esp_status make_groups(struct txn *t)
 {
+	uint64_t *settings = esp_alloc_array(t->pub.arena, t->pub.nrcpt + 1u, sizeof *settings);
+
 	t->groups = esp_alloc_array(t->pub.arena, t->pub.nrcpt + 1u, sizeof *t->groups);
-	if (!t->groups)
+	if (!t->groups || !settings)
 		return ESP_ENOMEM;
 	for (uint32_t i = 0; i < t->pub.nrcpt; i++) {
 		esp_rcpt *r = t->rcpt[i];
-		uint64_t settings = t->pub.authenticated ? 0 : r->settings;
+		esp_str domain = t->pub.authenticated ? t->pub.domain : r->domain;
+		uint64_t wanted = t->pub.authenticated ? 0 : host.settings(domain);
 		uint32_t g = 0;
-		while (g < t->pub.ngroups && t->groups[g].settings != settings)
+
+		while (g < t->pub.ngroups && settings[g] != wanted)
 			g++;
-		if (g == t->pub.ngroups)
-			t->groups[t->pub.ngroups++] = (esp_rcpt_group){ .size = sizeof *t->groups, .settings = settings };
+		if (g == t->pub.ngroups) {
+			settings[g] = wanted;
+			t->groups[t->pub.ngroups++] = (esp_rcpt_group){ .size = sizeof *t->groups, .domain = domain };
+		}
 		t->groups[g].nrcpt++;
 		r->group = g;
 	}
@@ -272,12 +316,13 @@ static void txn_message(esp_txn *pub, esp_str content, esp_outcome *ret)
 		esp_message_args args = {
 			.size = sizeof args, .group = g, .conn = pub->conn, .txn = pub, .message = pub->message
 		};
-		host.run(ESP_AT_MESSAGE, &args, pub->arena, &t->groups[g].outcome);
+		ask(t, ESP_AT_MESSAGE, &args, g, (esp_str){ NULL, 0 }, &t->groups[g].outcome);
 		recall(t, &t->groups[g].outcome);
 		if (t->groups[g].outcome.verdict == ESP_VERDICT_DEFER)
 			break;                 /* nothing is committed, whatever the others would say */
 	}
 	verdict_for_all(t->rcpt, pub->nrcpt, t->groups, pub->ngroups, ret);
+	t->trace.pub.refused = ret->verdict >= ESP_VERDICT_DEFER ? ret->verdict : ESP_VERDICT_CONTINUE;
 }
 
 static void txn_end(esp_txn *pub)

@@ -76,10 +76,13 @@ static void read_override(const esp_cfg *c, struct hook_override *o)
 		o->set |= OVERRIDE_ON_FAIL;
 	if (cfg_is_set(c, "must_run"))
 		o->set |= OVERRIDE_MUST_RUN;
+	if (cfg_is_set(c, "shadow"))
+		o->set |= OVERRIDE_SHADOW;
 	o->priority = (int32_t)cfg_integer(c, "priority");
 	o->group = (uint32_t)cfg_integer(c, "group");
 	o->timeout = cfg_integer(c, "timeout");
 	o->must_run = cfg_boolean(c, "must_run");
+	o->shadow = cfg_boolean(c, "shadow");
 	o->on_fail = on_fail >= 0 && (size_t)on_fail < ARRAY_LEN(verdicts)
 	             ? (esp_verdict)verdict_by_name(str_of(verdicts[on_fail])) : ESP_VERDICT_DEFER;
 }

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { HOOKS = 8, ROUNDS = 400, RUNS = 5000 };
+enum { HOOKS = 10, ROUNDS = 400, RUNS = 5000 };
 
 static esp_verdict on_hook(esp_module *self, const void *args, esp_answer *answer)
 {
@@ -38,20 +38,28 @@ static esp_nsec best_of(void (*round)(void *arg), void *arg)
 
 struct bench { struct chain *chain, *one, *none; esp_arena *arena; esp_metric counter; esp_event_id event; };
 
-static void run_chain(const struct chain *c, esp_arena *arena)
+/* With a trace: as a mail transaction has it, in an arena that ends with the message. */
+static void run_chain(const struct chain *c, esp_arena *arena, bool traced)
 {
+	struct trace trace;
 	esp_outcome o;
 
 	for (int i = 0; i < RUNS; i++) {
-		chain_run(c, NULL, arena, &o);
+		if (traced) {
+			arena_reset(arena);
+			trace_begin(&trace, arena);
+		}
+		chain_run(c, NULL, arena, traced ? &trace : NULL, &o);
 		if (o.verdict != ESP_VERDICT_CONTINUE)
 			abort();
 	}
 }
 
-static void on_eight(void *arg) { run_chain(((struct bench *)arg)->chain, ((struct bench *)arg)->arena); }
-static void on_one(void *arg) { run_chain(((struct bench *)arg)->one, ((struct bench *)arg)->arena); }
-static void on_none(void *arg) { run_chain(((struct bench *)arg)->none, ((struct bench *)arg)->arena); }
+static void on_ten(void *arg) { run_chain(((struct bench *)arg)->chain, ((struct bench *)arg)->arena, false); }
+static void on_ten_traced(void *arg) { run_chain(((struct bench *)arg)->chain, ((struct bench *)arg)->arena, true); }
+static void on_one(void *arg) { run_chain(((struct bench *)arg)->one, ((struct bench *)arg)->arena, false); }
+static void on_none(void *arg) { run_chain(((struct bench *)arg)->none, ((struct bench *)arg)->arena, false); }
+static void on_none_traced(void *arg) { run_chain(((struct bench *)arg)->none, ((struct bench *)arg)->arena, true); }
 
 static void on_count(void *arg)
 {
@@ -95,9 +103,12 @@ static void on_bench(void *arg)
 	b.counter = metric_must(ESP_COUNTER, "esp_bench_total", "", "bench");
 	if (event_declare("bench.done", "", NULL, 0, 0, &b.event) != ESP_OK)
 		abort();
-	printf("hook call, one of eight in a chain   %6.1f ns\n", (double)best_of(on_eight, &b) / RUNS / HOOKS);
+	printf("hook call, one of ten in a chain     %6.1f ns\n", (double)best_of(on_ten, &b) / RUNS / HOOKS);
+	printf("chain of ten hooks                   %6.1f ns\n", (double)best_of(on_ten, &b) / RUNS);
+	printf("chain of ten hooks, with its trace   %6.1f ns\n", (double)best_of(on_ten_traced, &b) / RUNS);
 	printf("chain of one hook                    %6.1f ns\n", (double)best_of(on_one, &b) / RUNS);
 	printf("chain of no hook                     %6.1f ns\n", (double)best_of(on_none, &b) / RUNS);
+	printf("chain of no hook, with its trace     %6.1f ns\n", (double)best_of(on_none_traced, &b) / RUNS);
 	printf("metric add                           %6.1f ns\n", (double)best_of(on_count, &b) / RUNS);
 	printf("publish what nobody wants            %6.1f ns\n", (double)best_of(on_unwanted, &b) / RUNS);
 	chain_free(b.chain);

@@ -39,6 +39,14 @@ static esp_status too_many(struct session *s)
 	return reply_error(s, 452, "4.5.3", "too many recipients, send the rest in another message");
 }
 
+/* Of a canonical address. */
+static esp_str domain_of(esp_str address)
+{
+	const char *at = memrchr(address.ptr, '@', address.len);
+
+	return at ? (esp_str){ at + 1, (size_t)(address.ptr + address.len - at - 1) } : (esp_str){ NULL, 0 };
+}
+
 static esp_status add_all(struct session *s, const esp_directory_target *t, esp_str address)
 {
 	esp_outcome o = { .size = sizeof o };
@@ -46,7 +54,7 @@ static esp_status add_all(struct session *s, const esp_directory_target *t, esp_
 
 	for (uint32_t i = 0; st == ESP_OK && i < t->naccounts && o.verdict < ESP_VERDICT_DEFER; i++) {
 		esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = address, .account = t->accounts[i].id,
-		               .folder = t->folder, .settings = t->accounts[i].settings };
+		               .folder = t->folder, .domain = domain_of(t->accounts[i].address) };
 		st = s->smtp->mail->rcpt(s->txn, &r, &o);
 	}
 	if (st == ESP_EBUSY)

@@ -24,7 +24,6 @@ typedef struct esp_account {
 	esp_str address;        /* canonical: local part as stored, domain as A-labels, lower case */
 	esp_str display_name;
 	uint64_t quota;         /* bytes; 0: none */
-	uint64_t settings;      /* recipients with equal values are judged together */
 } esp_account;
 
 typedef struct esp_directory_target {

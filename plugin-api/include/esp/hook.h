@@ -53,6 +53,7 @@ enum {
 
 enum { ESP_PRIO_FIRST = 100, ESP_PRIO_EARLY = 300, ESP_PRIO_NORMAL = 500, ESP_PRIO_LATE = 700, ESP_PRIO_LAST = 900 };
 enum { ESP_HOOK_MUST_RUN = 1u << 0 };
+enum { ESP_FOUND_NOTHING = 0, ESP_FOUND_SPAM, ESP_FOUND_VIRUS };   /* esp_answer.found, the worse the larger */
 
 /*! \brief Beside the verdict.  Zeroed by the core before the hook (but `size`); copied after the hook returned: strings
  *  and arrays live in the transaction's or connection's arena or are constants, never in the hook's own frame. */
@@ -70,17 +71,27 @@ typedef struct esp_answer {
 	uint32_t nheaders;
 	uint32_t ntags;
 	const esp_str *tags;
+	uint32_t found; /* ESP_FOUND_...: the core tells of it (spam.detected, virus.detected) whatever the verdict */
+	uint32_t reserved;
+	esp_str name;              /* of what was found: "Eicar-Test-Signature".  Both since ABI 1.1 */
 } esp_answer;
 
 /* Arguments by point.  from, to: `local@domain` without < >, checked; from empty: the null path.  params: what follows
  * the path ("SIZE=10 BODY=8BITMIME"), as it was said.  index: place of the recipient in txn->rcpt if it is taken.
+ * domain: whose settings count for this recipient (esp_rcpt.domain; for of_domain() of esp/config.h).
  * headers: the block with its blank line, every line ends with CRLF.  group: index into txn->groups.  success: did the
  * login succeed? */
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; } esp_connect_args;
 typedef struct { uint32_t size; int32_t extended; esp_conn *conn; esp_str name; } esp_helo_args;
 typedef struct { uint32_t size; int32_t success; esp_conn *conn; esp_str user, mechanism; } esp_auth_args;
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; esp_txn *txn; esp_str from, params; } esp_mail_args;
-typedef struct { uint32_t size; uint32_t index; esp_conn *conn; esp_txn *txn; esp_str to, params; } esp_rcpt_args;
+typedef struct {
+	uint32_t size;
+	uint32_t index;
+	esp_conn *conn;
+	esp_txn *txn;
+	esp_str to, params, domain;
+} esp_rcpt_args;
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; esp_txn *txn; } esp_data_args;
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; esp_txn *txn; esp_str headers; } esp_headers_args;
 typedef struct { uint32_t size; uint32_t group; esp_conn *conn; esp_txn *txn; esp_message *message; } esp_message_args;
@@ -130,6 +141,9 @@ typedef struct esp_hook_api {
 	 *  HELO, IMAP_COMMAND; who checks passwords: AUTH; the mail points are run by esp.mail/1).  Strings of the
 	 *  outcome live in `arena`. */
 	void (*run)(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret);
+	/*! [any] As in esp.conf and in metrics: "message", "quarantine".  "unknown" for what is none.  Since ABI 1.1. */
+	const char *(*point_name)(esp_point point);
+	const char *(*verdict_name)(esp_verdict verdict);
 } esp_hook_api;
 
 #ifdef __cplusplus

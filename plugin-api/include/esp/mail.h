@@ -36,7 +36,7 @@ typedef struct esp_rcpt {
 	esp_str params;            /* ESMTP parameters, raw */
 	esp_id account;            /* LOCAL: the account */
 	esp_str folder;            /* LOCAL: "" is INBOX; a hook's folder replaces it */
-	uint64_t settings;         /* recipients with equal settings are judged together */
+	esp_str domain;            /* whose settings count: LOCAL: that of the account; empty: that of `address` */
 	/* filled by message(): */
 	esp_verdict verdict;
 	uint32_t group;            /* index into groups */
@@ -46,9 +46,46 @@ typedef struct esp_rcpt {
 typedef struct esp_rcpt_group {
 	uint32_t size;
 	uint32_t nrcpt;
-	uint64_t settings;
+	esp_str domain;            /* its settings are those of all of them: of_domain() of esp/config.h */
 	esp_outcome outcome;       /* headers to put in front, folder, score, tags */
 } esp_rcpt_group;
+
+enum { /* esp_trace_call.flags */
+	ESP_TRACE_SHADOW  = 1u << 0, /* it was asked and decided nothing (`shadow` in esp.conf) */
+	ESP_TRACE_FAILED  = 1u << 1, /* it could not answer; `verdict` is its failure policy's, `reason` says why */
+	ESP_TRACE_LATE    = 1u << 2, /* ... because it took longer than its timeout */
+	ESP_TRACE_STOPPED = 1u << 3, /* a REJECT beside it made its answer needless */
+	ESP_TRACE_SCORE   = 1u << 4  /* `score` was given */
+};
+/*! \brief One hook that was asked. */
+typedef struct esp_trace_call {
+	uint32_t size;
+	esp_point point;
+	uint32_t index;            /* MESSAGE: the group; RCPT: as in esp_rcpt_args; else 0 */
+	esp_verdict verdict;
+	uint32_t flags;            /* ESP_TRACE_... */
+	uint32_t msec;             /* by the loop's clock: work without a suspension counts when it is long */
+	uint32_t found, reserved;  /* ESP_FOUND_... */
+	double score;
+	const char *module;        /* instance */
+	esp_str to;                /* RCPT: the recipient */
+	esp_str reason, name, folder;
+} esp_trace_call;
+/*! \brief Why a message became what it became: who was asked, in the order of the chains.  At most 256 calls and 16 KiB
+ *  of texts a transaction (plain CONTINUE only among the first 128); calls beyond that are counted in `dropped`. */
+typedef struct esp_trace {
+	uint32_t size, call_size;
+	uint32_t ncalls, dropped;
+	const esp_trace_call *calls;
+	esp_verdict refused;       /* DEFER or REJECT when a chain said so last (RCPT: of that recipient); else CONTINUE */
+	uint32_t reserved;
+} esp_trace;
+
+/*! \brief Call `i` of a trace. */
+static inline const esp_trace_call *esp_trace_at(const esp_trace *t, uint32_t i)
+{
+	return (const esp_trace_call *)(const void *)((const char *)t->calls + (size_t)i * t->call_size);
+}
 
 /*! \brief Public head of a transaction; the envelope may be read by hooks. */
 struct esp_txn {
@@ -65,6 +102,8 @@ struct esp_txn {
 	esp_rcpt *const *rcpt;     /* nrcpt pointers */
 	const esp_rcpt_group *groups;
 	esp_nsec began;
+	esp_str domain;            /* authenticated: whose settings count, the login's domain; else "" (the module's) */
+	const esp_trace *trace;    /* never NULL.  Both since ABI 1.1 */
 };
 
 typedef struct esp_txn_params {

@@ -50,7 +50,8 @@ esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, 
 static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_str content, esp_answer *ret)
 {
 	esp_mail_args mail = { .size = sizeof mail, .conn = t->conn, .txn = t, .from = t->from };
-	esp_rcpt_args rcpt = { .size = sizeof rcpt, .conn = t->conn, .txn = t, .to = t->rcpt[0]->address };
+	esp_rcpt_args rcpt = { .size = sizeof rcpt, .conn = t->conn, .txn = t, .to = t->rcpt[0]->address,
+		.domain = t->rcpt[0]->domain };
 	esp_data_args data = { .size = sizeof data, .conn = t->conn, .txn = t };
 	esp_headers_args headers = { .size = sizeof headers, .conn = t->conn, .txn = t };
 	esp_message_args message = { .size = sizeof message, .conn = t->conn, .txn = t, .message = t->message };
@@ -78,11 +79,14 @@ esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer
 	esp_str all = { content, strlen(content) };
 	esp_conn c = { .api = &fake_conn, .arena = arena_pub(fake->txn), .id = ++fake->conns };
 	esp_message m = { .size = sizeof m };
-	esp_rcpt rcpt = { .size = sizeof rcpt, .target = ESP_RCPT_LOCAL, .address = ESP_STR("user@example.test") };
+	esp_rcpt rcpt = { .size = sizeof rcpt, .target = ESP_RCPT_LOCAL, .address = ESP_STR("user@example.test"),
+		.domain = ESP_STR("example.test") };
 	esp_rcpt *rcpts[] = { &rcpt };
+	static const esp_trace nobody = { .size = sizeof nobody, .call_size = sizeof(esp_trace_call) };
+	esp_rcpt_group group = { .size = sizeof group, .nrcpt = 1, .domain = ESP_STR("example.test") };
 	esp_txn t = { .size = sizeof t, .conn = &c, .arena = arena_pub(fake->txn), .message = &m,
 		.helo = ESP_STR("mail.example.org"), .from = ESP_STR("sender@example.org"), .rcpt = rcpts,
-		.began = fake->now };
+		.ngroups = 1, .groups = &group, .began = fake->now, .trace = &nobody };
 	esp_verdict v;
 
 	m.id.b[15] = (uint8_t)fake->conns;

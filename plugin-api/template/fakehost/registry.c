@@ -30,7 +30,25 @@ static void hook_run(esp_point point, const void *args, esp_arena *arena, esp_ou
 	ret->verdict = fakehost_run(fake->current, point, args, &ret->answer);
 }
 
-const esp_hook_api fake_hook = { .size = sizeof fake_hook, .add = hook_add, .run = hook_run };
+static const char *point_name(esp_point p)
+{
+	static const char *const names[ESP_AT_COUNT] = { [ESP_AT_CONNECT] = "connect", [ESP_AT_TLS] = "tls",
+		[ESP_AT_HELO] = "helo", [ESP_AT_AUTH] = "auth", [ESP_AT_MAIL] = "mail", [ESP_AT_RCPT] = "rcpt",
+		[ESP_AT_DATA] = "data", [ESP_AT_HEADERS] = "headers", [ESP_AT_MESSAGE] = "message",
+		[ESP_AT_IMAP_COMMAND] = "imap-command", [ESP_AT_HTTP_REQUEST] = "http-request" };
+
+	return p < ESP_AT_COUNT && names[p] ? names[p] : "unknown";
+}
+
+static const char *verdict_name(esp_verdict v)
+{
+	static const char *const names[] = { "continue", "accept", "quarantine", "discard", "defer", "reject" };
+
+	return v == ESP_VERDICT_FAIL ? "fail" : v % 10 == 0 && v <= ESP_VERDICT_REJECT ? names[v / 10] : "unknown";
+}
+
+const esp_hook_api fake_hook = { .size = sizeof fake_hook, .add = hook_add, .run = hook_run, .point_name = point_name,
+	.verdict_name = verdict_name };
 
 /* --- events and metrics: one list of names each, which outlives a generation ------------------------------------ */
 

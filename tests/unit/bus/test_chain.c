@@ -113,7 +113,7 @@ static esp_outcome run(esp_point p)
 	esp_outcome o;
 
 	order[0] = '\0';
-	chain_run(c, NULL, arena, &o);
+	chain_run(c, NULL, arena, NULL, &o);
 	chain_free(c);
 	return o;
 }
@@ -434,7 +434,7 @@ CHAIN_TEST(chain, lack_of_memory_never_lets_a_message_pass)
 	big[sizeof big - 1] = '\0';
 	simple(500, ESP_VERDICT_QUARANTINE)->text = big;
 	c = build(ESP_AT_MESSAGE);
-	chain_run(c, NULL, tiny, &o);
+	chain_run(c, NULL, tiny, NULL, &o);
 	cr_expect_eq(o.verdict, ESP_VERDICT_DEFER);
 	chain_free(c);
 	arena_free(tiny);
@@ -461,7 +461,118 @@ CHAIN_TEST(chain, a_shadow_hook_is_run_and_counted_but_not_heard)
 	cr_expect_eq(o.verdict, ESP_VERDICT_CONTINUE);
 	cr_expect(!o.answer.has_score);
 	cr_expect_str_eq(order, "ab");
-	cr_expect_eq(count("esp_hook_calls_total", "module=\"a\",point=\"message\",verdict=\"reject\""), 1);
+	cr_expect_eq(count("esp_hook_shadow_calls_total", "module=\"a\",point=\"message\",verdict=\"reject\""), 1);
+}
+
+/* --- the trace --------------------------------------------------------------------------------------- */
+
+static struct trace trace;
+static esp_outcome run_traced(void)
+{
+	struct chain *c = build(ESP_AT_MESSAGE);
+	esp_outcome o;
+
+	order[0] = '\0';
+	trace_begin(&trace, arena);
+	chain_run(c, NULL, arena, &trace, &o);
+	chain_free(c);
+	return o;
+}
+
+static void expect_call(uint32_t i, const char *module, esp_verdict v, uint32_t flags)
+{
+	const esp_trace_call *c = &trace.pub.calls[i];
+
+	cr_assert(i < trace.pub.ncalls, "%u calls", trace.pub.ncalls);
+	cr_expect_str_eq(c->module, module);
+	cr_expect_eq(c->verdict, v, "%s said %u", module, c->verdict);
+	cr_expect_eq(c->flags, flags, "%s: flags %u", module, c->flags);
+	cr_expect_eq(c->point, ESP_AT_MESSAGE);
+}
+
+CHAIN_TEST(chain_process, every_hook_that_was_asked_is_in_the_trace)
+{
+	simple(100, 0);
+	simple(200, 0)->score = 2.5;
+	simple(300, ESP_VERDICT_REJECT)->text = "two\r\nlines";
+	simple(400, 0);
+	run_traced();
+	cr_assert_eq(trace.pub.ncalls, 3, "who was not asked is not there");
+	expect_call(0, "a", ESP_VERDICT_CONTINUE, 0);
+	expect_call(1, "b", ESP_VERDICT_CONTINUE, ESP_TRACE_SCORE);
+	cr_expect_float_eq(trace.pub.calls[1].score, 2.5, 1e-9);
+	expect_call(2, "c", ESP_VERDICT_REJECT, 0);
+	expect_str(trace.pub.calls[2].reason, "two  lines");
+}
+
+CHAIN_TEST(chain_process, a_shadow_hook_is_marked_with_what_it_would_have_said)
+{
+	simple(100, ESP_VERDICT_REJECT)->folder = "Junk";
+	overrides[0][ESP_AT_MESSAGE] = (struct hook_override){ .set = OVERRIDE_SHADOW, .shadow = true };
+	cr_expect_eq(run_traced().verdict, ESP_VERDICT_CONTINUE);
+	expect_call(0, "a", ESP_VERDICT_REJECT, ESP_TRACE_SHADOW);
+	expect_str(trace.pub.calls[0].folder, "Junk");
+}
+
+CHAIN_TEST(chain_error_handling, the_trace_says_who_failed_and_which_policy_answered)
+{
+	struct script *late = hook(ESP_AT_MESSAGE, 200, 0, 0, ESP_VERDICT_QUARANTINE, 20 * ESP_MSEC);
+
+	hook(ESP_AT_MESSAGE, 100, 0, 0, ESP_VERDICT_ACCEPT, 0)->say = ESP_VERDICT_FAIL;
+	late->sleep = ESP_SEC;
+	overrides[1][ESP_AT_MESSAGE] =
+		(struct hook_override){ .set = OVERRIDE_ON_FAIL, .on_fail = ESP_VERDICT_CONTINUE };
+	run_traced();
+	expect_call(0, "b", ESP_VERDICT_CONTINUE, ESP_TRACE_FAILED);
+	expect_str(trace.pub.calls[0].reason, "it failed");
+	expect_call(1, "a", ESP_VERDICT_QUARANTINE, ESP_TRACE_FAILED | ESP_TRACE_LATE);
+	cr_expect(trace.pub.calls[1].msec >= 15 && trace.pub.calls[1].msec < 900, "%u ms", trace.pub.calls[1].msec);
+}
+
+CHAIN_TEST(chain_error_handling, who_is_stopped_by_a_reject_beside_it_is_marked)
+{
+	struct script *slow = hook(ESP_AT_MESSAGE, 100, 7, 0, 0, 0);
+
+	hook(ESP_AT_MESSAGE, 100, 7, 0, 0, 0)->say = ESP_VERDICT_REJECT;
+	slow->sleep = 5 * ESP_SEC;
+	cr_expect_eq(run_traced().verdict, ESP_VERDICT_REJECT);
+	cr_assert_eq(trace.pub.ncalls, 2);
+	expect_call(0, "a", ESP_VERDICT_CONTINUE, ESP_TRACE_STOPPED);
+	expect_call(1, "b", ESP_VERDICT_REJECT, 0);
+}
+
+CHAIN_TEST(chain_order, the_trace_is_bounded_and_keeps_room_for_who_speaks)
+{
+	struct trace_how how = { .point = ESP_AT_MESSAGE, .module = "m" };
+	char text[TRACE_TEXT_MAX + 50];
+	const esp_answer said = { .size = sizeof said, .reason = { text, sizeof text } };
+
+	memset(text, 'x', sizeof text);
+	trace_begin(&trace, arena);
+	for (int i = 0; i < 200; i++)
+		trace_note(&trace, &how, ESP_VERDICT_CONTINUE, NULL);
+	cr_expect_eq(trace.pub.ncalls, TRACE_SILENT_MAX);
+	for (int i = 0; i < 200; i++)
+		trace_note(&trace, &how, ESP_VERDICT_DEFER, &said);
+	cr_expect_eq(trace.pub.ncalls, TRACE_CALLS_MAX);
+	cr_expect_eq(trace.pub.dropped, 400 - TRACE_CALLS_MAX);
+	cr_expect(trace.bytes <= TRACE_BYTES_MAX);
+	cr_expect_eq(trace.pub.calls[TRACE_SILENT_MAX].reason.len, TRACE_TEXT_MAX);
+	cr_expect_eq(trace.pub.calls[TRACE_CALLS_MAX - 1].reason.len, 0, "the texts have had their room");
+}
+
+CHAIN_TEST(chain_order, of_what_was_found_the_worst_is_kept)
+{
+	const esp_answer spam = { .size = sizeof spam, .found = ESP_FOUND_SPAM, .name = ESP_STR("LOTTERY") };
+	const esp_answer virus = { .size = sizeof virus, .found = ESP_FOUND_VIRUS, .name = ESP_STR("Eicar") };
+	esp_answer odd = { .size = sizeof odd, .found = 77 };
+	esp_outcome o = { .size = sizeof o };
+
+	cr_assert_eq(outcome_merge(&o, 0, &virus, "a", arena), ESP_OK);
+	cr_assert_eq(outcome_merge(&o, 0, &spam, "b", arena), ESP_OK);
+	cr_expect_eq(o.answer.found, ESP_FOUND_VIRUS);
+	expect_str(o.answer.name, "Eicar");
+	cr_expect_not_null(answer_fault(&odd));
 }
 
 /* --- merging ----------------------------------------------------------------------------------------- */

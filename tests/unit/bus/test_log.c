@@ -345,7 +345,7 @@ static void on_worker(void *arg)
 {
 	esp_outcome o;
 
-	chain_run(arg, NULL, NULL, &o);
+	chain_run(arg, NULL, NULL, NULL, &o);
 	atomic_store(&spun, true);
 }
 

@@ -9,7 +9,7 @@
 static esp_verdict at_mail, at_rcpt, at_message[8];
 static int message_runs, pins, slot_ends;
 static esp_str rcpt_folder;
-static bool speaks;
+static bool speaks, finds;
 static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"),
 	[ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
 	[ESP_AT_DATA] = ESP_STR_INIT("data"),
@@ -26,9 +26,13 @@ static void slots_end(void *arg, void *object, uint32_t scope)
 	slot_ends++;
 }
 
-static void run(esp_point point, const void *args, esp_arena *arena, esp_outcome *ret)
+static void run(esp_point point, const void *args, esp_arena *arena, struct trace *trace, esp_outcome *ret)
 {
+	const esp_answer said = { .size = sizeof said, .found = ESP_FOUND_SPAM, .name = ESP_STR("LOTTERY") };
+
 	(void)arena;
+	trace_note(trace, &(struct trace_how){ .point = point, .module = "double" }, ESP_VERDICT_CONTINUE,
+	           finds ? &said : NULL);
 	*ret = (esp_outcome){ .size = sizeof *ret };
 	if (point == ESP_AT_MAIL)
 		ret->verdict = at_mail;
@@ -51,6 +55,12 @@ static void run(esp_point point, const void *args, esp_arena *arena, esp_outcome
 	}
 }
 
+/* "d2.test" and "e2.test" have equal settings; "d0.test" those of the modules. */
+static uint64_t settings(esp_str domain)
+{
+	return domain.len > 1 && domain.ptr[1] >= '0' && domain.ptr[1] <= '9' ? (uint64_t)(domain.ptr[1] - '0') : 0;
+}
+
 static esp_arena *api_new(esp_module *self, const char *label, size_t cap);
 static const esp_mem_api mem = {
 	.size = sizeof mem, .arena_new = api_new, .arena_free = arena_free, .arena_reset = arena_reset,
@@ -66,7 +76,8 @@ static esp_conn conn;
 
 static void setup(void)
 {
-	mail_set_host(&(struct mail_host){ .pin = pin, .unpin = unpin, .run = run, .slots_end = slots_end });
+	mail_set_host(
+		&(struct mail_host){ .pin = pin, .unpin = unpin, .run = run, .settings = settings, .slots_end = slots_end });
 	conn.arena = arena_new(&mem, "conn", 0);
 }
 static void teardown(void)
@@ -79,19 +90,22 @@ static esp_txn *begin(uint32_t max_rcpt, uint32_t authenticated)
 {
 	esp_outcome o;
 	esp_txn *t = mail_api.begin(NULL, &conn,
-		&(esp_txn_params){ .size = sizeof(esp_txn_params), .max_rcpt = max_rcpt, .authenticated = authenticated });
+		&(esp_txn_params){ .size = sizeof(esp_txn_params), .max_rcpt = max_rcpt, .authenticated = authenticated,
+			.login = authenticated ? ESP_STR("someone@D3.Test") : ESP_STR("") });
 
 	cr_assert_not_null(t);
 	mail_api.mail(t, ESP_STR("a@example.test"), ESP_STR(""), &o);
 	return t;
 }
 
-static esp_status rcpt(esp_txn *t, uint8_t account, uint64_t settings)
+static esp_status rcpt(esp_txn *t, uint8_t account, int number)
 {
+	char domain[] = "d0.test";
 	esp_outcome o;
-	esp_rcpt r = {
-		.size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("x@example.test"), .settings = settings
-	};
+	esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("x@example.test"),
+		.domain = { domain, sizeof domain - 1 } };
+
+	domain[1] = (char)('0' + number);
 
 	r.account.b[0] = account;
 	return mail_api.rcpt(t, &r, &o);
@@ -178,6 +192,65 @@ Test(transaction, judges_a_submission_as_one_group)
 		cr_assert_eq(rcpt(t, i, i), ESP_OK);
 	judge(t, &o);
 	cr_assert_eq(message_runs, 1);
+	cr_assert(esp_str_eq(t->domain, ESP_STR("d3.test")) && esp_str_eq(t->groups[0].domain, t->domain));
+	mail_api.end(t);
+}
+
+Test(transaction, takes_domains_with_equal_settings_for_one_group)
+{
+	static const char *const to[] = { "a@d2.test", "b@E2.TEST", "c@nowhere.test", "d@d0.test", "e@d3.test" };
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	for (uint8_t i = 0; i < 5; i++) {
+		esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = { to[i], strlen(to[i]) } };
+
+		r.account.b[0] = (uint8_t)(i + 1);
+		cr_assert_eq(mail_api.rcpt(t, &r, &o), ESP_OK);
+	}
+	cr_assert(esp_str_eq(t->rcpt[1]->domain, ESP_STR("e2.test")), "who names none has that of the address");
+	judge(t, &o);
+	cr_assert_eq(message_runs, 3);
+	cr_assert_eq(t->rcpt[0]->group, t->rcpt[1]->group);
+	cr_assert_eq(t->rcpt[2]->group, t->rcpt[3]->group);
+	cr_assert(esp_str_eq(t->groups[0].domain, ESP_STR("d2.test")) && t->groups[0].nrcpt == 2);
+	mail_api.end(t);
+}
+
+Test(transaction, notes_who_was_asked_for_whom_and_what_was_found)
+{
+	esp_txn *t;
+	esp_outcome o;
+
+	finds = true;
+	t = begin(0, 0);
+	cr_assert_eq(rcpt(t, 1, 1), ESP_OK);
+	cr_assert_eq(rcpt(t, 2, 2), ESP_OK);
+	judge(t, &o);
+	cr_assert_eq(t->trace->ncalls, 5);
+	cr_assert_eq(esp_trace_at(t->trace, 0)->point, (esp_point)ESP_AT_MAIL);
+	cr_assert(esp_str_eq(esp_trace_at(t->trace, 2)->to, ESP_STR("x@example.test")));
+	cr_assert_eq(esp_trace_at(t->trace, 2)->index, 1);
+	cr_assert_eq(esp_trace_at(t->trace, 4)->index, 1, "the second group");
+	cr_assert(esp_str_eq(esp_trace_at(t->trace, 4)->name, ESP_STR("LOTTERY")));
+	cr_assert_eq(t->trace->refused, (esp_verdict)ESP_VERDICT_CONTINUE);
+	mail_api.end(t);
+	finds = false;
+}
+
+Test(transaction, remembers_the_last_refusal)
+{
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	at_rcpt = ESP_VERDICT_DEFER;
+	cr_assert_eq(rcpt(t, 1, 1), ESP_OK);
+	cr_assert_eq(t->trace->refused, (esp_verdict)ESP_VERDICT_DEFER);
+	at_rcpt = ESP_VERDICT_CONTINUE;
+	cr_assert_eq(rcpt(t, 2, 2), ESP_OK);
+	at_message[0] = ESP_VERDICT_REJECT;
+	judge(t, &o);
+	cr_assert_eq(t->trace->refused, (esp_verdict)ESP_VERDICT_REJECT);
 	mail_api.end(t);
 }
 
