@@ -25,6 +25,12 @@ static const esp_sql_migration migrations[] = {
 		.up = "CREATE INDEX quarantine_at ON quarantine (at);\n"
 			  "CREATE INDEX quarantine_blob ON quarantine (blob_id)",
 		.down = "DROP INDEX quarantine_blob;\nDROP INDEX quarantine_at" },
+	{ .number = 3,
+		.title = "traces of messages",
+		.up = "CREATE TABLE trace (id BLOB NOT NULL PRIMARY KEY, outcome TEXT NOT NULL, sender TEXT NOT NULL,"
+			  " recipients BIGINT NOT NULL, shadow BIGINT NOT NULL, calls TEXT NOT NULL);\n"
+			  "CREATE INDEX trace_shadow ON trace (id) WHERE shadow <> 0",
+		.down = "DROP TABLE trace" },
 };
 static const esp_sql_migrations migration_set = {
 	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
@@ -84,11 +90,15 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	a->self = self;
 	a->crypto = self->host->core("esp.crypto/1", 0);
 	a->event = self->host->core("esp.event/1", 0);
+	a->hook = self->host->core("esp.hook/1", 0);
+	a->metric = self->host->core("esp.metric/1", 0);
+	a->slots = self->host->core("esp.slot/1", 0);
 	a->keep = a->core.cfg->integer(cfg, "quarantine_keep");
+	a->trace_keep = a->core.cfg->integer(cfg, "trace_keep");
 	a->nworkers = a->core.loop->workers();
 	a->held = calloc((size_t)a->nworkers * ACCEPT_BUCKETS, sizeof(struct reservation *));
 	a->table = (esp_accept){ .service = { .size = sizeof(esp_accept), .minor = 0, .provider = self },
-	                         .deliver = deliver, .reserve = reserve };
+	                         .deliver = deliver, .reserve = reserve, .refused = refused };
 	self->state = a;
 	st = a->held ? declare_events(a) : ESP_ENOMEM;
 	if (st == ESP_OK)
@@ -101,6 +111,10 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = self->host->provide(self, "esp.accept/1", &a->table.service);
 	if (st == ESP_OK)
 		st = quarantine_declare(a);
+	if (st == ESP_OK)
+		st = record_declare(a);
+	if (st == ESP_OK)
+		st = explain_declare(a);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;
@@ -118,7 +132,7 @@ static esp_status on_worker_start(esp_module *self, esp_worker *w)
 {
 	struct accept *a = self->state;
 
-	return a->core.loop->index(w) != 0 || migrate_only() ? ESP_OK : quarantine_start(a);
+	return a->core.loop->index(w) != 0 || migrate_only() ? ESP_OK : sweep_start(a);
 }
 
 static void on_worker_drain(esp_module *self, esp_worker *w)
@@ -126,7 +140,7 @@ static void on_worker_drain(esp_module *self, esp_worker *w)
 	struct accept *a = self->state;
 
 	if (a->core.loop->index(w) == 0)
-		quarantine_drain(a);
+		sweep_drain(a);
 }
 
 static void on_stop(esp_module *self)
@@ -146,6 +160,12 @@ static const esp_cfg_item config[] = {
 		.max = 3650 * 86400 * ESP_SEC,
 		.help = "How long a message is held in quarantine before it is removed; 0: until an "
 				"administrator releases or deletes it." },
+	{ .name = "trace_keep",
+		.type = ESP_CFG_TIME,
+		.def_int = 30 * 86400 * ESP_SEC,
+		.min = 0,
+		.max = 3650 * 86400 * ESP_SEC,
+		.help = "How long is kept what hooks said of a message (`esp-cli trace`); 0s: nothing is." },
 	{ .name = NULL }
 };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,

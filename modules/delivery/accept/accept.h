@@ -8,11 +8,19 @@
 #include <esp/event.h>
 #include <esp/eventlog.h>
 #include <esp/fiber.h>
+#include <esp/hook.h>
 #include <esp/mailstore.h>
+#include <esp/metric.h>
+#include <esp/slot.h>
+
+#include "modules/common/seldom.h"
 
 #define ACCEPT_BUCKETS 256u   /* of each worker's table of reservations */
+#define SWEEP_EVERY    (600 * ESP_SEC)
+#define SWEEP_AGAIN    (10 * ESP_SEC)
 #define RESERVE_TRIES  16     /* so often more UIDs are reserved for one transaction: esp_mailstore.deliver */
 
+struct refusal;
 struct reservation;
 
 struct accept {
@@ -21,13 +29,23 @@ struct accept {
 	esp_module *self;
 	const esp_crypto_api *crypto;
 	const esp_event_api *event;
+	const esp_hook_api *hook;
+	const esp_metric_api *metric;
+	const esp_slot_api *slots;
 	esp_event_id received, quarantined, released, discarded;
 	esp_binding sql, blob, mailstore, eventlog, directory;
 	esp_nsec keep;             /* in quarantine; 0: until somebody decides */
 	uint32_t nworkers;
 	struct reservation **held; /* per worker: quota reserved by transactions in flight for the accounts at home there */
+	/* traces */
+	esp_nsec trace_keep;       /* 0: none are kept */
+	esp_slot refused;          /* on transactions */
+	esp_metric dropped;
+	struct seldom said_dropped;
+	atomic_uint waiting;       /* of refused messages: on their way to worker 0, queued or being written */
 	/* worker 0 */
-	int draining;
+	struct refusal *queue, **queue_end;
+	int writing, draining;
 	esp_fcond wake;            /* draining is set */
 };
 
@@ -40,8 +58,20 @@ esp_status deliver(const esp_accept *a, esp_txn *t, esp_str content, esp_str tra
 
 /*! \brief [control, init] Commands of `esp-cli quarantine`. */
 ESP_CHECKED esp_status quarantine_declare(struct accept *a);
-/*! \brief [worker 0] Remove what was held for `keep`, until told to drain. */
-ESP_CHECKED esp_status quarantine_start(struct accept *a);
-void quarantine_drain(struct accept *a);
+/*! \brief [worker 0] ESP_SUSPENDS.  Remove messages whose time is over, at most a hundred; when to look again. */
+esp_nsec quarantine_expire(struct accept *a, esp_arena *arena);
+
+/*! \brief esp_accept.refused. */
+void refused(const esp_accept *a, esp_txn *t);
+/*! \brief [control, init] The slot and the counter of traces. */
+ESP_CHECKED esp_status record_declare(struct accept *a);
+/*! \brief [worker 0] ESP_SUSPENDS.  The same for traces, a thousand. */
+esp_nsec record_expire(struct accept *a, esp_arena *arena);
+/*! \brief [control, init] `esp-cli trace`. */
+ESP_CHECKED esp_status explain_declare(struct accept *a);
+
+/*! \brief [worker 0] Both again and again, until told to drain. */
+ESP_CHECKED esp_status sweep_start(struct accept *a);
+void sweep_drain(struct accept *a);
 
 #endif

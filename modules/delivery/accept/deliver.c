@@ -4,8 +4,10 @@
  * an account, or the quarantine).  Blobs first, then one transaction for all targets and the event; then hints.
  * Thread: the transaction's worker; store_tx runs wherever the SQL provider runs transactions and is pure.
  */
-#include "accept.h"
+#include "record.h"
 #include "modules/common/why.h"
+
+#include <esp/mail/utf8.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +41,7 @@ struct delivery {
 	uint32_t ntargets;
 	esp_sql_key *keys;
 	uint32_t nkeys;
+	struct record record;           /* outcome NULL: nobody was asked, none is stored */
 };
 
 /* --- plan ------------------------------------------------------------------------------------------------- */
@@ -93,6 +96,22 @@ static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp
 
 static int is_quarantine(esp_verdict v) { return v == ESP_VERDICT_QUARANTINE || v == ESP_VERDICT_REJECT; }
 
+/* A filter's words may be no UTF-8, or cut within a character: PostgreSQL takes no such text. */
+static esp_status clean(esp_arena *arena, esp_str s, esp_str *ret)
+{
+	esp_buf room;
+
+	*ret = s;
+	if (esp_utf8_valid(s))
+		return ESP_OK;
+	esp_buf_init_fixed(&room, esp_alloc(arena, 3 * s.len), 3 * s.len);
+	if (!room.data)
+		return ESP_ENOMEM;
+	(void)esp_utf8_clean(s, &room);
+	*ret = esp_buf_str(&room);
+	return room.err;
+}
+
 static esp_status plan(struct delivery *d, esp_str trace)
 {
 	esp_txn *t = d->t;
@@ -115,13 +134,33 @@ static esp_status plan(struct delivery *d, esp_str trace)
 		target->quarantine = is_quarantine(r->verdict);
 		target->makes_folder = o->answer.folder.len != 0;
 		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
-		target->reason = o->answer.reason.len ? o->answer.reason : o->answer.text;
 		target->copy = find_copy(d, trace, &o->answer, target->quarantine);
-		if (!target->copy)
+		if (!target->copy || clean(t->arena, o->answer.reason.len ? o->answer.reason : o->answer.text,
+			&target->reason) != ESP_OK)
 			return ESP_ENOMEM;
 		d->ntargets++;
 	}
 	return ESP_OK;
+}
+
+static const char *outcome_of(const struct delivery *d)
+{
+	uint32_t held = 0;
+
+	for (uint32_t i = 0; i < d->ntargets; i++)
+		held += d->targets[i].quarantine != 0;
+	if (d->ntargets == 0)
+		return "discarded";
+	if (d->ntargets < d->t->nrcpt || (held && held < d->ntargets))
+		return "mixed";
+	return held ? "quarantined" : "delivered";
+}
+
+static esp_status plan_record(struct delivery *d)
+{
+	esp_status st = record_of(d->a, d->t, outcome_of(d), &d->record);
+
+	return st == ESP_ENOENT ? ESP_OK : st;
 }
 
 static int by_lock_order(const void *a, const void *b)
@@ -235,7 +274,7 @@ static esp_status store_tx(esp_tx *tx, void *arg)
 		if (st == ESP_OK && d->eventlog)
 			st = event_tx(d, tx, target);
 	}
-	return st;
+	return st == ESP_OK && d->record.outcome ? record_tx(&d->record, tx, d->eventlog) : st;
 }
 
 /* Nothing was committed: a disk that is full must not fill further with messages that were refused. */
@@ -291,8 +330,10 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 	const char *step = "plan";
 	esp_status st = sql && d.blob && d.mailstore ? plan(&d, trace) : ESP_EUNAVAIL;
 
-	if (st == ESP_OK && d.ntargets == 0)
-		return ESP_OK;                 /* all discarded */
+	if (st == ESP_OK)
+		st = plan_record(&d);
+	if (st == ESP_OK && d.ntargets == 0 && !d.record.outcome)
+		return ESP_OK;                 /* all discarded, and nothing to say of it */
 	if (st == ESP_OK) {
 		step = "find the mailbox";
 		st = find_mailboxes(&d);
@@ -305,9 +346,10 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 		step = "commit";
 		st = commit(&d, sql);
 	}
-	if (st == ESP_OK)
+	if (st == ESP_OK) {
+		record_delivered(a, t);
 		tell(&d);
-	else
+	} else
 		snprintf(err->text, sizeof err->text, "cannot %s: %s", step, why(st));
 	if (st != ESP_OK && st != ESP_EUNKNOWN)
 		take_back(&d);

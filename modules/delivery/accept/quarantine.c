@@ -10,9 +10,6 @@
 #include "quarantine.h"
 #include "modules/common/breathe.h"
 
-#define EXPIRE_EVERY  (600 * ESP_SEC)
-#define EXPIRE_AGAIN  (10 * ESP_SEC)
-
 /*! \brief What happens to one; the argument of its transaction. */
 struct leave {
 	struct accept *a;
@@ -199,8 +196,7 @@ esp_status held_release(struct accept *a, esp_arena *arena, const struct held *h
 
 /* --- expiry -------------------------------------------------------------------------------------------------- */
 
-/* Those whose time is over, at most a hundred; when to look again. */
-static esp_nsec expire(struct accept *a, esp_arena *arena)
+esp_nsec quarantine_expire(struct accept *a, esp_arena *arena)
 {
 	const esp_sql *sql = quarantine_sql(a);
 	int64_t before = a->core.loop->wall(NULL) - a->keep / ESP_SEC;
@@ -219,32 +215,5 @@ static esp_nsec expire(struct accept *a, esp_arena *arena)
 		if (st == ESP_OK)
 			st = breathe(&a->core);
 	}
-	return st != ESP_OK ? EXPIRE_AGAIN : rows.nrows == 100 ? 0 : EXPIRE_EVERY;
-}
-
-static void expirer(void *arg)
-{
-	struct accept *a = arg;
-	esp_arena *arena = a->core.mem->arena_new(a->self, "quarantine expiry", 0);
-	esp_status st = arena ? ESP_OK : ESP_ENOMEM;
-
-	while (st != ESP_ECANCELED && st != ESP_ENOMEM && !a->draining) {
-		esp_nsec pause = expire(a, arena);
-
-		a->core.mem->arena_reset(arena);
-		st = breathe_wait(&a->core, &a->wake, pause, &a->draining);
-	}
-	if (arena)
-		a->core.mem->arena_free(arena);
-}
-
-esp_status quarantine_start(struct accept *a)
-{
-	return a->keep ? a->core.fiber->spawn(a->self, 0, "quarantine expiry", expirer, a, NULL) : ESP_OK;
-}
-
-void quarantine_drain(struct accept *a)
-{
-	a->draining = 1;
-	a->core.fiber->signal(&a->wake);
+	return st != ESP_OK ? SWEEP_AGAIN : rows.nrows == 100 ? 0 : SWEEP_EVERY;
 }

@@ -171,7 +171,8 @@ static esp_status accepted(struct session *s)
 	return reply(s, 250, "2.0.0", text);
 }
 
-static esp_status deliver(struct data *d)
+/* Also what is discarded: its trace is kept before the client hears of it. */
+static esp_status deliver(struct data *d, esp_metric count)
 {
 	struct session *s = d->s;
 	const esp_host *host = s->smtp->core.host;
@@ -188,7 +189,7 @@ static esp_status deliver(struct data *d)
 			ESP_FINT("status", st));
 		return reply_status(s, st);
 	}
-	s->smtp->metric->add(s->smtp->accepted, 1);
+	s->smtp->metric->add(count, 1);
 	return accepted(s);
 }
 
@@ -215,11 +216,7 @@ static esp_status judge(struct data *d)
 	s->smtp->mail->message(s->txn, content, &o);
 	if (o.verdict >= ESP_VERDICT_DEFER)
 		return reply_outcome(s, &o, "the message is not welcome");
-	if (o.verdict == ESP_VERDICT_DISCARD) {
-		s->smtp->metric->add(s->smtp->discarded, 1);
-		return accepted(s);
-	}
-	return deliver(d);
+	return deliver(d, o.verdict == ESP_VERDICT_DISCARD ? s->smtp->discarded : s->smtp->accepted);
 }
 
 static esp_status finish(struct data *d, esp_status st)

@@ -25,6 +25,7 @@ static esp_status declare_metrics(struct smtp *m)
 static esp_status declare_events(struct smtp *m)
 {
 	static const esp_event_field fields[] = {
+		{ .key = "message", .type = ESP_F_ID, .help = "its id, for `esp-cli trace`; absent before MAIL" },
 		{ .key = "peer", .type = ESP_F_STR, .help = "address of the client" },
 		{ .key = "helo", .type = ESP_F_STR, .help = "name the client gave itself" },
 		{ .key = "user", .type = ESP_F_STR, .help = "who is logged in" },

@@ -15,12 +15,16 @@ static void tell(struct session *s, uint32_t code, esp_str text)
 {
 	const struct smtp *smtp = s->smtp;
 	esp_event_id id = smtp->refused[code >= 500];
-	esp_field fields[] = { ESP_FSTR("peer", s->conn->api->info(s->conn)->peer), ESP_FSTR("helo", session_helo(s)),
+	static const esp_id none;
+	esp_field fields[] = { ESP_FID("message", s->txn ? s->txn->message->id : none),
+		ESP_FSTR("peer", s->conn->api->info(s->conn)->peer), ESP_FSTR("helo", session_helo(s)),
 		ESP_FSTR("user", session_user(s)), ESP_FSTR("from", s->said_from.len || !s->txn ? s->said_from : s->txn->from),
 		ESP_FSTR("to", s->said_to), ESP_FINT("code", code), ESP_FSTR("why", text) };
 
+	uint32_t skip = !s->txn;            /* the message has no id yet */
+
 	if (smtp->event->wanted(id))
-		smtp->event->publish(smtp->self, id, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
+		smtp->event->publish(smtp->self, id, fields + skip, sizeof fields / sizeof fields[0] - skip, sizeof fields[0]);
 }
 
 esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text)
@@ -84,6 +88,17 @@ esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code,
 	return reply_str(s, code, enhanced, text);
 }
 
+static void keep_trace(struct session *s)
+{
+	const esp_accept *accept;
+
+	if (!s->txn)
+		return;
+	accept = (const esp_accept *)s->smtp->core.host->service(s->smtp->self, s->smtp->accept);
+	if (accept)
+		accept->refused(accept, s->txn);
+}
+
 esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what)
 {
 	int reject = o->verdict == ESP_VERDICT_REJECT;
@@ -93,6 +108,7 @@ esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *wh
 	if (code < low || code > low + 99)
 		code = reject ? 550 : 451;
 	s->smtp->metric->add(reject ? s->smtp->rejected : s->smtp->deferred, 1);
+	keep_trace(s);
 	return st == ESP_OK ? reply_verdict(s, o, code, what) : st;
 }
 

@@ -118,6 +118,11 @@ static const esp_mailstore mailstore = { .find = ms_find, .target = ms_target, .
 static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *args, uint32_t n, esp_sql_rows *ret)
 {
 	(void)tx; (void)ret;
+	if (strstr(stmt, "INTO trace")) {
+		cr_assert_eq(n, 6);
+		note("trace %d %.*s", args[0].s.ptr[15], ESP_FMT(args[1].s));
+		return ESP_OK;
+	}
 	cr_assert(strstr(stmt, "INTO quarantine") != NULL && n == 9, "%s", stmt);
 	note("quarantine %d for %d: %.*s", args[2].s.ptr[15], args[1].s.ptr[15], ESP_FMT(args[7].s));
 	return ESP_OK;
@@ -189,8 +194,26 @@ static const esp_loop_api loop = { .size = sizeof loop, .wall = wall };
 static const esp_event_api event = { .size = sizeof event, .wanted = wanted };
 static const esp_crypto_api crypto = { .size = sizeof crypto, .new_id = new_id };
 static const esp_mem_api mem = { .size = sizeof mem, .alloc = arena_alloc };
-static struct accept accept = { .crypto = &crypto, .event = &event, .sql = { SQL }, .blob = { BLOB },
-	.mailstore = { MAILSTORE }, .eventlog = { EVENTLOG } };
+static void *no_slot(const void *object, esp_slot s)
+{
+	(void)object; (void)s;
+	return NULL;
+}
+static const char *point_name(esp_point p) { return p == ESP_AT_MESSAGE ? "message" : "other"; }
+static const char *verdict_name(esp_verdict v) { return v ? "other" : "continue"; }
+static const esp_slot_api slots = { .size = sizeof slots, .get = no_slot };
+static const esp_hook_api hook_names = {
+	.size = sizeof hook_names, .point_name = point_name, .verdict_name = verdict_name
+};
+static struct accept accept = { .slots = &slots,
+	.hook = &hook_names,
+	.trace_keep = ESP_SEC,
+	.crypto = &crypto,
+	.event = &event,
+	.sql = { SQL },
+	.blob = { BLOB },
+	.mailstore = { MAILSTORE },
+	.eventlog = { EVENTLOG } };
 
 /* --- a transaction of SMTP ------------------------------------------------------------------------------ */
 
@@ -199,6 +222,9 @@ static esp_rcpt rcpt[4];
 static esp_rcpt *to[4] = { &rcpt[0], &rcpt[1], &rcpt[2], &rcpt[3] };
 static esp_rcpt_group group[2];
 static esp_txn txn;
+static const esp_trace_call calls[] = { { .size = sizeof calls[0], .point = ESP_AT_MESSAGE, .module = "spam",
+	.found = ESP_FOUND_SPAM, .name = { "LOTTERY", 7 } } };
+static esp_trace trace;
 static esp_err err;
 
 static void set_up(void)
@@ -213,7 +239,8 @@ static void set_up(void)
 		rcpt[i] = (esp_rcpt){ .size = sizeof rcpt[i], .target = ESP_RCPT_LOCAL, .address = ESP_STR("a@b"),
 			.account = id_of((uint8_t)(i + 1)), .verdict = ESP_VERDICT_CONTINUE };
 	txn = (esp_txn){ .size = sizeof txn, .arena = arena, .message = &letter, .from = ESP_STR("x@y"), .nrcpt = 1,
-		.ngroups = 1, .rcpt = to, .groups = group };
+		.ngroups = 1, .rcpt = to, .groups = group, .trace = &trace };
+	trace = (esp_trace){ .size = sizeof trace, .call_size = sizeof calls[0], .calls = calls };
 }
 static void tear_down(void) { arena_free(arena); }
 static esp_status go(void)
@@ -282,6 +309,42 @@ DELIVERY(who_discards_gets_nothing_and_nothing_is_stored_when_all_do)
 	rcpt[1].verdict = ESP_VERDICT_DISCARD;
 	cr_assert_eq(go(), ESP_OK);
 	cr_assert_str_eq(said, "");
+}
+
+DELIVERY(what_hooks_said_is_stored_in_the_transaction_of_the_message)
+{
+	trace.ncalls = 1;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(
+		strstr(said, "begin; deliver 10 to 1; event message.received 1; trace 10 delivered; event spam.detected 0; "
+					 "commit;"),
+		"%s", said);
+	said[0] = '\0';
+	txn.nrcpt = 2;
+	rcpt[1].verdict = ESP_VERDICT_REJECT;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(strstr(said, "trace 10 mixed;"), "%s", said);
+	said[0] = '\0';
+	rcpt[0].verdict = ESP_VERDICT_QUARANTINE;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(strstr(said, "trace 10 quarantined;"), "%s", said);
+	said[0] = '\0';
+	rcpt[0].verdict = rcpt[1].verdict = ESP_VERDICT_DISCARD;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(strstr(said, "begin; trace 10 discarded; event spam.detected 0; commit;"), "%s", said);
+	accept.trace_keep = 0;
+	said[0] = '\0';
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert_str_eq(said, "");
+	accept.trace_keep = ESP_SEC;
+}
+
+DELIVERY(words_that_are_no_utf8_are_stored_as_utf8)
+{
+	rcpt[0].verdict = ESP_VERDICT_QUARANTINE;
+	group[0].outcome.answer.reason = ESP_STR("caf\xc3");
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(strstr(said, "for 1: caf\xef\xbf\xbd;"), "%s", said);
 }
 
 DELIVERY(quarantined_copies_share_no_blob_with_mailboxes)
