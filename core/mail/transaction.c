@@ -26,7 +26,8 @@ struct txn {
 	uint32_t max_rcpt, cap_rcpt;
 	esp_rcpt **rcpt;
 	esp_rcpt_group *groups;
-	esp_verdict remembered;    /* QUARANTINE or DISCARD said before the message was there */
+	esp_verdict remembered;    /* QUARANTINE or DISCARD said before the message was there, */
+	const char *by;            /* by whom */
 	esp_answer said;           /* and the headers, tags and score that came with it */
 	esp_message message;
 	struct trace trace;
@@ -127,11 +128,19 @@ static void defer_for_memory(esp_outcome *o)
 		                            .text = ESP_STR("out of memory, try again later") } };
 }
 
+static esp_str reason_of(const esp_answer *a)
+{
+	return a->reason.len ? a->reason : a->text;
+}
+
 /* What concerns the whole message is kept until its chain is done; without memory for it, the point defers. */
 static void remember(struct txn *t, esp_outcome *o)
 {
-	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->remembered)
+	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->remembered) {
 		t->remembered = o->verdict;
+		t->by = o->by;
+		t->said.reason = reason_of(&o->answer);
+	}
 	if (add_to(t->pub.arena, &t->said, &o->answer) != ESP_OK)
 		defer_for_memory(o);
 }
@@ -140,8 +149,11 @@ static void recall(const struct txn *t, esp_outcome *o)
 {
 	esp_answer all = t->said;
 
-	if (o->verdict < t->remembered)
+	if (o->verdict < t->remembered) {
 		o->verdict = t->remembered;
+		o->by = t->by;
+		o->answer.reason = all.reason;
+	}
 	if (add_to(t->pub.arena, &all, &o->answer) != ESP_OK) {
 		defer_for_memory(o);
 		return;
@@ -233,10 +245,13 @@ static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_rcpt_args
 		.account = r->account,
 		.folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
 		.domain = said->domain,
-		/* what RCPT said of this recipient; the message chain can only make it stricter */
-		.verdict = o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD ? o->verdict
-																							 : ESP_VERDICT_CONTINUE,
+		.verdict = ESP_VERDICT_CONTINUE,
 	};
+	if (o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) {
+		copy->verdict = o->verdict;    /* of this recipient; the message chain can only make it stricter */
+		copy->reason = reason_of(&o->answer);
+		copy->by = o->by;
+	}
 	t->rcpt[t->pub.nrcpt++] = copy;
 	return ESP_OK;
 }

@@ -215,6 +215,17 @@ def a_recipient_that_was_refused_is_explained_also_when_the_client_just_leaves()
 
 
 @scenario
+def one_recipients_copy_is_held_by_what_was_said_at_rcpt():
+    with Judging(users=("alice", "held")) as s:
+        told = s.trace(id_of(s.send("alice", "held", score=7)))
+        rows = {d["to"]: (d["verdict"], d["by"], d["reason"]) for d in told["decisions"]}
+        assert told["outcome"] == "mixed" and rows["held@example.test"] == ("quarantine", "judge", "somebody looks first")
+        assert rows["alice@example.test"][0] == "continue" and s.folder("alice", "Junk") == 1
+        held, = s.cli("quarantine", "list", "--json").json
+        assert (held["to"], held["reason"]) == ("held@example.test", "somebody looks first")
+
+
+@scenario
 def a_shadow_hook_decides_nothing_and_what_it_would_have_said_is_counted_and_listed():
     shadow = {point: {"shadow": True} for point in ("message", "rcpt")}
     with Judging(judge(), judge("strict", domains=(), hooks=shadow, reject=2, junk=1)) as s:

@@ -135,8 +135,7 @@ static esp_status plan(struct delivery *d, esp_str trace)
 		target->makes_folder = o->answer.folder.len != 0;
 		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
 		target->copy = find_copy(d, trace, &o->answer, target->quarantine);
-		if (!target->copy || clean(t->arena, o->answer.reason.len ? o->answer.reason : o->answer.text,
-			&target->reason) != ESP_OK)
+		if (!target->copy || clean(t->arena, record_decision_of(t, r).reason, &target->reason) != ESP_OK)
 			return ESP_ENOMEM;
 		d->ntargets++;
 	}

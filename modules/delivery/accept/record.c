@@ -286,13 +286,12 @@ static esp_status expire_tx(esp_tx *tx, void *arg)
 }
 
 /* A read first: an idle server writes nothing. */
-static esp_status any(const struct accept *a, const esp_sql *sql, esp_arena *arena, const esp_id *before, int *ret)
+static esp_status any(const esp_sql *sql, esp_arena *arena, const esp_id *before, int *ret)
 {
 	esp_sql_rows rows = { .nrows = 0 };
 	esp_status st = sql->query(sql, ESP_SQL_BOUNDED, arena, "SELECT id FROM trace WHERE id < $1 ORDER BY id LIMIT 1",
 		(esp_sql_value[]){ ESP_SQL_ID(*before) }, 1, &rows);
 
-	(void)a;
 	*ret = st == ESP_OK && rows.nrows > 0;
 	return st;
 }
@@ -300,10 +299,9 @@ static esp_status any(const struct accept *a, const esp_sql *sql, esp_arena *are
 esp_nsec record_expire(struct accept *a, esp_arena *arena)
 {
 	const esp_sql *sql = (const esp_sql *)a->core.host->service(a->self, a->sql);
-	esp_nsec keep_time = a->trace_keep;
-	struct expiry e = { .before = record_id_at((a->core.loop->wall(NULL) - keep_time / ESP_SEC) * 1000) };
+	struct expiry e = { .before = record_id_at((a->core.loop->wall(NULL) - a->trace_keep / ESP_SEC) * 1000) };
 	int more = 0;
-	esp_status st = sql ? any(a, sql, arena, &e.before, &more) : ESP_EUNAVAIL;
+	esp_status st = sql ? any(sql, arena, &e.before, &more) : ESP_EUNAVAIL;
 
 	if (st == ESP_OK && more)
 		st = sql->transact(sql, NULL, 0, expire_tx, &e);

@@ -34,18 +34,29 @@ static void put_score(esp_buf *out, int has, double score)
 	put_z(out, text);
 }
 
+record_decision record_decision_of(const esp_txn *t, const esp_rcpt *r)
+{
+	const esp_outcome *o = t->ngroups ? &t->groups[r->group].outcome : NULL;
+
+	if (!o || (o->verdict < r->verdict && r->by))
+		return (record_decision){ r->verdict, r->reason, r->by };
+	return (record_decision){ o->verdict > r->verdict ? o->verdict : r->verdict,
+		o->answer.reason.len ? o->answer.reason : o->answer.text, o->by };
+}
+
 static void put_rcpt(const esp_txn *t, const esp_rcpt *r, const esp_hook_api *hook, esp_buf *out)
 {
 	static const esp_outcome none;
 	const esp_outcome *o = t->ngroups ? &t->groups[r->group].outcome : &none;
+	record_decision d = record_decision_of(t, r);
 
 	(void)esp_buf_add_char(out, 'r');
 	put(out, r->address);
-	put_z(out, hook->verdict_name(o->verdict > r->verdict ? o->verdict : r->verdict));
+	put_z(out, hook->verdict_name(d.verdict));
 	put_score(out, o->answer.has_score, o->answer.score);
 	put(out, o->answer.folder.len ? o->answer.folder : r->folder);
-	put_z(out, o->by);
-	put(out, o->answer.reason.len ? o->answer.reason : o->answer.text);
+	put_z(out, d.by);
+	put(out, d.reason);
 	(void)esp_buf_add_char(out, '\n');
 }
 

@@ -29,6 +29,9 @@ enum { /* of a line "c" */
 #define FLAG_LATE    'L'
 #define FLAG_STOPPED 'T'
 
+/*! \brief What was decided for a recipient: what RCPT said of it, or of its group when that is as strict. */
+typedef struct { esp_verdict verdict; esp_str reason; const char *by; } record_decision;
+record_decision record_decision_of(const esp_txn *t, const esp_rcpt *r);
 /*! \brief Did the call say more than that the message may go on? */
 int record_speaks(const esp_trace_call *c);
 /*! \brief Append the trace of `t` and what became of its recipients.  What does not fit is counted in a line "d";

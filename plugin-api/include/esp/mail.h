@@ -40,6 +40,9 @@ typedef struct esp_rcpt {
 	/* filled by message(): */
 	esp_verdict verdict;
 	uint32_t group;            /* index into groups */
+	/* filled by rcpt(), when a hook holds or discards this one: why, and the hook's instance.  Since ABI 1.1 */
+	esp_str reason;
+	const char *by;
 } esp_rcpt;
 
 /*! \brief What the message chain came to for one group of recipients. */

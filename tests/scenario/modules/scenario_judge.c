@@ -2,7 +2,8 @@
  *
  * The message says what comes out: "X-Score: N" is its score, which is compared with `reject` and `junk` of the
  * recipients' domain; "X-Do: WORD" is what the hook does (fail, sleep, defer, quarantine, discard, virus).  Each
- * message it let pass has X-Judged, with the threshold that counted.  At RCPT it defers whoever is called "greyed".
+ * message it let pass has X-Judged, with the threshold that counted.  At RCPT it defers
+ * whoever is called "greyed" and holds what is for "held".
  */
 #include <esp/hook.h>
 #include <esp/host.h>
@@ -93,10 +94,14 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 static esp_verdict on_rcpt(esp_module *self, const esp_rcpt_args *args, esp_answer *answer)
 {
 	(void)self;
-	if (args->to.len < 7 || memcmp(args->to.ptr, "greyed@", 7) != 0)
+	if (args->to.len > 7 && memcmp(args->to.ptr, "greyed@", 7) == 0) {
+		answer->reason = ESP_STR("seen for the first time");
+		return ESP_VERDICT_DEFER;
+	}
+	if (args->to.len < 5 || memcmp(args->to.ptr, "held@", 5) != 0)
 		return ESP_VERDICT_CONTINUE;
-	answer->reason = ESP_STR("seen for the first time");
-	return ESP_VERDICT_DEFER;
+	answer->reason = ESP_STR("somebody looks first");
+	return ESP_VERDICT_QUARANTINE;
 }
 
 static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)

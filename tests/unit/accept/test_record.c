@@ -120,6 +120,26 @@ RECORD(a_full_record_counts_what_it_leaves_out_and_keeps_room_for_who_spoke)
 	cr_assert_eq((uint32_t)strtoul(f[1].ptr, NULL, 10), 7 + 256 - kept);
 }
 
+RECORD(what_rcpt_said_of_one_counts_unless_the_group_is_as_strict)
+{
+	esp_str f[RECORD_FIELDS];
+
+	trace.ncalls = 1;
+	rcpt.verdict = ESP_VERDICT_QUARANTINE;
+	rcpt.by = "grey";
+	rcpt.reason = ESP_STR("looked at first");
+	cr_assert_eq(record_write(&txn, &hook, &buf), ESP_OK);
+	group.outcome =
+		(esp_outcome){ .verdict = ESP_VERDICT_REJECT, .by = "spam", .answer = { .text = ESP_STR("no spam") } };
+	cr_assert_eq(record_write(&txn, &hook, &buf), ESP_OK);
+	(void)read_lines('r', f, 0);
+	expect(f[R_BY], "grey");
+	expect(f[R_REASON], "looked at first");
+	(void)read_lines('r', f, 1);
+	expect(f[R_BY], "spam");
+	expect(f[R_REASON], "no spam");
+}
+
 RECORD(of_the_groups_only_a_stricter_verdict_than_the_recipients_own_counts)
 {
 	esp_str f[RECORD_FIELDS];

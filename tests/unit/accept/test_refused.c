@@ -38,7 +38,8 @@ static void *slot_make(void *object, esp_slot s)
 }
 static const esp_slot_api slots = { .size = sizeof slots, .reserve = slot_reserve, .get = slot_get, .make = slot_make };
 
-static esp_status spawn(esp_module *self, uint32_t flags, const char *name, void (*fn)(void *), void *arg, esp_fiber **ret)
+static esp_status spawn(
+	esp_module *self, uint32_t flags, const char *name, void (*fn)(void *), void *arg, esp_fiber **ret)
 {
 	(void)self; (void)flags; (void)name; (void)ret;
 	cr_assert_eq(arg, (void *)&accept);

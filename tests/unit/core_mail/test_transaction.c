@@ -36,6 +36,8 @@ static void run(esp_point point, const void *args, esp_arena *arena, struct trac
 	*ret = (esp_outcome){ .size = sizeof *ret };
 	if (point == ESP_AT_MAIL)
 		ret->verdict = at_mail;
+	ret->by = "double";
+	ret->answer.reason = point == ESP_AT_MAIL ? ESP_STR("said at MAIL") : ESP_STR("");
 	if (speaks) {              /* each point says its own number */
 		ret->answer.headers = &headers[point];
 		ret->answer.tags = &headers[point];
@@ -296,6 +298,8 @@ Test(transaction, remembers_a_quarantine_said_at_mail)
 	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
 	judge(t, &o);
 	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_QUARANTINE);
+	cr_assert(esp_str_eq(t->groups[0].outcome.answer.reason, ESP_STR("said at MAIL")));
+	cr_assert_str_eq(t->groups[0].outcome.by, "double");
 	mail_api.end(t);
 	at_mail = ESP_VERDICT_CONTINUE;
 	t = begin(0, 0);
