@@ -89,7 +89,8 @@ static void hook_failed(const struct chain *c, struct call *call)
 
 	metric_add(e->failed, 1);
 	log_line(ESP_LOG_WARNING, e->instance, "hook could not answer", log_cstr("point", c->at->name),
-	         log_cstr("why", call->why), log_cstr("policy", verdict_name(e->hook.on_fail)));
+	         log_cstr("why", call->why), log_cstr("policy", e->shadow ? "none: a shadow decides nothing"
+	                                                                : verdict_name(e->hook.on_fail)));
 	answer_for_failure(&call->answer, e->hook.on_fail, call->why);
 	call->verdict = e->hook.on_fail;
 }

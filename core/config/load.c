@@ -179,6 +179,7 @@ static int check_owned(const esp_cfg_item *items, uint32_t stride, const struct 
 	if (*ret && of)
 		config_check_domains(&ck, items, stride, of->entry, of->name, *ret);
 	if (!*ret || m->failed) {
+		*ret = NULL;
 		config_mem_free(m);
 		free(m);
 		return ESP_ENOMEM;

@@ -20,8 +20,7 @@ static void tell(struct session *s, uint32_t code, esp_str text)
 		ESP_FSTR("peer", s->conn->api->info(s->conn)->peer), ESP_FSTR("helo", session_helo(s)),
 		ESP_FSTR("user", session_user(s)), ESP_FSTR("from", s->said_from.len || !s->txn ? s->said_from : s->txn->from),
 		ESP_FSTR("to", s->said_to), ESP_FINT("code", code), ESP_FSTR("why", text) };
-
-	uint32_t skip = !s->txn;            /* the message has no id yet */
+	uint32_t skip = !s->txn;            /* before MAIL there is no message */
 
 	if (smtp->event->wanted(id))
 		smtp->event->publish(smtp->self, id, fields + skip, sizeof fields / sizeof fields[0] - skip, sizeof fields[0]);
@@ -88,6 +87,7 @@ esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code,
 	return reply_str(s, code, enhanced, text);
 }
 
+/* Why a hook said no is kept with what else was said along the transaction. */
 static void keep_trace(struct session *s)
 {
 	const esp_accept *accept;
@@ -95,7 +95,7 @@ static void keep_trace(struct session *s)
 	if (!s->txn)
 		return;
 	accept = (const esp_accept *)s->smtp->core.host->service(s->smtp->self, s->smtp->accept);
-	if (accept)
+	if (accept && accept->service.size >= offsetof(esp_accept, refused) + sizeof accept->refused)
 		accept->refused(accept, s->txn);
 }
 

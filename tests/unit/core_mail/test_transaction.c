@@ -8,7 +8,7 @@
 
 static esp_verdict at_mail, at_rcpt, at_message[8];
 static int message_runs, pins, slot_ends;
-static esp_str rcpt_folder;
+static esp_str rcpt_folder, rcpt_domain;
 static bool speaks, finds;
 static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"),
 	[ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
@@ -46,6 +46,7 @@ static void run(esp_point point, const void *args, esp_arena *arena, struct trac
 		ret->answer.score = 1 << point;
 	}
 	if (point == ESP_AT_RCPT) {
+		rcpt_domain = ((const esp_rcpt_args *)args)->domain;
 		ret->verdict = at_rcpt;
 		ret->answer.folder = rcpt_folder;
 	}
@@ -209,6 +210,7 @@ Test(transaction, takes_domains_with_equal_settings_for_one_group)
 
 		r.account.b[0] = (uint8_t)(i + 1);
 		cr_assert_eq(mail_api.rcpt(t, &r, &o), ESP_OK);
+		cr_assert(esp_str_eq(rcpt_domain, t->rcpt[i]->domain), "the hook at RCPT is told the same");
 	}
 	cr_assert(esp_str_eq(t->rcpt[1]->domain, ESP_STR("e2.test")), "who names none has that of the address");
 	judge(t, &o);
