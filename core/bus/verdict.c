@@ -74,7 +74,23 @@ int32_t verdict_by_name(esp_str name)
 
 /* --- answers ----------------------------------------------------------------------------------------- */
 
-/* A header field that goes in front of a message: name, colon, no NUL, a line break only as folding (RFC 5322 2.2). */
+/* Behind the name of a field that is to be left out: nothing, or a space and which one, 1 to 9999, perhaps below 0. */
+static bool which_ok(esp_str s)
+{
+	size_t first = s.len > 1 && s.ptr[1] == '-' ? 2 : 1;
+
+	if (s.len == 0)
+		return true;
+	if (s.ptr[0] != ' ' || s.len == first || s.len > first + 4 || s.ptr[first] == '0')
+		return false;
+	for (size_t i = first; i < s.len; i++)
+		if (s.ptr[i] < '0' || s.ptr[i] > '9')
+			return false;
+	return true;
+}
+
+/* A header field that goes in front of a message: name, colon, no NUL, a line break only as folding (RFC 5322 2.2).
+ * Without a colon it names one that is to be left out. */
 static bool header_ok(esp_str h)
 {
 	size_t i = 0;
@@ -83,8 +99,10 @@ static bool header_ok(esp_str h)
 		return false;
 	while (i < h.len && (unsigned char)h.ptr[i] > 0x20 && (unsigned char)h.ptr[i] < 0x7f && h.ptr[i] != ':')
 		i++;
-	if (i == 0 || i == h.len || h.ptr[i] != ':')
+	if (i == 0)
 		return false;
+	if (i == h.len || h.ptr[i] != ':')
+		return which_ok((esp_str){ h.ptr + i, h.len - i });
 	for (; i < h.len; i++) {
 		if (h.ptr[i] == '\0' || h.ptr[i] == '\n')
 			return false;

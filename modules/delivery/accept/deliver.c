@@ -1,9 +1,10 @@
 /* deliver - from a judged transaction to durable mail.
  *
- * Recipients become copies (one blob per different set of added headers, so nearly always one) and targets (mailbox of
+ * Recipients become copies (one blob per different set of headers added and left out, so nearly always one) and targets (mailbox of
  * an account, or the quarantine).  Blobs first, then one transaction for all targets and the event; then hints.
  * Thread: the transaction's worker; store_tx runs wherever the SQL provider runs transactions and is pure.
  */
+#include "cut.h"
 #include "record.h"
 #include "modules/common/why.h"
 
@@ -16,6 +17,7 @@ struct copy {
 	esp_id id;                 /* blob */
 	esp_append append;
 	esp_str prefix;
+	struct cuts cuts;          /* of the message's own header */
 	int quarantine;            /* never shared with mailboxes: they count their uses and remove it after the last */
 };
 
@@ -63,6 +65,8 @@ static size_t put_prefix(char *p, const esp_txn *t, esp_str trace, const esp_ans
 	PUT(t->from);
 	PUT(ESP_STR(">\r\n"));
 	for (uint32_t i = 0; i < answer->nheaders; i++) {
+		if (is_cut(answer->headers[i]))
+			continue;
 		PUT(answer->headers[i]);
 		PUT(ESP_STR("\r\n"));
 	}
@@ -76,20 +80,22 @@ static const struct copy *find_copy(struct delivery *d, esp_str trace, const esp
 	size_t len = put_prefix(NULL, d->t, trace, answer);
 	char *text = esp_alloc(d->t->arena, len + 1);
 	esp_str prefix = { text, len };
+	struct cuts cuts;
 	struct copy *c;
 
-	if (!text)
+	if (!text || cuts_find(d->t->arena, d->t->message->content, answer, &cuts) != ESP_OK)
 		return NULL;
 	put_prefix(text, d->t, trace, answer);
 	for (uint32_t i = 0; i < d->ncopies; i++)
-		if (d->copies[i].quarantine == quarantine && esp_str_eq(d->copies[i].prefix, prefix))
+		if (d->copies[i].quarantine == quarantine && esp_str_eq(d->copies[i].prefix, prefix) &&
+			cuts_equal(&d->copies[i].cuts, &cuts))
 			return &d->copies[i];
 	c = &d->copies[d->ncopies];
 	c->prefix = prefix;
+	c->cuts = cuts;
 	c->quarantine = quarantine;
 	c->id = d->ncopies == 0 ? d->t->message->id : d->a->crypto->new_id();
-	c->append =
-		(esp_append){ .size = sizeof c->append, .id = c->id, .content = d->t->message->content, .prefix_len = len };
+	c->append = (esp_append){ .size = sizeof c->append, .id = c->id, .prefix_len = len };
 	d->ncopies++;
 	return c;
 }
@@ -219,15 +225,33 @@ static esp_status find_mailboxes(struct delivery *d)
 
 /* --- store ------------------------------------------------------------------------------------------------ */
 
+static esp_status put_blob(struct delivery *d, struct copy *c, esp_str content)
+{
+	esp_status st;
+
+	c->append.content = content;
+	st = d->mailstore->prepare(d->mailstore, d->t->arena, &c->append);
+	if (st == ESP_OK)
+		st = d->blob->put(d->blob, c->id, c->prefix, content, &c->append.bytes);
+	return st;
+}
+
+/* One copy of the message at a time is in memory beside the message itself, and only where a field is left out. */
 static esp_status put_blobs(struct delivery *d, esp_str content)
 {
 	esp_status st = ESP_OK;
 
 	for (uint32_t i = 0; st == ESP_OK && i < d->ncopies; i++) {
 		struct copy *c = &d->copies[i];
-		st = d->mailstore->prepare(d->mailstore, d->t->arena, &c->append);
-		if (st == ESP_OK)
-			st = d->blob->put(d->blob, c->id, c->prefix, content, &c->append.bytes);
+		char *cut = NULL;
+		esp_str rest = content;
+		if (c->cuts.n) {
+			cut = cuts_apply(content, &c->cuts, &rest.len);
+			rest.ptr = cut;
+		}
+		st = rest.ptr ? put_blob(d, c, rest) : ESP_ENOMEM;
+		free(cut);
+		c->append.content = (esp_str){ NULL, 0 };
 		d->stored += st == ESP_OK;
 	}
 	return st;

@@ -66,8 +66,11 @@ typedef struct esp_answer {
 	esp_str text;              /* reply text for the peer, one line: CR, LF and controls become spaces */
 	esp_str reason;            /* for the trace */
 	esp_str folder;            /* RCPT, MESSAGE: file the message there ("Junk"): with CONTINUE */
-	const esp_str *headers;    /* MAIL, DATA, HEADERS, MESSAGE: whole fields to put in front, without CRLF at
-	                            * the end; as score and tags, in the order they were said */
+	/*! MAIL, DATA, HEADERS, MESSAGE: whole fields to put in front ("X-A: b"), without CRLF at the end; as score and
+	 *  tags, in the order they were said.  Since ABI 1.1 a name without a colon says the opposite: what is stored lacks
+	 *  the fields of that name (any case) that came with the message, "X-A" all of them, "X-A 2" the second from the
+	 *  top, "X-A -1" the last (1 to 9999).  What hooks put in front and message->content keep them.  At most 64. */
+	const esp_str *headers;
 	uint32_t nheaders;
 	uint32_t ntags;
 	const esp_str *tags;

@@ -50,7 +50,7 @@ typedef struct esp_rcpt_group {
 	uint32_t size;
 	uint32_t nrcpt;
 	esp_str domain;            /* its settings are those of all of them: of_domain() of esp/config.h */
-	esp_outcome outcome;       /* headers to put in front, folder, score, tags */
+	esp_outcome outcome;       /* headers to put in front or leave out, folder, score, tags */
 } esp_rcpt_group;
 
 enum { /* esp_trace_call.flags */

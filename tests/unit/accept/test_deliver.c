@@ -19,7 +19,7 @@ static int no_log;             /* no event log is configured */
 static int blobs, fail_blob;   /* which commit fails, from 1; 0: none */
 static int transacts, behind;  /* so many transactions lack UIDs */
 static esp_status commit_status;
-static char prefix[4][256];
+static char prefix[4][256], stored[4][256], described[4][256];
 static esp_sql_key keys[16];
 static uint32_t nkeys;
 static esp_arena *arena;
@@ -51,6 +51,7 @@ static esp_status blob_put(const esp_blob *b, esp_id id, esp_str text, esp_str c
 	(void)b;
 	note("blob %d", id.b[15]);
 	snprintf(prefix[blobs], sizeof prefix[0], "%.*s", ESP_FMT(text));
+	snprintf(stored[blobs], sizeof stored[0], "%.*s", ESP_FMT(content));
 	if (++blobs == fail_blob)
 		return ESP_ENOSPC;
 	*ret_size = text.len + content.len;
@@ -88,6 +89,7 @@ static esp_status ms_prepare(const esp_mailstore *s, esp_arena *a, esp_append *m
 {
 	(void)s; (void)a;
 	note("prepare %d", m->id.b[15]);
+	snprintf(described[blobs], sizeof described[0], "%.*s", ESP_FMT(m->content));
 	return ESP_OK;
 }
 static esp_status ms_deliver(const esp_mailstore *s, esp_tx *tx, esp_id account, esp_id mailbox, const esp_append *m,
@@ -297,6 +299,50 @@ DELIVERY(groups_with_other_headers_get_copies_of_their_own)
 	cr_assert_str_eq(prefix[1], "Return-Path: <x@y>\r\nX-Spam: yes\r\nReceived: r\r\n");
 	cr_assert(strstr(said, "target 2 Junk"), "%s", said);
 	cr_assert(strstr(said, "deliver 10 to 1;") && strstr(said, "deliver 11 to 2;") && strstr(said, "deliver 10 to 3;"));
+}
+
+#define LETTER \
+	"x-spam: a\r\nSubject: x\r\nX-Spam: b,\r\n X-Spam: folded\r\nX-Spam-Too: c\r\nX-SPAM : d\r\n\r\nX-Spam: body"
+
+static const char *stored_without(const esp_str *order, uint32_t n)
+{
+	letter.content = ESP_STR(LETTER);
+	group[0].outcome.answer = (esp_answer){ .headers = order, .nheaders = n };
+	blobs = 0;
+	cr_assert_eq(deliver(&accept.table, &txn, letter.content, ESP_STR("Received: r\r\n"), &err), ESP_OK);
+	cr_assert_str_eq(stored[0], described[0]);
+	return stored[0];
+}
+
+DELIVERY(fields_that_a_hook_leaves_out_are_not_in_what_is_stored)
+{
+	static const esp_str all[] = { ESP_STR_INIT("X-Spam"), ESP_STR_INIT("X-Spam: yes"), ESP_STR_INIT("Nothing") },
+		second[] = { ESP_STR_INIT("X-SPAM 2") }, last[] = { ESP_STR_INIT("x-spam -1"), ESP_STR_INIT("x-spam -3") },
+		none[] = { ESP_STR_INIT("X-Spam 4"), ESP_STR_INIT("X-Spam -4"), ESP_STR_INIT("X") };
+
+	cr_assert_str_eq(stored_without(all, 3), "Subject: x\r\nX-Spam-Too: c\r\n\r\nX-Spam: body");
+	cr_assert_str_eq(prefix[0], "Return-Path: <x@y>\r\nX-Spam: yes\r\nReceived: r\r\n");
+	cr_assert_str_eq(stored_without(second, 1), "x-spam: a\r\nSubject: x\r\nX-Spam-Too: c\r\nX-SPAM : d\r\n\r\nX-Spam: body");
+	cr_assert_str_eq(stored_without(last, 2),
+		"Subject: x\r\nX-Spam: b,\r\n X-Spam: folded\r\nX-Spam-Too: c\r\n\r\nX-Spam: body");
+	cr_assert_str_eq(stored_without(none, 3), LETTER);
+	cr_assert_str_eq(prefix[0], "Return-Path: <x@y>\r\nReceived: r\r\n");
+}
+
+DELIVERY(groups_that_leave_out_other_fields_get_copies_of_their_own)
+{
+	static const esp_str order[] = { ESP_STR_INIT("X-Spam 1"), ESP_STR_INIT("X-Spam 2") };
+
+	letter.content = ESP_STR("X-Spam: a\r\nX-Spam: b\r\n\r\nx");
+	txn.nrcpt = 3;
+	txn.ngroups = 2;
+	rcpt[1].group = 1;
+	group[0].outcome.answer = (esp_answer){ .headers = order, .nheaders = 1 };
+	group[1].outcome.answer = (esp_answer){ .headers = order + 1, .nheaders = 1 };
+	cr_assert_eq(deliver(&accept.table, &txn, letter.content, ESP_STR("Received: r\r\n"), &err), ESP_OK);
+	cr_assert_eq(blobs, 2);
+	cr_assert_str_eq(stored[0], "X-Spam: b\r\n\r\nx");
+	cr_assert_str_eq(stored[1], "X-Spam: a\r\n\r\nx");
 }
 
 DELIVERY(who_discards_gets_nothing_and_nothing_is_stored_when_all_do)

@@ -403,8 +403,8 @@ CHAIN_TEST(chain, a_module_left_out_after_crashes_answers_by_policy)
 CHAIN_TEST(chain, a_header_that_would_break_the_message_is_a_failure)
 {
 	static const char *const bad[] = { "X-A: b\r\nEvil: c", "X-A: b\n c", "no colon", ": empty", "X A: b", "X-A: b\r",
-		"" };
-	static const char *const good[] = { "X-A: b", "X-A:", "X-A: b\r\n c\r\n\td" };
+		"", "X-A 0", "X-A -0", "X-A  1", "X-A ", "X-A -", "X-A 1x", "X-A 12345", "X-A\r\n", " 1" };
+	static const char *const good[] = { "X-A: b", "X-A:", "X-A: b\r\n c\r\n\td", "X-A", "X-A 1", "X-A -9999" };
 	struct script *s = simple(500, 0);
 	esp_outcome o;
 
