@@ -113,9 +113,9 @@ static esp_status charge(struct copy_op *o, esp_tx *tx)
 	return st == ESP_OK ? account_warn(&o->op, tx, c.bytes) : st;
 }
 
-static esp_status moved_fact(struct copy_op *o, esp_tx *tx)
+static esp_status fact(struct copy_op *o, esp_tx *tx)
 {
-	esp_field field[6] = { ESP_FID("account", o->op.account), ESP_FID("mailbox", o->from), ESP_FID("to", o->to) };
+	esp_field field[7] = { ESP_FID("account", o->op.account), ESP_FID("mailbox", o->from), ESP_FID("to", o->to) };
 	esp_str uids;
 	esp_status st = ranges_text(o->op.arena, o->moved.range, o->moved.n, UIDS_IN_FACT, &uids);
 
@@ -124,7 +124,8 @@ static esp_status moved_fact(struct copy_op *o, esp_tx *tx)
 	field[3] = ESP_FSTR("uids", uids);
 	field[4] = ESP_FINT("messages", o->n);
 	field[5] = ESP_FINT("modseq", (int64_t)o->op.modseq);
-	return op_fact(&o->op, tx, FACT_MOVED, field, 6);
+	field[6] = ESP_FINT("to_uid", o->first_uid);
+	return op_fact(&o->op, tx, o->move ? FACT_MOVED : FACT_COPIED, field, 7);
 }
 
 static esp_status copy(struct copy_op *o, esp_tx *tx)
@@ -135,7 +136,9 @@ static esp_status copy(struct copy_op *o, esp_tx *tx)
 		st = count_in(o, tx);
 	if (st == ESP_OK)
 		st = put_in(o, tx);
-	return st == ESP_OK ? uses_copied(tx, o->to, o->first_uid, o->dst.uidnext - 1) : st;
+	if (st == ESP_OK)
+		st = uses_copied(tx, o->to, o->first_uid, o->dst.uidnext - 1);
+	return st == ESP_OK ? fact(o, tx) : st;
 }
 
 static esp_status move(struct copy_op *o, esp_tx *tx)
@@ -149,7 +152,7 @@ static esp_status move(struct copy_op *o, esp_tx *tx)
 		st = put_in(o, tx);
 	if (st == ESP_OK)
 		st = rows_delete(&o->op, tx, &o->src, o->row, o->n, 1);
-	return st == ESP_OK ? moved_fact(o, tx) : st;
+	return st == ESP_OK ? fact(o, tx) : st;
 }
 
 static esp_status on_copy(esp_tx *tx, void *arg)

@@ -15,12 +15,16 @@ struct fact_type { const char *name, *help; esp_event_field field[8]; uint32_t n
 #define F_UIDS    { "uids", ESP_F_STR, 0, "UIDs; cut with ... beyond 1,000 bytes" }
 #define F_COUNT   { "messages", ESP_F_INT, 0, "how many messages" }
 #define F_MODSEQ  { "modseq", ESP_F_INT, 0, "modification sequence of the change" }
+#define F_TO_UID  { "to_uid", ESP_F_INT, 0, "UID of the first there; the others follow without a gap" }
 
 static const struct fact_type fact_type[FACT_KINDS] = {
 	[FACT_DELETED] = { "message.deleted", "Messages were removed from a mailbox",
 		{ F_ACCOUNT, F_MAILBOX, F_NAME, F_UIDS, F_COUNT, F_MODSEQ }, 6 },
 	[FACT_MOVED] = { "message.moved", "Messages were moved to another mailbox",
-		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox they are in now" }, F_UIDS, F_COUNT, F_MODSEQ }, 6 },
+		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox they are in now" }, F_UIDS, F_COUNT, F_MODSEQ,
+			F_TO_UID }, 7 },
+	[FACT_COPIED] = { "message.copied", "Messages were copied to another mailbox",
+		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox of the copies" }, F_UIDS, F_COUNT, F_MODSEQ, F_TO_UID }, 7 },
 	[FACT_FLAGS] = { "message.flags_changed", "Flags or keywords of messages changed",
 		{ F_ACCOUNT, F_MAILBOX, F_NAME, F_UIDS, F_COUNT, F_MODSEQ }, 6 },
 	[FACT_CREATED] = { "mailbox.created", "A mailbox was created", { F_ACCOUNT, F_MAILBOX, F_NAME }, 3 },

@@ -32,7 +32,7 @@
 #define HAS(s, member) ((s)->service.size > offsetof(__typeof__(*(s)), member) && (s)->member)
 
 enum fact_kind {
-	FACT_DELETED, FACT_MOVED, FACT_FLAGS, FACT_CREATED, FACT_REMOVED, FACT_RENAMED, FACT_QUOTA, FACT_KINDS
+	FACT_DELETED, FACT_MOVED, FACT_COPIED, FACT_FLAGS, FACT_CREATED, FACT_REMOVED, FACT_RENAMED, FACT_QUOTA, FACT_KINDS
 };
 
 struct home;
