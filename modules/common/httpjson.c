@@ -45,13 +45,28 @@ static esp_status of_status(const esp_httpc_response *got, esp_err *err)
 	return got->status == 429 || got->status >= 500 ? ESP_EUNAVAIL : ESP_EPROTO;
 }
 
+esp_status httpjson_ask(const esp_httpc *http, esp_arena *arena, const esp_httpc_request *rq, esp_httpc_response *got,
+	struct json_object **ret, esp_err *err)
+{
+	esp_status st = http->request(http, arena, rq, got, err);
+
+	if (st == ESP_OK)
+		st = of_status(got, err);
+	if (st != ESP_OK)
+		return st;
+	*ret = httpjson_read(got->body);
+	if (!*ret && err)
+		(void)snprintf(err->text, sizeof err->text, "%.*s answers %u, and no JSON", got->url.len > 120 ? 120
+			: ESP_FMT(got->url), got->status);
+	return *ret ? ESP_OK : ESP_EPROTO;
+}
+
 esp_status httpjson_post(const esp_httpc *http, esp_arena *arena, const esp_httpc_request *rq, esp_httpc_response *got,
 	struct json_object **ret, esp_err *err)
 {
 	esp_httpc_request with = *rq;
 	esp_httpc_header fields[FIELDS] = { { ESP_STR_INIT("Content-Type"), ESP_STR_INIT("application/json") },
 		{ ESP_STR_INIT("Accept"), ESP_STR_INIT("application/json") } };
-	esp_status st;
 
 	if (rq->nheaders > FIELDS - 2 || (rq->nheaders && rq->header_size < sizeof fields[0]))
 		return ESP_EINVAL;
@@ -62,14 +77,5 @@ esp_status httpjson_post(const esp_httpc *http, esp_arena *arena, const esp_http
 	with.nheaders = rq->nheaders + 2;
 	with.header_size = sizeof fields[0];
 	with.method = rq->body.len || rq->read ? ESP_STR("POST") : ESP_STR("GET");
-	st = http->request(http, arena, &with, got, err);
-	if (st == ESP_OK)
-		st = of_status(got, err);
-	if (st != ESP_OK)
-		return st;
-	*ret = httpjson_read(got->body);
-	if (!*ret && err)
-		(void)snprintf(err->text, sizeof err->text, "%.*s answers %u, and no JSON", got->url.len > 120 ? 120
-			: ESP_FMT(got->url), got->status);
-	return *ret ? ESP_OK : ESP_EPROTO;
+	return httpjson_ask(http, arena, &with, got, ret, err);
 }

@@ -14,6 +14,10 @@ struct json_object;
  * 403. ESP_EPROTO: another status, or no JSON.  Otherwise what request() says.  got->status tells them apart. */
 ESP_CHECKED esp_status httpjson_post(const esp_httpc *http, esp_arena *arena, const esp_httpc_request *rq,
 	esp_httpc_response *got, struct json_object **ret, esp_err *err);
+/*! \brief [fiber] ESP_SUSPENDS.  The same for what is sent as it is: method, fields, and a body that need not be
+ *  JSON. */
+ESP_CHECKED esp_status httpjson_ask(const esp_httpc *http, esp_arena *arena, const esp_httpc_request *rq,
+	esp_httpc_response *got, struct json_object **ret, esp_err *err);
 /*! \brief [any] One JSON value of at most HTTPJSON_DEPTH levels, in valid UTF-8, and nothing behind it; NULL: it is
  *  none.  json-c takes NaN and Infinity for numbers: look at what you read. */
 struct json_object *httpjson_read(esp_str text);
