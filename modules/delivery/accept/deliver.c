@@ -1,8 +1,8 @@
 /* deliver - from a judged transaction to durable mail.
  *
- * Recipients become copies (one blob per different set of headers added and left out, so nearly always one) and targets (mailbox of
- * an account, or the quarantine).  Blobs first, then one transaction for all targets and the event; then hints.
- * Thread: the transaction's worker; store_tx runs wherever the SQL provider runs transactions and is pure.
+ * Recipients become copies (one blob per different set of headers added and left out, so nearly always one) and targets
+ * (mailbox of an account, or the quarantine).  Blobs first, then one transaction for all targets and the event; then
+ * hints. Thread: the transaction's worker; store_tx runs wherever the SQL provider runs transactions and is pure.
  */
 #include "cut.h"
 #include "record.h"

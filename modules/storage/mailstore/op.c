@@ -21,10 +21,11 @@ static const struct fact_type fact_type[FACT_KINDS] = {
 	[FACT_DELETED] = { "message.deleted", "Messages were removed from a mailbox",
 		{ F_ACCOUNT, F_MAILBOX, F_NAME, F_UIDS, F_COUNT, F_MODSEQ }, 6 },
 	[FACT_MOVED] = { "message.moved", "Messages were moved to another mailbox",
-		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox they are in now" }, F_UIDS, F_COUNT, F_MODSEQ,
-			F_TO_UID }, 7 },
+		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox they are in now" }, F_UIDS, F_COUNT, F_MODSEQ, F_TO_UID },
+		7 },
 	[FACT_COPIED] = { "message.copied", "Messages were copied to another mailbox",
-		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox of the copies" }, F_UIDS, F_COUNT, F_MODSEQ, F_TO_UID }, 7 },
+		{ F_ACCOUNT, F_MAILBOX, { "to", ESP_F_ID, 0, "mailbox of the copies" }, F_UIDS, F_COUNT, F_MODSEQ, F_TO_UID },
+		7 },
 	[FACT_FLAGS] = { "message.flags_changed", "Flags or keywords of messages changed",
 		{ F_ACCOUNT, F_MAILBOX, F_NAME, F_UIDS, F_COUNT, F_MODSEQ }, 6 },
 	[FACT_CREATED] = { "mailbox.created", "A mailbox was created", { F_ACCOUNT, F_MAILBOX, F_NAME }, 3 },
@@ -32,8 +33,9 @@ static const struct fact_type fact_type[FACT_KINDS] = {
 	[FACT_RENAMED] = { "mailbox.renamed", "A mailbox has another name",
 		{ F_ACCOUNT, F_MAILBOX, F_NAME, { "to", ESP_F_STR, 0, "its new name" } }, 4 },
 	[FACT_QUOTA] = { "user.quota_warning", "An account uses 90 % of its quota or more",
-		{ F_ACCOUNT, { "address", ESP_F_STR, 0, "the account's address" },
-		  { "used", ESP_F_INT, 0, "bytes in use" }, { "quota", ESP_F_INT, 0, "bytes allowed" } }, 4 },
+		{ F_ACCOUNT, { "address", ESP_F_STR, 0, "the account's address" }, { "used", ESP_F_INT, 0, "bytes in use" },
+			{ "quota", ESP_F_INT, 0, "bytes allowed" } },
+		4 },
 };
 
 esp_status facts_declare(struct mailstore *m)

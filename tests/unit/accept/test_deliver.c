@@ -322,7 +322,8 @@ DELIVERY(fields_that_a_hook_leaves_out_are_not_in_what_is_stored)
 
 	cr_assert_str_eq(stored_without(all, 3), "Subject: x\r\nX-Spam-Too: c\r\n\r\nX-Spam: body");
 	cr_assert_str_eq(prefix[0], "Return-Path: <x@y>\r\nX-Spam: yes\r\nReceived: r\r\n");
-	cr_assert_str_eq(stored_without(second, 1), "x-spam: a\r\nSubject: x\r\nX-Spam-Too: c\r\nX-SPAM : d\r\n\r\nX-Spam: body");
+	cr_assert_str_eq(
+		stored_without(second, 1), "x-spam: a\r\nSubject: x\r\nX-Spam-Too: c\r\nX-SPAM : d\r\n\r\nX-Spam: body");
 	cr_assert_str_eq(stored_without(last, 2),
 		"Subject: x\r\nX-Spam: b,\r\n X-Spam: folded\r\nX-Spam-Too: c\r\n\r\nX-Spam: body");
 	cr_assert_str_eq(stored_without(none, 3), LETTER);
