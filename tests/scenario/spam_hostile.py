@@ -145,7 +145,8 @@ def what_is_larger_than_max_size_has_a_policy_of_its_own():
 @scenario
 def more_recipients_than_a_field_holds_and_odd_envelopes_make_a_request_all_the_same():
     to = [f"a-user-with-a-name-of-so-many-bytes-that-a-field-is-full-{n:03}@example.test" for n in range(110)]
-    with Fake() as f, SpamServer([f.url("")], {"password": "secret", "settings_id": "mx"}, users=to) as s:
+    with Fake() as f, SpamServer([f.url("")], {"password": "secret", "settings_id": "mx"}, users=to,
+                                 config={"smtp": {"max_recipients_unauthenticated": 200}}) as s:
         with s.smtp() as c:
             c.ehlo("h\x01lo")
             c.expect("MAIL FROM:<>", 250)
