@@ -140,7 +140,9 @@ static esp_status plan(struct delivery *d, esp_str trace)
 		target->quarantine = is_quarantine(r->verdict);
 		target->makes_folder = o->answer.folder.len != 0;
 		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
-		target->copy = find_copy(d, trace, &o->answer, target->quarantine);
+		/* most of the time the one before it has the same */
+		target->copy = d->ntargets && target[-1].rcpt->group == r->group && target[-1].quarantine == target->quarantine
+			? target[-1].copy : find_copy(d, trace, &o->answer, target->quarantine);
 		if (!target->copy || clean(t->arena, record_decision_of(t, r).reason, &target->reason) != ESP_OK)
 			return ESP_ENOMEM;
 		d->ntargets++;
