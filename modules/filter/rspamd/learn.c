@@ -375,9 +375,13 @@ esp_status learner_init(struct rspamd *r, const esp_cfg *cfg)
 	st = l->url[LESSON_SPAM].ptr && l->url[LESSON_HAM].ptr ? declare(l) : ESP_ENOMEM;
 	if (st == ESP_OK)
 		st = bind_services(l);
-	if (st == ESP_OK)
-		st = r->core.host->contribute(r->self, "esp.sql.migrations/1", &migration_set);
 	return st == ESP_OK ? subscribe(l) : st;
+}
+
+/* Also without learning: a module that has tables and does not say so stops the search for orphans. */
+esp_status learner_tables(struct rspamd *r)
+{
+	return r->core.host->contribute(r->self, "esp.sql.migrations/1", &migration_set);
 }
 
 esp_status learner_start(struct rspamd *r, esp_err *err)

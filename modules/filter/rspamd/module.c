@@ -253,6 +253,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		st = self->host->contribute(self, "esp.attention/1", &attention);
 	if (st == ESP_OK)
 		st = add_hooks(r);
+	if (st == ESP_OK)
+		st = learner_tables(r);
 	if (st == ESP_OK && r->core.cfg->string(r->core.cfg->group(cfg, "learn"), "url").len)
 		st = learner_init(r, r->core.cfg->group(cfg, "learn"));
 	if (st != ESP_OK)

@@ -83,6 +83,7 @@ const char *url_fault(esp_str url);
 esp_str url_with(esp_arena *arena, esp_str url, const char *path);
 
 /* learn.c */
+ESP_CHECKED esp_status learner_tables(struct rspamd *r);
 ESP_CHECKED esp_status learner_init(struct rspamd *r, const esp_cfg *cfg);
 ESP_CHECKED esp_status learner_start(struct rspamd *r, esp_err *err);
 ESP_CHECKED esp_status learner_begin(struct rspamd *r);
