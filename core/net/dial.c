@@ -1,4 +1,4 @@
-/* core/net/dial.c - esp.dial/1: connections to other servers, over TCP and GnuTLS.
+/* core/net/dial.c - esp.dial/1: connections to other servers, over TCP, Unix sockets and GnuTLS.
  *
  * Names are resolved and authorities loaded on the lane "misc"; everything else waits in the fiber.  A connection is
  * the caller's until close(); no lock, no thread of its own.
@@ -7,19 +7,24 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/base/assert.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/loop/fiber.h"
 #include "core/loop/pool.h"
 #include "core/net/net.h"
 
 #define DIAL_MAGIC 0x4449414cu
+#define FULL_WAIT  (10 * ESP_MSEC)    /* until a Unix socket whose queue is full is tried again */
 #define PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 struct dial {
@@ -74,29 +79,76 @@ static int connect_to(const struct addrinfo *a, int *ret)
 		return ESP_EUNAVAIL;
 	if (connect(fd, a->ai_addr, a->ai_addrlen))
 		status = errno == EINPROGRESS ? finish_connect(fd) : ESP_EUNAVAIL;
-	if (status)
+	if (status) {
+		int why = errno;
 		(void)close(fd);
-	else
+		errno = why;
+	} else {
 		*ret = fd;
+	}
 	return status;
 }
 
-static esp_status dial_open(const char *host, const char *port, esp_dial **ret, esp_err *err)
+/* What is written leaves at once: a request in several small pieces must not wait for acknowledgements (Nagle). */
+static void be_prompt(int fd)
+{
+	const int on = 1;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static esp_status open_tcp(const char *host, const char *port, int *ret_fd, esp_err *err)
 {
 	struct resolve r = { .host = host, .port = port };
-	struct dial *d = calloc(1, sizeof(*d));
-	int status = d ? lane_run(pool_shared("misc"), NULL, on_resolve, &r, NULL) : ESP_ENOMEM;
+	int status = lane_run(pool_shared("misc"), NULL, on_resolve, &r, NULL);
 
 	if (!status && r.code)
 		status = err_fail(err, ESP_ENOENT, "no address of %.200s: %s", host, gai_strerror(r.code));
 	if (!status)
 		status = ESP_EUNAVAIL;
 	for (const struct addrinfo *a = r.found; a && status == ESP_EUNAVAIL; a = a->ai_next)
-		status = connect_to(a, &d->fd);
+		status = connect_to(a, ret_fd);
 	if (status == ESP_EUNAVAIL)
 		err_fail(err, status, "cannot connect to %.200s port %.20s: %s", host, port, strerror(errno));
 	if (r.found)
 		freeaddrinfo(r.found);
+	if (!status)
+		be_prompt(*ret_fd);
+	return status;
+}
+
+/* A full queue is EAGAIN here, and nothing tells when it has room again. */
+static esp_status open_unix(const char *path, int *ret_fd, esp_err *err)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	size_t len = strlen(path);
+	const struct addrinfo a = {
+		.ai_family = AF_UNIX, .ai_addr = (struct sockaddr *)&sa, .ai_addrlen = sizeof(sa)
+	};
+	int status;
+
+	if (len >= sizeof(sa.sun_path))
+		return err_fail(err, ESP_ENOENT, "the path of a Unix socket has at most %zu bytes: %.200s",
+		                sizeof(sa.sun_path) - 1, path);
+	memcpy(sa.sun_path, path, len + 1);
+	while ((status = connect_to(&a, ret_fd)) == ESP_EUNAVAIL && errno == EAGAIN) {
+		status = fiber_sleep_until(clock_monotonic() + FULL_WAIT);
+		if (status)
+			return status;
+	}
+	if (status == ESP_EUNAVAIL)
+		err_fail(err, status, "cannot connect to %.200s: %s", path, strerror(errno));
+	return status;
+}
+
+static esp_status dial_open(const char *host, const char *port, esp_dial **ret, esp_err *err)
+{
+	struct dial *d = calloc(1, sizeof(*d));
+	int status;
+
+	if (!d)
+		return ESP_ENOMEM;
+	status = host[0] == '/' ? open_unix(host, &d->fd, err) : open_tcp(host, port, &d->fd, err);
 	if (status) {
 		free(d);
 		return status;
