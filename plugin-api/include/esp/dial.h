@@ -23,8 +23,8 @@ typedef struct esp_dial_api {
 	 *  "/" is the path of a Unix socket, and `port` is not looked at.  ESP_ENOENT: no such host, or a path of more than
 	 *  107 bytes; ESP_EUNAVAIL: none answers; the reason is in *err. */
 	ESP_CHECKED esp_status (*open)(const char *host, const char *port, esp_dial **ret, esp_err *err);
-	/*! [worker, control] ESP_SUSPENDS.  TLS from here on (1.2 or later).  The certificate must be of `host` and signed by an
-	 *  authority of the system, or of the PEM file `ca` (NULL: none).  ESP_ETLS and the reason. */
+	/*! [worker, control] ESP_SUSPENDS.  TLS from here on (1.2 or later).  The certificate must be of `host` and signed
+	 * by an authority of the system, or of the PEM file `ca` (NULL: none).  ESP_ETLS and the reason. */
 	ESP_CHECKED esp_status (*secure)(esp_dial *d, const char *host, uint32_t flags, const char *ca, esp_err *err);
 	/*! [worker, control] ESP_SUSPENDS.  At least one byte, at most `cap`.  ESP_ECLOSED: the peer ended. */
 	ESP_CHECKED esp_status (*read)(esp_dial *d, void *buf, size_t cap, size_t *ret);
