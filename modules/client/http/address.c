@@ -8,7 +8,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,19 +27,10 @@ static const struct range forbidden6[] = {
 static const struct range global6 = { { 0x20 }, 3, NULL };
 static const struct range mapped6 = { { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff }, 96, NULL };
 
-static int inside(const uint8_t *b, const uint8_t *base, uint32_t bits)
-{
-	uint32_t whole = bits / 8, rest = bits % 8;
-
-	if (memcmp(b, base, whole) != 0)
-		return 0;
-	return rest == 0 || ((b[whole] ^ base[whole]) & (0xff << (8 - rest) & 0xff)) == 0;
-}
-
 static const char *find(const uint8_t *b, const struct range *table, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (inside(b, table[i].base, table[i].bits))
+		if (network_bits_equal(b, table[i].base, table[i].bits))
 			return table[i].why;
 	return NULL;
 }
@@ -104,45 +94,17 @@ const char *address_forbidden(const struct address *a, const struct rules *rules
 	const char *why;
 
 	for (uint32_t i = 0; i < rules->nallow; i++)
-		if (rules->allow[i].base.len == a->len && inside(a->b, rules->allow[i].base.b, rules->allow[i].bits))
+		if (network_has(&rules->allow[i], a))
 			return NULL;
 	if (a->len == 4)
 		why = find(a->b, forbidden4, sizeof forbidden4 / sizeof forbidden4[0]);
 	else if (a->len != 16)
 		why = "no address";
-	else if (inside(a->b, mapped6.base, mapped6.bits))
+	else if (network_bits_equal(a->b, mapped6.base, mapped6.bits))
 		why = "IPv4 within IPv6";
-	else if (!inside(a->b, global6.base, global6.bits))
+	else if (!network_bits_equal(a->b, global6.base, global6.bits))
 		why = "not global";
 	else
 		why = find(a->b, forbidden6, sizeof forbidden6 / sizeof forbidden6[0]);
 	return why || !is_own(a) ? why : "this machine's own";
-}
-
-int network_parse(struct network *ret, esp_str text)
-{
-	char copy[64], *slash, *end = NULL;
-	unsigned long bits;
-
-	memset(ret, 0, sizeof *ret);
-	if (text.len == 0 || text.len >= sizeof copy || memchr(text.ptr, 0, text.len))
-		return 0;
-	memcpy(copy, text.ptr, text.len);
-	copy[text.len] = '\0';
-	slash = strchr(copy, '/');
-	if (slash)
-		*slash++ = '\0';
-	ret->base.len = inet_pton(AF_INET, copy, ret->base.b) == 1    ? 4
-					: inet_pton(AF_INET6, copy, ret->base.b) == 1 ? 16
-																  : 0;
-	bits = ret->base.len * 8u;
-	if (ret->base.len && slash) {
-		if (*slash < '0' || *slash > '9')
-			return 0;
-		bits = strtoul(slash, &end, 10);
-		if (*end || bits > ret->base.len * 8u)
-			return 0;
-	}
-	ret->bits = (uint32_t)bits;
-	return ret->base.len != 0;
 }

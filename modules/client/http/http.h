@@ -28,6 +28,7 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
+#include "modules/common/network.h"
 #include "modules/common/seldom.h"
 
 #define HEADERS_MOST  (64u << 10)   /* bytes of all header fields of one answer, interim ones included */
@@ -43,9 +44,6 @@
 enum result { RES_OK, RES_INVALID, RES_REFUSED, RES_RESOLVE, RES_CONNECT, RES_TLS, RES_TIMEOUT, RES_TOO_LARGE,
 	RES_PROTOCOL, RES_CLOSED, RES_CANCELED, RES_BUSY, RES_FAILED, RESULTS };
 
-/*! \brief An IPv4 or IPv6 address; len 4 or 16. */
-struct address { uint8_t len, b[16]; };
-struct network { struct address base; uint32_t bits; };
 
 /*! \brief What is allowed for URLs that others chose. */
 struct rules {
@@ -176,8 +174,6 @@ const char *address_forbidden(const struct address *a, const struct rules *rules
 int address_of(struct address *ret, const struct sockaddr *sa);
 int address_same(const struct address *a, const struct address *b);
 void address_print(const struct address *a, char *text, size_t room);
-/*! \brief "10.1.0.0/16"; 0: it is none. */
-int network_parse(struct network *ret, esp_str text);
 
 /* --- hub.c: [the hub's loop] ----------------------------------------------------------------------------------- */
 struct hub *hub_here(struct http *h);
