@@ -44,7 +44,6 @@
 enum result { RES_OK, RES_INVALID, RES_REFUSED, RES_RESOLVE, RES_CONNECT, RES_TLS, RES_TIMEOUT, RES_TOO_LARGE,
 	RES_PROTOCOL, RES_CLOSED, RES_CANCELED, RES_BUSY, RES_FAILED, RESULTS };
 
-
 /*! \brief What is allowed for URLs that others chose. */
 struct rules {
 	uint32_t nports, nallow;

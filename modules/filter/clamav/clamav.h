@@ -2,7 +2,6 @@
  *
  *   module.c    settings, life cycle, the hook: what is done with what clamd says
  *   scan.c      one message and the servers: who is asked, in which time, what comes back
- *   server.c    how a server is written in esp.conf
  *   reply.c     what clamd answers, read with suspicion
  *   report.c    metrics, log, `esp-cli clamav status`
  */
@@ -17,22 +16,10 @@
 #include <esp/slot.h>
 
 #include "modules/common/failover.h"
+#include "modules/common/server.h"
 
 #define REPLY_MOST 2048u    /* bytes of an answer */
 #define NAME_MOST  100u     /* of the name of a virus, as it is shown */
-#define PATH_MOST  107u     /* of a Unix socket (struct sockaddr_un) */
-
-/* --- server.c ---------------------------------------------------------------------------------------------------- */
-
-/*! \brief A server, NUL-terminated as esp.dial/1 takes it; a path has no port. */
-struct server {
-	esp_str text;                    /* as in esp.conf, which it borrows */
-	char host[254], port[6];
-};
-
-/*! \brief [any] "/run/clamav/clamd.ctl", "scan.example.org:3310", "192.0.2.1:3310", "[2001:db8::1]:3310".  NULL: it is
- *  one; otherwise what is wrong with it. */
-const char *server_parse(esp_str text, struct server *ret);
 
 /* --- reply.c ----------------------------------------------------------------------------------------------------- */
 

@@ -1,8 +1,10 @@
-/* server - how a server is written in esp.conf. */
-#include "clamav.h"
+/* server - where a server is, as it is written in esp.conf and as esp.dial/1 takes it. */
+#include "modules/common/server.h"
 
 #include <arpa/inet.h>
 #include <string.h>
+
+#define PATH_MOST 107u     /* of a Unix socket (struct sockaddr_un) */
 
 static int copy(char *out, size_t room, esp_str s)
 {
@@ -44,13 +46,13 @@ static const char *parse_tcp(esp_str text, struct server *ret)
 	int v6 = text.ptr[0] == '[';
 
 	if (!colon)
-		return "it has no port: write \"host:3310\", or the path of a Unix socket";
+		return "it has no port: write \"host:port\", or the path of a Unix socket";
 	host = (esp_str){ text.ptr, (size_t)(colon - text.ptr) };
 	port = (esp_str){ colon + 1, text.len - host.len - 1 };
 	if (v6 && host.len > 2 && host.ptr[host.len - 1] == ']')
 		host = (esp_str){ host.ptr + 1, host.len - 2 };
 	else if (v6 || memchr(host.ptr, ':', host.len))
-		return "write an IPv6 address in brackets: \"[2001:db8::1]:3310\"";
+		return "write an IPv6 address in brackets: \"[2001:db8::1]:port\"";
 	if (!is_port(port))
 		return "the port must be a number from 1 to 65535";
 	if (!copy(ret->host, sizeof ret->host, host) || !copy(ret->port, sizeof ret->port, port))
@@ -65,7 +67,7 @@ const char *server_parse(esp_str text, struct server *ret)
 	memset(ret, 0, sizeof *ret);
 	ret->text = text;
 	if (text.len == 0)
-		return "it is empty: write \"/run/clamav/clamd.ctl\" or \"host:3310\"";
+		return "it is empty: write the path of a Unix socket, or \"host:port\"";
 	if (text.ptr[0] != '/')
 		return parse_tcp(text, ret);
 	return text.len <= PATH_MOST && copy(ret->host, sizeof ret->host, text)
