@@ -142,27 +142,29 @@ class FakeClamd:
                     self.scans += 1
                     self.now += 1
                     self.most = max(self.most, self.now)
+                last = b""
                 try:
-                    self._scan(conn)
+                    last = self._scan(conn)
                 finally:
-                    with self.lock:
+                    with self.lock:                          # before the answer, which lets the next one come
                         self.now -= 1
+                conn.sendall(last)
             except OSError:
                 pass
 
     def _scan(self, conn):
+        """What is left to be said."""
         kind = self.behaviour
         if kind == "closes":
-            return
+            return b""
         if kind == "resets":
             conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return
+            return b""
         if kind in ("hasty", "limit"):                       # hangs up although there is more to read
-            conn.sendall(self.SAYS["clean" if kind == "hasty" else kind])
-            return
+            return self.SAYS["clean" if kind == "hasty" else kind]
         if kind == "deaf":
             self.stopped.wait(60 * SLOW)
-            return
+            return b""
         while True:
             n, = struct.unpack(">I", self._exactly(conn, 4))
             if n == 0:
@@ -170,12 +172,11 @@ class FakeClamd:
             self._exactly(conn, n)
         if kind == "silent":
             self.stopped.wait(60 * SLOW)
-        elif kind == "drip":
-            while not self.stopped.wait(0.2):
-                conn.sendall(b"x")
-        else:
-            time.sleep(self.delay)
-            conn.sendall(self.SAYS[kind])
+            return b""
+        while kind == "drip" and not self.stopped.wait(0.2):
+            conn.sendall(b"x")
+        time.sleep(self.delay)
+        return self.SAYS.get(kind, b"")
 
     def __enter__(self):
         return self
