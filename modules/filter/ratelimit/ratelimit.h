@@ -105,6 +105,8 @@ int32_t table_take(struct table *t, const struct ask *ask, uint32_t n, int64_t n
 int table_forget(struct table *t, uint64_t hash);
 /*! \brief [any] The next row in debt from *at on, copied; 0: none. */
 int table_next(struct table *t, uint32_t *at, int64_t now, struct entry *ret);
+/*! \brief [any] When all of it is earned again. */
+int64_t entry_until(const struct entry *e);
 /*! \brief [any] Rows of another table that find room. */
 void table_copy(struct table *to, struct table *from, int64_t now);
 

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIST_MOST 100000
+#define LIST_MOST 1000
+#define STEP      4096u       /* rows, then the others of the thread have a turn */
 
 static esp_status declare_deferred(struct ratelimit *r, uint32_t by, uint32_t of)
 {
@@ -41,23 +42,58 @@ static int read_limit(const esp_command_call *call, int64_t *ret)
 	return *ret >= 1 && *ret <= LIST_MOST;
 }
 
+/* Into its place among those that wait longest; the last one goes when there are `most`. */
+static void put(struct entry *list, uint32_t *n, uint32_t most, const struct entry *e)
+{
+	uint32_t at = *n < most ? (*n)++ : most - 1;
+
+	while (at > 0 && entry_until(&list[at - 1]) < entry_until(e)) {
+		list[at] = list[at - 1];
+		at--;
+	}
+	list[at] = *e;
+}
+
+static esp_status find_most(const struct ratelimit *r, struct entry *list, uint32_t *n, uint32_t most, esp_nsec now)
+{
+	struct entry e;
+	esp_status st = ESP_OK;
+	uint32_t at = 0;
+
+	for (uint32_t seen = 1; st == ESP_OK && table_next(r->table, &at, now, &e); seen++) {
+		if (*n < most || entry_until(&e) > entry_until(&list[most - 1]))
+			put(list, n, most, &e);
+		if (seen % STEP == 0)
+			st = r->core.fiber->yield();
+	}
+	return st;
+}
+
 static esp_status on_list(esp_module *self, esp_command_call *call)
 {
 	const struct ratelimit *r = self->state;
 	esp_nsec now = r->core.loop->clock();
-	struct entry e;
+	struct entry *list;
 	struct json j;
-	int64_t left;
+	int64_t most;
+	uint32_t n = 0;
+	esp_status st;
 
-	if (!read_limit(call, &left))
-		return words_usage(call, "ratelimit list [--limit=N], N from 1 to 100000");
+	if (!read_limit(call, &most))
+		return words_usage(call, "ratelimit list [--limit=N], N from 1 to 1000");
+	list = esp_alloc_array(call->arena, (size_t)most, sizeof *list);
+	if (!list)
+		return ESP_ENOMEM;
+	st = find_most(r, list, &n, (uint32_t)most, now);
+	if (st != ESP_OK)
+		return st;
 	json_begin(&j, call);
 	json_open(&j, NULL, '[');
-	for (uint32_t at = 0; left > 0 && table_next(r->table, &at, now, &e); left--) {
+	for (uint32_t i = 0; i < n; i++) {
 		json_open(&j, NULL, '{');
-		json_cstr(&j, "key", e.text);
-		json_int(&j, "minute", used(&e, MINUTE, now));
-		json_int(&j, "hour", used(&e, HOUR, now));
+		json_cstr(&j, "key", list[i].text);
+		json_int(&j, "minute", used(&list[i], MINUTE, now));
+		json_int(&j, "hour", used(&list[i], HOUR, now));
 		json_close(&j, '}');
 	}
 	json_close(&j, ']');
@@ -102,8 +138,11 @@ void report_take(struct ratelimit *r)
 
 esp_status report_declare(struct ratelimit *r)
 {
-	static const esp_command list = { .size = sizeof list, .words = "ratelimit list", .usage = "[--limit=N]",
-		.help = "Who has used up how much of a limit, as this server counted it", .run = on_list };
+	static const esp_command list = { .size = sizeof list,
+		.words = "ratelimit list",
+		.usage = "[--limit=N]",
+		.help = "Who has used how much of a limit, as this server counted it; who waits longest comes first",
+		.run = on_list };
 	static const esp_command reset = { .size = sizeof reset, .words = "ratelimit reset", .usage = "KEY",
 		.help = "Forget what is counted under a key, here and in Redis", .run = on_reset };
 	static const double bounds[] = { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1 };

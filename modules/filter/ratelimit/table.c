@@ -9,7 +9,7 @@
 #include <string.h>
 
 static int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t owes(const struct entry *e) { return later(e->until[MINUTE], e->until[HOUR]); }
+int64_t entry_until(const struct entry *e) { return later(e->until[MINUTE], e->until[HOUR]); }
 static struct entry *places(struct table *t, uint64_t hash) { return &t->entry[hash % (t->n / WAYS) * WAYS]; }
 
 static struct entry *find(struct table *t, uint64_t hash)
@@ -28,9 +28,9 @@ static struct entry *make(struct table *t, uint64_t hash, esp_str text, int64_t 
 	size_t n = text.len < KEY_SHOWN ? text.len : KEY_SHOWN - 1;
 
 	for (uint32_t i = 1; i < WAYS && least->hash; i++)
-		if (!e[i].hash || owes(&e[i]) < owes(least))
+		if (!e[i].hash || entry_until(&e[i]) < entry_until(least))
 			least = &e[i];
-	t->forgotten += least->hash && owes(least) > now;
+	t->forgotten += least->hash && entry_until(least) > now;
 	memset(least, 0, sizeof *least);
 	least->hash = hash;
 	memcpy(least->text, text.ptr, n);
@@ -114,7 +114,7 @@ int table_next(struct table *t, uint32_t *at, int64_t now, struct entry *ret)
 	(void)pthread_mutex_lock(&t->lock);
 	while (!found && *at < t->n) {
 		*ret = t->entry[(*at)++];
-		found = ret->hash && owes(ret) > now;
+		found = ret->hash && entry_until(ret) > now;
 	}
 	(void)pthread_mutex_unlock(&t->lock);
 	return found;
