@@ -299,6 +299,8 @@ def without_redis_its_policy_holds_and_when_it_is_back_it_counts_again():
             assert s.mail("a@x.test").startswith("250"), "counted here now"
         put_off(s.mail("a@x.test"), "messages from this sender")
         s.logged("Redis failed reason=.*cannot connect to 127.0.0.1 port")
+        for _ in range(2):
+            assert re.search("cannot connect|left alone", s.cli("ratelimit", "reset", "sender:messages:z@x.test", check=1).err)
         s.change(rule, **settings("defer"))
         assert s.mail("b@x.test").startswith("451 4.3.0 a check could not be made")
         s.change(rule, **settings("accept"))

@@ -174,8 +174,10 @@ static esp_status run(
 	int stale;
 	esp_status st;
 
-	if (r->core->loop->clock() < r->rests_until)
+	if (r->core->loop->clock() < r->rests_until) {
+		(void)snprintf(err->text, sizeof err->text, "Redis failed a moment ago and is left alone for `rest`");
 		return ESP_EUNAVAIL;
+	}
 	(void)r->core->fiber->set_deadline(before && before < own ? before : own);
 	st = take_link(r, &l);
 	if (st == ESP_OK) {
