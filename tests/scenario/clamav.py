@@ -212,7 +212,7 @@ def each_worker_asks_for_so_many_scans_at_once_and_the_others_wait():
         for t in threads:
             t.join()
         assert len(replies) == 8 and all(r.startswith("250") for r in replies), replies
-        assert (av.most, av.scans) == (2, 8)
+        assert (av.most, av.scans) == (2, 8), (av.most, av.scans)
         s.change(av.address, scans=1, hook={"timeout": "2s"})
         av.behaviour = "silent"
         threads = [threading.Thread(target=lambda: replies.append(s.send(message()))) for _ in range(3)]
@@ -229,7 +229,8 @@ def each_worker_asks_for_so_many_scans_at_once_and_the_others_wait():
 def one_scan_serves_all_recipients_of_a_message():
     with FakeClamd("clean") as av, Scanned(av.address) as s:
         assert s.send(message(), "alice", "bob").startswith("250")
-        assert (av.scans, s.count("alice"), s.count("bob")) == (1, 1, 1)
+        counts = (av.scans, s.count("alice"), s.count("bob"))
+        assert counts == (1, 1, 1), counts
 
 
 # --- reload, and what is refused before
