@@ -289,6 +289,10 @@ class Hostile:
 
     def close(self):
         self.ended.set()
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)      # else accept() keeps the port and takes one more
+        except OSError:
+            pass
         self.listener.close()
 
     def __enter__(self):

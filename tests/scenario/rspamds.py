@@ -150,8 +150,8 @@ class Fake(Hostile):
         self.reply = json.dumps({"is_skipped": False, "score": score, "required_score": 15.0, "action": action, **more}).encode()
 
     def misbehave(self, mode, arg="", reply=None, status="200 OK"):
-        self.mode, self.arg, self.status = mode, arg, status
-        self.reply = self.reply if reply is None else reply
+        self.arg, self.status, self.reply = arg, status, self.reply if reply is None else reply
+        self.mode = mode                         # last: its thread may be looking
 
     def do_checkv2(self, c, rq, arg):
         self.asked.append(rq)
