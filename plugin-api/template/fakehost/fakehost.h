@@ -36,7 +36,7 @@ extern "C" {
 struct fakehost;
 
 /*! \brief fakehost_new("limit=3", NULL): settings end with NULL; (NULL) alone: none.  Aborts when one is unknown or
- *  out of bounds. */
+ *  out of bounds.  The strings are borrowed until stop. */
 #define fakehost_new(...) fakehost_new_with(0, __VA_ARGS__)
 struct fakehost *fakehost_new_with(int none, ...) __attribute__((sentinel));
 /*! \brief A double for a service the module needs ("esp.sql/1"); before start. */
@@ -59,7 +59,8 @@ const esp_service *fakehost_provided(const struct fakehost *h, const char *id);
  *  answer live until stop. */
 esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, esp_answer *ret);
 /*! \brief A transaction with one local recipient over a connection of its own: the hooks at mail, rcpt, data, headers
- *  and message, until one says DEFER or REJECT.  The last point's verdict and answer; slots end with the transaction.
+ *  and message, until one says DEFER or REJECT.  Verdict and answer are those of the last point asked at which the
+ *  module has a hook; slots end with the transaction.
  *  The connection answers info() (peer 192.0.2.1) and nothing else. */
 esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer *ret);
 /*! \brief What another module would contribute; before or after start. */

@@ -46,7 +46,15 @@ esp_verdict fakehost_run(struct fakehost *h, esp_point point, const void *args, 
 
 /* --- a transaction ------------------------------------------------------------------------------------------------ */
 
-/* The points of a transaction in their order, until one says no; the answer is the last point's. */
+static int hooked(const struct fakehost *h, esp_point point)
+{
+	for (uint32_t i = 0; i < h->nhooks; i++)
+		if (h->hooks[i].point == point)
+			return 1;
+	return 0;
+}
+
+/* The points of a transaction in their order, until one says no; the answer is that of the last point with a hook. */
 static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_str content, esp_answer *ret)
 {
 	esp_mail_args mail = { .size = sizeof mail, .conn = t->conn, .txn = t, .from = t->from };
@@ -59,13 +67,15 @@ static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_str conte
 		{ ESP_AT_DATA, &data }, { ESP_AT_HEADERS, &headers }, { ESP_AT_MESSAGE, &message } };
 	esp_verdict v = ESP_VERDICT_CONTINUE;
 
+	*ret = (esp_answer){ .size = sizeof *ret };
 	headers.headers = (esp_str){ content.ptr, t->message->header_len };
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
 		if (steps[i].point == ESP_AT_RCPT)
 			t->nrcpt = 0;                                /* joins the envelope when its chain has let it */
 		if (steps[i].point == ESP_AT_MESSAGE)
 			t->message->content = content;
-		v = fakehost_run(h, steps[i].point, steps[i].args, ret);
+		if (hooked(h, steps[i].point))
+			v = fakehost_run(h, steps[i].point, steps[i].args, ret);
 		t->nrcpt = steps[i].point != ESP_AT_MAIL;
 		if (v == ESP_VERDICT_DEFER || v == ESP_VERDICT_REJECT)
 			break;
