@@ -35,6 +35,9 @@ extern "C" {
 #define ESP_ABI_MINOR 1u            /* +1: something was appended; older modules load     */
 #define ESP_MODULE_MAGIC 0x31505345u /* "ESP1" in memory; also proves the byte order      */
 
+/*! \brief Marks: seen outside of the library; its result must be looked at; arguments are those of printf (which is the
+ *  format, which the first value); may suspend the fiber (a note for
+ *  clang, nothing for gcc). */
 #define ESP_EXPORT __attribute__((visibility("default")))
 #define ESP_CHECKED __attribute__((warn_unused_result))
 #define ESP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -51,6 +54,7 @@ extern "C" {
 /*! \brief Borrowed bytes.  `ptr` may be NULL only when `len` is 0. */
 typedef struct { const char *ptr; size_t len; } esp_str;
 
+/*! \brief An esp_str of a literal, without its NUL. */
 #ifdef __cplusplus
 #define ESP_STR(literal) (esp_str{ "" literal, sizeof(literal) - 1 })
 #else
@@ -61,6 +65,7 @@ typedef struct { const char *ptr; size_t len; } esp_str;
 /*! \brief An esp_str for "%.*s"; lengths above INT_MAX are cut. */
 #define ESP_FMT(s) (int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len), ((s).ptr ? (s).ptr : "")
 
+/*! \brief Are they the same bytes?  For words without case: esp_str_ieq() of esp/mail/cursor.h. */
 static inline int esp_str_eq(esp_str a, esp_str b)
 {
 	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);

@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+/*! \brief The service "esp.accept/1". */
 typedef struct esp_accept esp_accept;
 struct esp_accept {
 	esp_service service;

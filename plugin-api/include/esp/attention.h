@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { ESP_ATTENTION_ROOM = 320 };
+enum { ESP_ATTENTION_ROOM = 320 }; /* bytes of a line, with its NUL */
 
 /*! \brief Static or in host->arena(self). */
 typedef struct esp_attention {

@@ -30,6 +30,7 @@ typedef struct esp_identity {
 
 typedef struct esp_sasl esp_sasl;   /* one exchange; lives in the arena it was begun with */
 
+/*! \brief The service "esp.auth/1". */
 typedef struct esp_auth esp_auth;
 struct esp_auth {
 	esp_service service;

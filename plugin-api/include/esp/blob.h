@@ -86,6 +86,7 @@ typedef struct esp_blob_swept {
 } esp_blob_swept;
 #define ESP_BLOB_PARTS 256u
 
+/*! \brief The service "esp.blob/1". */
 typedef struct esp_blob esp_blob;
 struct esp_blob {
 	esp_service service;

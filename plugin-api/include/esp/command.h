@@ -21,6 +21,7 @@ typedef struct esp_progress {
 	uint64_t done, total;       /* total 0: not known */
 } esp_progress;
 
+/*! \brief One call of a command; lives until run() returns.  Functions: [control], in the fiber that runs it. */
 typedef struct esp_command_call {
 	uint32_t size;
 	uint32_t argc;
@@ -41,6 +42,7 @@ typedef struct esp_command_call {
 	void *kept;
 } esp_command_call;
 
+/*! \brief A command; not copied, lives until stop(). */
 typedef struct esp_command {
 	uint32_t size;
 	uint32_t flags;

@@ -9,6 +9,7 @@
 extern "C" {
 #endif
 
+/*! \brief What is computed, and a running one. */
 enum { ESP_HASH_SHA1 = 1, ESP_HASH_SHA256, ESP_HASH_SHA512, ESP_HASH_MD5 };
 typedef struct esp_hash esp_hash;
 

@@ -39,6 +39,7 @@ typedef struct esp_directory_target {
 /*! \brief An account that was removed, and whose mail has to go. */
 typedef struct esp_removed_account { uint32_t size, reserved; esp_id id; esp_str address; } esp_removed_account;
 
+/*! \brief The service "esp.directory/1". */
 typedef struct esp_directory esp_directory;
 struct esp_directory {
 	esp_service service;

@@ -65,11 +65,13 @@ typedef struct esp_dns_answer {
 	int64_t ttl;               /* seconds from now; 0 for what is not kept */
 } esp_dns_answer;
 
+/*! \brief Record `i` of an answer, below its count; its stride may be larger than this header's. */
 static inline const esp_dns_record *esp_dns_at(const esp_dns_answer *a, uint32_t i)
 {
 	return (const esp_dns_record *)(const void *)((const char *)a->record + (size_t)i * a->record_size);
 }
 
+/*! \brief The service "esp.dns/1". */
 typedef struct esp_dns esp_dns;
 struct esp_dns {
 	esp_service service;

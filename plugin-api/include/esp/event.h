@@ -14,11 +14,13 @@
 extern "C" {
 #endif
 
+/*! \brief A declared event; the same number in every generation of this process. */
 typedef struct { uint32_t v; } esp_event_id;
 
 /*! \brief One field an event may carry; type is ESP_F_... of esp/log.h. */
 typedef struct { const char *key; uint32_t type, reserved; const char *help; } esp_event_field;
 
+/*! \brief One that was published, as subscribers get it; borrowed. */
 typedef struct esp_event {
 	uint32_t size;
 	uint32_t nfields, field_size;
@@ -28,6 +30,7 @@ typedef struct esp_event {
 	const esp_field *fields;
 } esp_event;
 
+/*! \brief Which events, and what is dropped when the subscriber is too slow. */
 enum { ESP_DROP_NEWEST = 1, ESP_DROP_OLDEST = 2 };
 typedef struct esp_subscription {
 	uint32_t size;

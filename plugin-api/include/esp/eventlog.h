@@ -22,6 +22,7 @@ typedef struct esp_eventlog_entry {
 	esp_time at;
 } esp_eventlog_entry;
 
+/*! \brief The service "esp.eventlog/1". */
 typedef struct esp_eventlog esp_eventlog;
 struct esp_eventlog {
 	esp_service service;

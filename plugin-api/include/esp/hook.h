@@ -51,6 +51,7 @@ enum {
 	ESP_VERDICT_FAIL = 255       /* I could not decide: apply my failure policy */
 };
 
+/*! \brief esp_hook.priority and esp_hook.flags.  MUST_RUN: also after the chain was ended. */
 enum { ESP_PRIO_FIRST = 100, ESP_PRIO_EARLY = 300, ESP_PRIO_NORMAL = 500, ESP_PRIO_LATE = 700, ESP_PRIO_LAST = 900 };
 enum { ESP_HOOK_MUST_RUN = 1u << 0 };
 enum { ESP_FOUND_NOTHING = 0, ESP_FOUND_SPAM, ESP_FOUND_VIRUS };   /* esp_answer.found, the worse the larger */
@@ -115,6 +116,7 @@ typedef union esp_hook_fn {
 	esp_verdict (*command)(esp_module *self, const esp_command_args *args, esp_answer *answer);   /* IMAP HTTP */
 } esp_hook_fn;
 
+/*! \brief One hook of a module; copied by add(). */
 typedef struct esp_hook {
 	uint32_t size;
 	esp_point point;

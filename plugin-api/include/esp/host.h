@@ -23,8 +23,10 @@ extern "C" {
 /*! \brief First member of every service table ("esp.sql/1"). */
 typedef struct { uint32_t size; uint32_t minor; esp_module *provider; } esp_service;
 
+/*! \brief What bind() gave for a need; kept in the module's state. */
 typedef struct { uint32_t v; } esp_binding;
 
+/*! \brief What the core gives a module: esp_module.host. */
 struct esp_host {
 	uint32_t size;
 	uint16_t abi_major, abi_minor;
@@ -90,6 +92,7 @@ typedef struct esp_core {
 	const esp_pool_api *pool;
 } esp_core;
 
+/*! \brief Asks for all of them.  In init(). */
 static inline void esp_core_init(esp_core *c, const esp_module *self)
 {
 	const esp_host *h = self->host;

@@ -44,6 +44,7 @@ enum { /* esp_httpc_response.stage: what was going on when it ended */
 };
 enum { ESP_HTTPC_URL = 8192, ESP_HTTPC_REDIRECTS = 10 };
 
+/*! \brief A header field. */
 typedef struct esp_httpc_header { esp_str name, value; } esp_httpc_header;
 
 /*! \brief Zero-initialise, set `size` and `url`; what is left zero has the default that is written here.  All of it is
@@ -88,6 +89,7 @@ typedef struct esp_httpc_response {
 	esp_nsec took;
 } esp_httpc_response;
 
+/*! \brief Field `i` of a response, below its count; its stride may be larger than this header's. */
 static inline const esp_httpc_header *esp_httpc_at(const esp_httpc_response *r, uint32_t i)
 {
 	return (const esp_httpc_header *)(const void *)((const char *)r->header + (size_t)i * r->header_size);
@@ -112,6 +114,7 @@ static inline esp_str esp_httpc_field(const esp_httpc_response *r, const char *n
 	return none;
 }
 
+/*! \brief The service "esp.httpclient/1". */
 typedef struct esp_httpc esp_httpc;
 struct esp_httpc {
 	esp_service service;

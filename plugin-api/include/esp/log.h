@@ -12,8 +12,10 @@
 extern "C" {
 #endif
 
+/*! \brief Levels, as those of syslog (RFC 5424 6.2.1). */
 enum { ESP_LOG_ERROR = 3, ESP_LOG_WARNING = 4, ESP_LOG_NOTICE = 5, ESP_LOG_INFO = 6, ESP_LOG_DEBUG = 7 };
 
+/*! \brief esp_field.type.  NSEC is a duration in ns. */
 enum { ESP_F_STR = 1, ESP_F_INT, ESP_F_NSEC, ESP_F_ID, ESP_F_BOOL };
 /*! \brief One named value of a log line or an event. */
 typedef struct { const char *key; uint32_t type, reserved; int64_t i; esp_str s; esp_id id; } esp_field;

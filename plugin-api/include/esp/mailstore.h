@@ -155,6 +155,7 @@ typedef struct esp_thread_node {
 	uint32_t reserved;
 } esp_thread_node;
 
+/*! \brief The service "esp.mailstore/1". */
 typedef struct esp_mailstore esp_mailstore;
 struct esp_mailstore {
 	esp_service service;

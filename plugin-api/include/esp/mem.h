@@ -50,6 +50,7 @@ struct esp_mem_api {
 	void (*rc_unref)(void *rc);                                  /* NULL is fine */
 };
 
+/*! \brief Zeroed memory, or an array of it, that lives as long as the arena.  NULL at its cap. */
 static inline void *esp_alloc(esp_arena *a, size_t n) { return a->api->alloc(a, n); }
 static inline void *esp_alloc_array(esp_arena *a, size_t n, size_t item)
 {

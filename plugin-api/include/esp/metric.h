@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+/*! \brief Types, and a declared series. */
 enum { ESP_COUNTER = 1, ESP_GAUGE, ESP_HISTOGRAM };
 typedef struct { uint32_t v; } esp_metric;
 

@@ -117,13 +117,14 @@ typedef struct esp_module_desc {
 	const esp_module_ops *ops;
 } esp_module_desc;
 
-/*! \brief Define the descriptor: ESP_MODULE(.name = "filter_x", .version = "1.0", .ops = &ops);
- *  In C++ it needs C++20, and members in the order of the struct; ESP_MODULE_SET does with C++17. */
 #ifdef __cplusplus
 #define ESP_MODULE_EXTERN extern "C"
 #else
 #define ESP_MODULE_EXTERN extern
 #endif
+
+/*! \brief Define the descriptor: ESP_MODULE(.name = "filter_x", .version = "1.0", .ops = &ops);
+ *  In C++ it needs C++20, and members in the order of the struct; ESP_MODULE_SET does with C++17. */
 #define ESP_MODULE(...) \
 	ESP_MODULE_EXTERN ESP_EXPORT const esp_module_desc esp_module_descriptor; \
 	const esp_module_desc esp_module_descriptor = { \

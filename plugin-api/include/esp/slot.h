@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+/*! \brief On what, and a reserved slot. */
 enum { ESP_SLOT_CONN = 1, ESP_SLOT_TXN, ESP_SLOT_MESSAGE, ESP_SLOT_WORKER };
 typedef struct { uint32_t scope, index; } esp_slot;
 

@@ -16,9 +16,11 @@
 extern "C" {
 #endif
 
+/*! \brief A value of a column or a parameter, borrowed. */
 enum { ESP_SQL_NULL = 0, ESP_SQL_INT, ESP_SQL_TEXT, ESP_SQL_BLOB };
 typedef struct { uint32_t type, reserved; int64_t i; esp_str s; } esp_sql_value;
 
+/*! \brief Parameters of a statement: an integer, text (UTF-8, without NUL), bytes. */
 #ifndef __cplusplus
 #define ESP_SQL_I(v)   ((esp_sql_value){ .type = ESP_SQL_INT, .i = (int64_t)(v) })
 #define ESP_SQL_T(v)   ((esp_sql_value){ .type = ESP_SQL_TEXT, .s = (v) })
@@ -70,6 +72,7 @@ enum { /* query flags */
 	ESP_SQL_BOUNDED = 1u << 0  /* a few rows by key: may be answered on the worker itself; others go to a lane */
 };
 
+/*! \brief The service "esp.sql/1". */
 typedef struct esp_sql esp_sql;
 struct esp_sql {
 	esp_service service;

@@ -44,6 +44,7 @@ typedef struct esp_text_update {
 	uint32_t reserved;
 } esp_text_update;
 
+/*! \brief Where esp_text_query looks. */
 enum { ESP_TEXT_IN_HEADER = 1u << 0, ESP_TEXT_IN_BODY = 1u << 1 };
 /*! \brief Texts numbered first .. last that hold `needle` (not empty, folded). */
 typedef struct esp_text_query {
@@ -56,6 +57,7 @@ typedef struct esp_text_query {
 /*! \brief sure 0: it may hold it. */
 typedef struct esp_text_hit { uint32_t number, sure; } esp_text_hit;
 
+/*! \brief The service "esp.textindex/1". */
 typedef struct esp_textindex esp_textindex;
 struct esp_textindex {
 	esp_service service;

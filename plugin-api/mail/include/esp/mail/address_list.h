@@ -16,6 +16,7 @@ extern "C" {
 
 #define ESP_ADDRESS_LIST_MAX 2000u
 
+/*! \brief esp_list_address.kind. */
 enum { ESP_LIST_MAILBOX = 1, ESP_LIST_GROUP_START, ESP_LIST_GROUP_END };
 
 /*! \brief One element.  All strings are unfolded and unquoted, borrowed from the scratch buffer until the next call.

@@ -109,16 +109,15 @@ static inline int esp_ascii_upper(int ch)
 	return ch >= 'a' && ch <= 'z' ? ch - 32 : ch;
 }
 
+/*! \brief Is it a letter, a digit, one of both?  ASCII alone; -1 is none. */
 static inline bool esp_ascii_isalpha(int ch)
 {
 	return (ch >= 'A' && ch <= 'Z') || (ch >= 'a' && ch <= 'z');
 }
-
 static inline bool esp_ascii_isdigit(int ch)
 {
 	return ch >= '0' && ch <= '9';
 }
-
 static inline bool esp_ascii_isalnum(int ch)
 {
 	return esp_ascii_isalpha(ch) || esp_ascii_isdigit(ch);

@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/*! \brief Canonicalization (RFC 6376 3.4). */
 enum { ESP_DKIM_SIMPLE = 0, ESP_DKIM_RELAXED = 1 };
 
 /*! \brief A running body. Start with all zeros and `form`. */

@@ -43,6 +43,7 @@ ESP_EXPORT bool esp_imap_read_command(esp_imap_reader *r, esp_imap_command *ret)
 /*! \brief Fails with a reason of the caller's (static), for errors only it can see.  Always false. */
 ESP_EXPORT bool esp_imap_fail(esp_imap_reader *r, const char *why);
 
+/*! \brief One blank; that character.  Anything else there is a failure with a reason. */
 ESP_EXPORT bool esp_imap_read_sp(esp_imap_reader *r);
 ESP_EXPORT bool esp_imap_read_char(esp_imap_reader *r, char want);
 /*! \brief Takes `want` when it is next; no failure when it is not. */
