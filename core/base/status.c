@@ -115,6 +115,25 @@ esp_status err_fail_errno(esp_err *err, const char *fmt, ...)
 	return status_from_errno(saved);
 }
 
+static _Thread_local char refusal[200];
+
+esp_status err_refuse(esp_status st, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(refusal, sizeof(refusal), fmt, ap);
+	va_end(ap);
+	return st;
+}
+
+void err_refusal(esp_err *err)
+{
+	if (refusal[0])
+		esp_err_set(err, "%s", refusal);
+	refusal[0] = '\0';
+}
+
 void esp_err_at(esp_err *err, const char *file, uint32_t line)
 {
 	if (!err || err->size < offsetof(esp_err, text))

@@ -19,6 +19,11 @@ void esp_err_vset(esp_err *err, const char *fmt, va_list ap) ESP_PRINTF(2, 0);
 esp_status err_fail(esp_err *err, esp_status st, const char *fmt, ...) ESP_PRINTF(3, 4);
 /*! \brief "<fmt>: strerror(errno)", returns status_from_errno(errno); keeps errno. */
 esp_status err_fail_errno(esp_err *err, const char *fmt, ...) ESP_PRINTF(2, 3);
+/*! \brief Note why a call without an esp_err is refused, and return st.  The note is this thread's and the last one
+ *  counts: when init() of a module fails and says nothing, it is what the administrator reads. */
+esp_status err_refuse(esp_status st, const char *fmt, ...) ESP_PRINTF(2, 3);
+/*! \brief Takes the note; into err, unless that is NULL or nothing was noted. */
+void err_refusal(esp_err *err);
 /*! \brief Also says where in a configuration file. */
 void esp_err_at(esp_err *err, const char *file, uint32_t line);
 

@@ -18,7 +18,6 @@ struct added {
 };
 
 static struct added *hooks;   /* of every generation alive, in order of adding */
-static struct { const esp_module *module; const struct point *at; } refused;   /* the last of them */
 
 /* The failure policy of a hook: 0 means the default, and CONTINUE is the administrator's alone to choose. */
 static bool policy_ok(esp_point p, esp_verdict v)
@@ -28,11 +27,9 @@ static bool policy_ok(esp_point p, esp_verdict v)
 
 static esp_status refuse(esp_module *self, const struct point *at)
 {
-	refused.module = self;
-	refused.at = at;
 	log_line(ESP_LOG_WARNING, owner_of(self)->name, "no hook is asked at this point yet", log_cstr("point", at->name),
 	         log_cstr("comes_with", at->with));
-	return ESP_EUNAVAIL;
+	return err_refuse(ESP_EUNAVAIL, "no hook is asked at %s yet: that comes with %s", at->name, at->with);
 }
 
 esp_status hooks_add(esp_module *self, const esp_hook *h)
@@ -41,7 +38,10 @@ esp_status hooks_add(esp_module *self, const esp_hook *h)
 
 	if (!self || !h || h->size < offsetof(esp_hook, run) + sizeof h->run || !point_of(h->point) || !h->run.any ||
 	    h->timeout < 0 || !policy_ok(h->point, h->on_fail))
-		return ESP_EINVAL;
+		return err_refuse(ESP_EINVAL,
+			"the hook at point %u is not valid: it needs size, a point, a function, a timeout that is "
+			"not negative, and an on_fail that its point allows",
+			h ? h->point : 0);
 	if (point_of(h->point)->with)
 		return refuse(self, point_of(h->point));
 	a = calloc(1, sizeof *a);
@@ -59,16 +59,8 @@ esp_status hooks_add(esp_module *self, const esp_hook *h)
 	return ESP_OK;
 }
 
-void hooks_say_refused(const esp_module *self, esp_err *err)
-{
-	if (refused.module == self)
-		esp_err_set(err, "no hook is asked at %s yet: that comes with %s", refused.at->name, refused.at->with);
-}
-
 void hooks_forget(const esp_module *self)
 {
-	if (refused.module == self)
-		refused.module = NULL;
 	for (struct added **at = &hooks; *at; ) {
 		struct added *a = *at;
 

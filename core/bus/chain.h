@@ -53,8 +53,6 @@ struct chain;
  *  forbids (or CONTINUE: only the administrator may choose that), negative timeout.  ESP_EUNAVAIL, and a
  *  line in the log: nobody asks at this point yet. */
 ESP_CHECKED esp_status hooks_add(esp_module *self, const esp_hook *h);
-/*! \brief [control] The reason, when add() refused a hook of this module because nobody asks at its point. */
-void hooks_say_refused(const esp_module *self, esp_err *err);
 /*! \brief [control] The generation is gone, or failed to start. */
 void hooks_forget(const esp_module *self);
 /*! \brief [control] How many hooks did it add? */

@@ -9,6 +9,7 @@
  */
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/status.h"
 #include "core/bus/event-priv.h"
 #include "core/bus/line.h"
 #include "core/bus/log.h"
@@ -150,7 +151,8 @@ esp_status event_subscribe(esp_module *self, const esp_subscription *sub)
 
 	if (!sub || sub->size < sizeof *sub || !sub->on_events || !event_pattern_ok(sub->pattern) ||
 		sub->overflow > ESP_DROP_OLDEST)
-		return ESP_EINVAL;
+		return err_refuse(ESP_EINVAL, "the subscription of %s is not valid: it needs size, a pattern and on_events",
+			sub && sub->pattern ? sub->pattern : "nothing");
 	pthread_mutex_lock(&subs.lock);
 	s = slot_find(sub->depth ? sub->depth : EVENT_DEPTH_DEFAULT);
 	if (!s) {

@@ -3,6 +3,7 @@
  * Types are added under a mutex and never change or go away before event_free(), so a publisher on any thread reads
  * them without a lock.
  */
+#include "core/base/status.h"
 #include "core/bus/event-priv.h"
 #include "core/bus/line.h"
 #include "core/bus/log.h"
@@ -179,7 +180,10 @@ esp_status event_declare(const char *name, const char *help, const esp_event_fie
 	esp_status st;
 
 	if (!ret || !dotted_ok(name, false) || !fields_ok(fields, n, field_size))
-		return ESP_EINVAL;
+		return err_refuse(ESP_EINVAL,
+			"the event %s is not valid: words of a-z 0-9 _ - with dots between, and fields with key "
+			"and type",
+			name ? name : "without a name");
 	pthread_mutex_lock(&catalog.lock);
 	if (!catalog.wrong.v) {
 		catalog.wrong = metric_must(ESP_COUNTER, "esp_event_wrong_fields_total", "",

@@ -3,6 +3,7 @@
  * Threads: declare on control (a mutex makes it any); add, set and observe anywhere, lock-free.
  * Everything here lives as long as the process.
  */
+#include "core/base/status.h"
 #include "core/bus/line.h"
 #include "core/bus/metric-priv.h"
 
@@ -337,7 +338,8 @@ esp_status metric_declare(uint32_t type, const char *name, const char *labels, c
 		labels = "";
 	if (type < ESP_COUNTER || type > ESP_HISTOGRAM || !ret || !name_ok(type, name) || !labels_ok(type, labels) ||
 	    !bounds_ok(type, bounds, nbounds))
-		return ESP_EINVAL;
+		return err_refuse(ESP_EINVAL, "the metric %s is not valid: counters, and only they, end in _total; labels are "
+			"key=\"value\"; bounds ascend and are a histogram's", name ? name : "without a name");
 	pthread_mutex_lock(&registry.lock);
 	st = declare_locked(type, name, labels, help, bounds, nbounds, ret);
 	pthread_mutex_unlock(&registry.lock);

@@ -146,10 +146,11 @@ int generation_init(struct generation *g, esp_err *err)
 	int rc;
 
 	ESP_ASSERT(g->state == GEN_CHECKED);
+	err_refusal(NULL);
 	rc = ops->init ? ops->init(&g->core.pub, g->cfg, &said) : ESP_OK;
 	breadcrumb_leave(was);
-	if (rc == ESP_EUNAVAIL && !said.text[0])
-		hooks_say_refused(&g->core.pub, &said);
+	if (rc != ESP_OK && !said.text[0])
+		err_refusal(&said);
 	if (rc == ESP_OK)
 		rc = registry_complete(g, &said);
 	if (rc != ESP_OK)

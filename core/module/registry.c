@@ -65,7 +65,8 @@ static const esp_offer *offer_of(const struct image_desc *d, const char *id)
 esp_status registry_bind(struct generation *g, const char *id, esp_binding *ret)
 {
 	if (g->state != GEN_CHECKED || !id || !need_of(&g->image->desc, id))
-		return ESP_EINVAL;
+		return err_refuse(
+			ESP_EINVAL, "bind(%s): services are bound in init(), and listed in the descriptor's needs", id ? id : "");
 	ret->v = service_number(id);
 	return ret->v ? ESP_OK : ESP_EBUSY;
 }
@@ -79,7 +80,10 @@ esp_status registry_provide(struct generation *g, const char *id, const esp_serv
 
 	if (g->state != GEN_CHECKED || !o || !table || table->size < sizeof *table || table->minor < o->minor ||
 	    table->provider != &g->core.pub)
-		return ESP_EINVAL;
+		return err_refuse(ESP_EINVAL,
+			"provide(%s): services are provided in init(), listed in the descriptor's provides, and "
+			"their table says size, minor and provider",
+			id ? id : "");
 	number = service_number(id);
 	if (!number)
 		return ESP_EBUSY;

@@ -1,4 +1,6 @@
 /* Hook chains: order, groups, deadlines, failure policies, and what comes out of many answers. */
+#include "core/base/status.h"
+
 #include "bustest.h"
 
 enum { FAKES = 12 };
@@ -260,20 +262,20 @@ Test(chain, says_that_nobody_asks_at_a_point_yet)
 		ESP_AT_ROUTE, ESP_AT_ATTEMPT, ESP_AT_DELIVER, ESP_AT_BOUNCE
 	};
 	esp_err err = ESP_ERR_INIT;
-	struct fake f, other;
+	struct fake f;
 
 	fake_init(&f, "f");
-	fake_init(&other, "other");
 	for (size_t i = 0; i < ARRAY_LEN(unasked); i++) {
 		const esp_hook h = { .size = sizeof h, .point = unasked[i], .run = { .any = on_hook } };
 
 		cr_expect_eq(hooks_add(fake_pub(&f), &h), ESP_EUNAVAIL, "%s", point_of(unasked[i])->name);
 	}
 	cr_expect_eq(hooks_count(fake_pub(&f)), 0);
-	hooks_say_refused(fake_pub(&other), &err);
-	cr_expect_str_eq(err.text, "");
-	hooks_say_refused(fake_pub(&f), &err);
+	err_refusal(&err);
 	cr_expect_str_eq(err.text, "no hook is asked at bounce yet: that comes with the queue");
+	err.text[0] = '\0';
+	err_refusal(&err);
+	cr_expect_str_eq(err.text, "", "it is said once");
 	hooks_forget(fake_pub(&f));
 }
 
