@@ -181,8 +181,11 @@ static int verify_head(const struct reader *r, const esp_module_desc *raw)
 	if (raw->size < sizeof *raw || raw->size > STRIDE_MAX || !inside(r, raw, raw->size))
 		return err_fail(r->err, ESP_EABI, "%s: wrong size of its descriptor: %u bytes, at least %zu are expected",
 			r->file, raw->size, sizeof *raw);
-	if (!is_text(r, raw->name) || strcmp(raw->name, r->file) != 0)
-		return err_fail(r->err, ESP_EABI, "%s: its descriptor has another name: rename the file", r->file);
+	if (!is_text(r, raw->name))
+		return bad(r, "it has no name");
+	if (strcmp(raw->name, r->file) != 0)
+		return err_fail(r->err, ESP_EABI, "%s: its descriptor says that it is %.80s: both must have one name", r->file,
+			raw->name);
 	if (!raw->version || !is_text(r, raw->version))
 		return bad(r, "it has no version");
 	return ESP_OK;

@@ -74,7 +74,7 @@ static void minor(struct rig *r)
 	refused(r, "abi_wrong_minor", why);
 }
 Test(abi, refuses_a_newer_minor) { rig_run(minor); }
-static void name(struct rig *r) { refused(r, "abi_wrong_name", "another name"); }
+static void name(struct rig *r) { refused(r, "abi_wrong_name", "says that it is"); }
 Test(abi, refuses_a_file_with_another_modules_name) { rig_run(name); }
 static void nothing(struct rig *r) { refused(r, "abi_nothing", "no esp_module_descriptor"); }
 Test(abi, refuses_a_library_that_is_no_module) { rig_run(nothing); }
