@@ -13,7 +13,7 @@ import tempfile
 
 from hostile_http import Hostile, answer
 from lib import SLOW, need, wait_until
-from mail import MailServer, Smtp
+from mail import MailServer, Smtp, address
 from ports import free_port
 
 PASSWORD = "learn-it"
@@ -177,13 +177,15 @@ class Fake(Hostile):
 
 class SpamServer(MailServer):
     def __init__(self, urls, rspamd=None, hook=None, learn=None, dns=None, users=("alice", "bob"), start=True, proxied=False,
-                 http=None, **options):
-        """rspamd: settings of filter_rspamd.  hook: what esp.conf says of it at message.  dns: port of a resolver."""
+                 http=None, domains=(), **options):
+        """rspamd: settings of filter_rspamd, domains: of single domains.  hook: what esp.conf says of it at message.  dns: port of a resolver."""
         super().__init__(users=users, start=False, **options)
         config = {"servers": list(urls), "timeout": "2s", **(rspamd or {})}
         if learn:
             config["learn"] = {"url": learn, "password": PASSWORD, "rate": 1000}
         spam = {"name": "spam", "file": "filter_rspamd", "config": config}
+        if domains:
+            spam["domains"] = domains
         if hook:
             spam["hooks"] = {"message": hook}
         self.modules += [
@@ -207,7 +209,7 @@ class SpamServer(MailServer):
                 c.send(f"PROXY TCP4 {peer} 127.0.0.1 4711 25\r\n")
             c.reply()
             c.ehlo(helo)
-            return c.send_message(sender, [f"{t}@example.test" for t in to], text)
+            return c.send_message(sender, [address(t) for t in to], text)
 
     def last(self, user="alice", mailbox="INBOX", what="HEADER"):
         """Of the last message in a mailbox; "": there is none."""

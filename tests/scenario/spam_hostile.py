@@ -65,6 +65,26 @@ def the_failure_policy_is_the_administrators():
 
 
 @scenario
+def each_domain_has_thresholds_of_its_own_and_a_mixed_message_bounces_from_nobody():
+    with Fake() as f, SpamServer([f.url("")], {"decide_by": "thresholds"}, domains=({"names": ["strict.test"],
+                                 "config": {"reject_tenths": 70, "quarantine_tenths": 50}},)) as s:
+        s.cli("domain", "add", "strict.test")
+        s.add_user("carol@strict.test")
+        f.say("no action", 8.0)
+        reply = s.send(message(), to=("alice", "bob", "carol@strict.test"))
+        assert reply.startswith("250"), reply
+        assert sorted(rq.field("Rcpt") for rq in f.asked) == ["<alice@example.test>, <bob@example.test>", "<carol@strict.test>"]
+        assert s.last(mailbox="Junk") and not s.last()
+        held, = s.cli("quarantine", "list", "--json").json
+        assert held["to"] == "carol@strict.test", held
+        told = s.cli("trace", reply.split()[-1].strip("<>"), "--json").json
+        assert {d["to"]: d["verdict"] for d in told["decisions"]} == {
+            "alice@example.test": "continue", "bob@example.test": "continue", "carol@strict.test": "reject"}
+        assert s.send(message(), to=("carol@strict.test",)).startswith("554")
+        s.logged("spam.detected .*by=spam")
+
+
+@scenario
 def a_hook_that_is_given_less_time_than_its_addresses_need_answers_by_policy_in_time():
     with Fake() as f, SpamServer([f.url("")], {"timeout": "60s"}, hook={"timeout": "500ms"}) as s:
         f.misbehave("never")

@@ -69,7 +69,7 @@ struct clamav {
 	const esp_metric_api *metric;
 	const esp_slot_api *slot;
 	esp_slot finding;
-	struct settings settings;
+	const esp_cfg *cfg;
 	uint32_t most;                   /* scans of a worker at once */
 	esp_nsec connect_timeout;
 	struct server *server;           /* failover.n */

@@ -13,11 +13,14 @@
 
 static const esp_str default_server = ESP_STR_INIT("/run/clamav/clamd.ctl");
 
-/* The one place that says what holds for the recipients of this call. */
-static const struct settings *settings_of(const struct clamav *c, const esp_message_args *args)
+/* What holds for the recipients of this group. */
+static void settings_for(const struct clamav *c, const esp_message_args *args, struct settings *ret)
 {
-	(void)args;
-	return &c->settings;
+	const esp_config_api *g = c->core.cfg;
+	const esp_cfg *cfg = g->of_domain(c->cfg, args->txn->groups[args->group].domain);
+
+	*ret = (struct settings){ .remedy = (uint32_t)g->choice(cfg, "on_virus"),
+		.too_large = (uint32_t)g->choice(cfg, "too_large"), .max_size = (uint64_t)g->integer(cfg, "max_size") };
 }
 
 static void look(struct clamav *c, const esp_message *m, struct finding *f)
@@ -42,7 +45,8 @@ static esp_verdict have_virus(const struct settings *s, const struct finding *f,
 	answer->smtp_code = 550;
 	memcpy(answer->enhanced, (const uint8_t[4]){ 5, 7, 1, 0 }, sizeof answer->enhanced);
 	answer->text = (esp_str){ f->text, strlen(f->text) };
-	answer->reason = (esp_str){ f->name, strlen(f->name) };
+	answer->reason = answer->name = (esp_str){ f->name, strlen(f->name) };
+	answer->found = ESP_FOUND_VIRUS;
 	answer->headers = &f->header_str;
 	answer->nheaders = 1;
 	answer->tags = &tag;
@@ -72,12 +76,13 @@ static esp_verdict have_too_large(const struct settings *s, esp_answer *answer)
 static esp_verdict on_message(esp_module *self, const esp_message_args *args, esp_answer *answer)
 {
 	struct clamav *c = self->state;
-	const struct settings *s = settings_of(c, args);
+	struct settings s;
 	struct finding *f;
 
-	if (args->message->content.len > s->max_size) {
+	settings_for(c, args, &s);
+	if (args->message->content.len > s.max_size) {
 		c->metric->add(c->scans[RESULT_TOO_LARGE], 1);
-		return have_too_large(s, answer);
+		return have_too_large(&s, answer);
 	}
 	f = c->slot->make(args->message, c->finding);
 	if (!f)
@@ -86,8 +91,8 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 		look(c, args->message, f);
 	switch (f->result) {
 	case RESULT_CLEAN: return ESP_VERDICT_CONTINUE;
-	case RESULT_VIRUS: return have_virus(s, f, answer);
-	case RESULT_TOO_LARGE: return have_too_large(s, answer);
+	case RESULT_VIRUS: return have_virus(&s, f, answer);
+	case RESULT_TOO_LARGE: return have_too_large(&s, answer);
 	default: return ESP_VERDICT_FAIL;
 	}
 }
@@ -133,8 +138,7 @@ static esp_status read_settings(struct clamav *c, const esp_cfg *cfg, esp_err *e
 	const esp_config_api *g = c->core.cfg;
 	uint32_t workers = c->core.loop->workers();
 
-	c->settings = (struct settings){ .remedy = (uint32_t)g->choice(cfg, "on_virus"),
-		.too_large = (uint32_t)g->choice(cfg, "too_large"), .max_size = (uint64_t)g->integer(cfg, "max_size") };
+	c->cfg = cfg;
 	c->most = (uint32_t)g->integer(cfg, "scans");
 	c->connect_timeout = g->integer(cfg, "connect_timeout");
 	c->server = esp_alloc_array(c->core.host->arena(c->self), FAILOVER_MOST, sizeof *c->server);
@@ -212,11 +216,13 @@ static const esp_cfg_item config[] = {
 				"order; one that fails is left alone for a while." },
 	{ .name = "on_virus",
 		.type = ESP_CFG_ENUM,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.choices = "reject|quarantine|discard",
 		.def_str = "reject",
 		.help = "What becomes of a message with a virus in it; discard says 250 and keeps nothing." },
 	{ .name = "max_size",
 		.type = ESP_CFG_SIZE,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 25 << 20,
 		.min = 1 << 10,
 		.max = 1 << 30,
@@ -224,6 +230,7 @@ static const esp_cfg_item config[] = {
 			"A larger message is not scanned; not above StreamMaxLength, MaxScanSize and MaxFileSize of clamd.conf." },
 	{ .name = "too_large",
 		.type = ESP_CFG_ENUM,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.choices = "accept|quarantine|defer|reject",
 		.def_str = "quarantine",
 		.help = "What becomes of a message that is too large to be scanned, here or by clamd; accept adds "

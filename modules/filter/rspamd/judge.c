@@ -247,6 +247,8 @@ esp_verdict judge(const struct settings *s, esp_arena *arena, const struct reply
 	if (!answer->reason.ptr || !message.ptr)
 		return ESP_VERDICT_FAIL;
 	if (spam) {
+		answer->found = ESP_FOUND_SPAM;
+		answer->name = (esp_str){ action_name(action), strlen(action_name(action)) };
 		answer->tags = &spam_tag;
 		answer->ntags = 1;
 	}

@@ -101,7 +101,7 @@ static esp_status learn_one(struct learner *l, enum lesson lesson, const esp_mes
 	enum result result = RESULT_LEFT_OUT;
 	char *text = NULL;
 	size_t len = 0;
-	esp_status st = m->bytes > l->r->settings.max_size ? ESP_E2BIG : read_message(l, m->id, &text, &len);
+	esp_status st = m->bytes > l->r->learn_size ? ESP_E2BIG : read_message(l, m->id, &text, &len);
 
 	l->r->core.host->give_back();
 	if (st == ESP_OK)

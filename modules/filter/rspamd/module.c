@@ -17,12 +17,24 @@
 #define TIMEOUT_LAST (600 * ESP_SEC)
 #define LOCAL        ESP_STR("http://127.0.0.1:11333")
 
-const struct settings *settings_for(esp_module *self, const esp_message_args *args)
+void settings_for(const struct rspamd *r, const esp_message_args *args, struct settings *ret)
 {
-	const struct rspamd *r = self->state;
+	const esp_config_api *c = r->core.cfg;
+	const esp_cfg *cfg = c->of_domain(r->cfg, args->txn->groups[args->group].domain);
 
-	(void)args;
-	return &r->settings;
+	*ret = (struct settings){
+		.by_thresholds = c->choice(cfg, "decide_by") == 1,
+		.add_headers = c->boolean(cfg, "headers"),
+		.rewrite_subject = c->boolean(cfg, "rewrite_subject"),
+		.skip_authenticated = c->boolean(cfg, "skip_authenticated"),
+		.reject = (double)c->integer(cfg, "reject_tenths") / 10,
+		.quarantine = (double)c->integer(cfg, "quarantine_tenths") / 10,
+		.quarantine_means = (enum quarantine)c->choice(cfg, "quarantine"),
+		.folder = c->string(cfg, "folder"),
+		.max_size = (uint64_t)c->integer(cfg, "max_size"),
+		.above = (enum above)c->choice(cfg, "above_max_size"),
+		.id = c->string(cfg, "settings_id"),
+	};
 }
 
 static esp_verdict too_large(struct rspamd *r, const struct settings *s, const esp_message_args *args,
@@ -40,24 +52,25 @@ static esp_verdict too_large(struct rspamd *r, const struct settings *s, const e
 static esp_verdict on_message(esp_module *self, const esp_message_args *args, esp_answer *answer)
 {
 	struct rspamd *r = self->state;
-	const struct settings *s = settings_for(self, args);
+	struct settings s;
 	struct json_object *json = NULL;
 	esp_nsec began = r->core.loop->clock();
 	esp_verdict v = ESP_VERDICT_FAIL;
 	struct reply reply;
 	esp_arena *arena;
 
-	if (s->skip_authenticated && args->txn->authenticated)
+	settings_for(r, args, &s);
+	if (s.skip_authenticated && args->txn->authenticated)
 		return ESP_VERDICT_CONTINUE;
-	if (args->message->content.len > s->max_size)
-		return too_large(r, s, args, answer);
+	if (args->message->content.len > s.max_size)
+		return too_large(r, &s, args, answer);
 	arena = r->core.mem->arena_new(self, "rspamd request", REPLY_ARENA);
-	if (arena && ask(r, s, args, arena, &json, &reply) == ESP_OK) {       /* may suspend */
+	if (arena && ask(r, &s, args, arena, &json, &reply) == ESP_OK) {       /* may suspend */
 		r->metric->observe(r->seconds, (double)(r->core.loop->clock() - began) / (double)ESP_SEC);
 		r->metric->add(r->action[reply.action], 1);
 		if (reply.skipped)
 			r->metric->add(r->skipped, 1);
-		v = judge(s, args->txn->arena, &reply, answer);
+		v = judge(&s, args->txn->arena, &reply, answer);
 		json_object_put(json);
 	}
 	r->core.mem->arena_free(arena);
@@ -120,23 +133,6 @@ static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)
 		return ESP_ECONFIG;
 	}
 	return ESP_OK;
-}
-
-static void read_settings(struct settings *s, const esp_config_api *c, const esp_cfg *cfg)
-{
-	*s = (struct settings){
-		.by_thresholds = c->choice(cfg, "decide_by") == 1,
-		.add_headers = c->boolean(cfg, "headers"),
-		.rewrite_subject = c->boolean(cfg, "rewrite_subject"),
-		.skip_authenticated = c->boolean(cfg, "skip_authenticated"),
-		.reject = (double)c->integer(cfg, "reject_tenths") / 10,
-		.quarantine = (double)c->integer(cfg, "quarantine_tenths") / 10,
-		.quarantine_means = (enum quarantine)c->choice(cfg, "quarantine"),
-		.folder = c->string(cfg, "folder"),
-		.max_size = (uint64_t)c->integer(cfg, "max_size"),
-		.above = (enum above)c->choice(cfg, "above_max_size"),
-		.id = c->string(cfg, "settings_id"),
-	};
 }
 
 static esp_status read_servers(struct rspamd *r, const esp_cfg *cfg)
@@ -241,7 +237,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	r->metric = (const esp_metric_api *)self->host->core("esp.metric/1", 0);
 	r->slot = (const esp_slot_api *)self->host->core("esp.slot/1", 0);
 	self->state = r;
-	read_settings(&r->settings, r->core.cfg, cfg);
+	r->cfg = cfg;
+	r->learn_size = (uint64_t)r->core.cfg->integer(cfg, "max_size");
 	st = read_servers(r, cfg);
 	if (st == ESP_OK)
 		st = declare_metrics(r);
@@ -321,58 +318,69 @@ static const esp_cfg_item config[] = {
 				"otherwise." },
 	{ .name = "settings_id",
 		.type = ESP_CFG_STRING,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.max = 100,
 		.help = "Name of the settings that rspamd is to use (Settings-ID)." },
 	{ .name = "decide_by",
 		.type = ESP_CFG_ENUM,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_str = "action",
 		.choices = "action|thresholds",
 		.help = "Whether rspamd's action is done, or its score compared with reject_tenths and quarantine_tenths." },
 	{ .name = "reject_tenths",
 		.type = ESP_CFG_INT,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 150,
 		.min = 1,
 		.max = 10000,
 		.help = "With thresholds: tenths of the score from which a message is refused; 150 is 15.0." },
 	{ .name = "quarantine_tenths",
 		.type = ESP_CFG_INT,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 60,
 		.min = 1,
 		.max = 10000,
 		.help = "With thresholds: tenths of the score from which a message is put away; 60 is 6.0." },
 	{ .name = "quarantine",
 		.type = ESP_CFG_ENUM,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_str = "junk",
 		.choices = "junk|hold",
 		.help = "Where a message is put away (add header, rewrite subject, quarantine): into `folder`, or held outside "
 				"the mailboxes until an administrator decides." },
 	{ .name = "folder",
 		.type = ESP_CFG_STRING,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_str = "Junk",
 		.max = 200,
 		.help = "The mailbox for it; made where there is none." },
 	{ .name = "headers",
 		.type = ESP_CFG_BOOL,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 1,
 		.help =
 			"Put X-Spam-Flag, X-Spam-Score and X-Spam-Status in front. Those that came with the message are left out "
 			"in any case." },
 	{ .name = "rewrite_subject",
 		.type = ESP_CFG_BOOL,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 0,
 		.help = "Take rspamd's new subject where it says so; this breaks signatures (DKIM)." },
 	{ .name = "skip_authenticated",
 		.type = ESP_CFG_BOOL,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 0,
 		.help = "Do not ask about mail of those who logged in." },
 	{ .name = "max_size",
 		.type = ESP_CFG_SIZE,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 20 << 20,
 		.min = 1024,
 		.max = (int64_t)1 << 30,
 		.help = "Larger messages are not looked at, nor learned." },
 	{ .name = "above_max_size",
 		.type = ESP_CFG_ENUM,
+		.flags = ESP_CFG_PER_DOMAIN,
 		.def_str = "continue",
 		.choices = "continue|quarantine|defer|reject",
 		.help = "What becomes of those." },

@@ -25,7 +25,7 @@ struct learner;
 enum quarantine { QUARANTINE_JUNK = 0, QUARANTINE_HOLD };
 enum above { ABOVE_CONTINUE = 0, ABOVE_QUARANTINE, ABOVE_DEFER, ABOVE_REJECT };
 
-/*! \brief By what a message is judged: see settings_for(). */
+/*! \brief By what a message is judged: see settings_for().  Strings live as long as the generation. */
 struct settings {
 	int by_thresholds, add_headers, rewrite_subject, skip_authenticated;
 	double reject, quarantine;     /* scores, with by_thresholds */
@@ -47,7 +47,8 @@ struct rspamd {
 	const esp_slot_api *slot;
 	esp_binding http, dns;
 	esp_slot hostname;             /* on connections: see hostname.c */
-	struct settings settings;
+	const esp_cfg *cfg;
+	uint64_t learn_size;           /* max_size, for lessons */
 	struct failover servers;
 	esp_str url[FAILOVER_MOST];    /* with /checkv2 */
 	esp_str password, profile;
@@ -57,8 +58,8 @@ struct rspamd {
 	struct learner *learner;       /* NULL: nothing is learned */
 };
 
-/*! \brief [worker] What holds for the recipients of this group.  The one place that knows: today it is one for all. */
-const struct settings *settings_for(esp_module *self, const esp_message_args *args);
+/*! \brief [worker] What holds for the recipients of this group: keys that may be set for single domains. */
+void settings_for(const struct rspamd *r, const esp_message_args *args, struct settings *ret);
 
 /*! \brief [worker, fiber] ESP_SUSPENDS.  One address after the other, until one gives a verdict.  *ret's strings live
  *  as long as *ret_json: json_object_put() it.  Other than ESP_OK: none did, or the fiber has to leave. */

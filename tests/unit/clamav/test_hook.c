@@ -14,7 +14,7 @@ static struct {
 	struct finding kept;
 	int made;
 	esp_hook hook;
-	struct settings s;
+	struct settings s, other;    /* of most domains, and of other.test */
 } world;
 
 enum result scan(struct clamav *c, esp_str content, char name[NAME_MOST + 1])
@@ -26,7 +26,7 @@ enum result scan(struct clamav *c, esp_str content, char name[NAME_MOST + 1])
 	return world.says;
 }
 
-esp_status report_declare(struct clamav *c) { c->settings = world.s; return ESP_OK; }
+esp_status report_declare(struct clamav *c) { (void)c; return ESP_OK; }
 esp_status report_contribute(const struct clamav *c) { (void)c; return ESP_OK; }
 void report_greet(struct clamav *c) { (void)c; }
 
@@ -47,10 +47,24 @@ static const esp_mem_api mem = { .size = sizeof mem, .alloc = take };
 static esp_arena arena = { &mem };
 static esp_arena *own_arena(const esp_module *self) { (void)self; return &arena; }
 
-static int64_t number(const esp_cfg *c, const char *key) { (void)c; (void)key; return 1; }
-static int32_t choice(const esp_cfg *c, const char *key) { (void)c; (void)key; return 0; }
+/* A tree is a `struct settings` here. */
+static const struct settings *tree(const esp_cfg *c) { return (const struct settings *)(const void *)c; }
+static const esp_cfg *cfg_of(const struct settings *s) { return (const esp_cfg *)(const void *)s; }
+static int64_t number(const esp_cfg *c, const char *key)
+{
+	return strcmp(key, "max_size") == 0 ? (int64_t)tree(c)->max_size : 1;
+}
+static int32_t choice(const esp_cfg *c, const char *key)
+{
+	return (int32_t)(strcmp(key, "on_virus") == 0 ? tree(c)->remedy : tree(c)->too_large);
+}
 static uint32_t none(const esp_cfg *c, const char *key) { (void)c; (void)key; return 0; }
-static const esp_config_api cfg = { .size = sizeof cfg, .integer = number, .choice = choice, .count = none };
+static const esp_cfg *of_domain(const esp_cfg *c, esp_str domain)
+{
+	return esp_str_eq(domain, ESP_STR("other.test")) ? cfg_of(&world.other) : c;
+}
+static const esp_config_api cfg = { .size = sizeof cfg, .integer = number, .choice = choice, .count = none,
+	.of_domain = of_domain };
 
 static uint32_t one_worker(void) { return 1; }
 static const esp_loop_api loop = { .size = sizeof loop, .workers = one_worker };
@@ -113,18 +127,35 @@ static void begin(enum result says, uint32_t remedy, uint32_t too_large)
 	world.says = says;
 	world.made = 1;
 	world.s = (struct settings){ .remedy = remedy, .too_large = too_large, .max_size = 100 };
-	cr_assert_eq(esp_module_descriptor.ops->init(&module, NULL, &err), ESP_OK, "%s", err.text);
+	cr_assert_eq(esp_module_descriptor.ops->init(&module, cfg_of(&world.s), &err), ESP_OK, "%s", err.text);
 	cr_assert(world.hook.point == ESP_AT_MESSAGE && (world.hook.flags & ESP_HOOK_MUST_RUN) && world.hook.on_fail == 0);
 }
 
-static esp_verdict group(size_t length, esp_answer *ret)
+static esp_verdict group_of(const char *domain, size_t length, esp_answer *ret)
 {
 	static const char bytes[200];
 	esp_message m = { .size = sizeof m, .content = { bytes, length } };
-	esp_message_args args = { .size = sizeof args, .message = &m };
+	esp_rcpt_group g = { .size = sizeof g, .domain = { domain, strlen(domain) } };
+	esp_txn txn = { .size = sizeof txn, .ngroups = 1, .groups = &g };
+	esp_message_args args = { .size = sizeof args, .txn = &txn, .message = &m };
 
 	*ret = (esp_answer){ .size = sizeof *ret };
 	return world.hook.run.message(&module, &args, ret);
+}
+
+static esp_verdict group(size_t length, esp_answer *ret) { return group_of("example.test", length, ret); }
+
+Test(hook, judges_each_group_by_the_settings_of_its_domain)
+{
+	esp_answer a;
+
+	begin(RESULT_VIRUS, REMEDY_REJECT, POLICY_REJECT);
+	world.other = (struct settings){ .remedy = REMEDY_QUARANTINE, .too_large = POLICY_ACCEPT, .max_size = 60 };
+	cr_assert_eq(group(50, &a), ESP_VERDICT_REJECT);
+	cr_assert_eq(group_of("other.test", 50, &a), ESP_VERDICT_QUARANTINE);
+	cr_assert_eq(world.scans, 1);
+	cr_assert_eq(group_of("other.test", 61, &a), ESP_VERDICT_CONTINUE);
+	cr_assert_eq(a.found, ESP_FOUND_NOTHING);
 }
 
 Test(hook, scans_a_message_once_however_many_groups_ask)
@@ -152,6 +183,7 @@ Test(hook, tells_everybody_of_the_virus_whatever_becomes_of_it)
 		cr_assert_eq(group(50, &a), verdicts[remedy]);
 		cr_assert(a.smtp_code == 550 && a.enhanced[0] == 5 && a.enhanced[1] == 7 && a.enhanced[2] == 1);
 		cr_assert(esp_str_eq(a.text, ESP_STR("virus found: Evil.1")) && esp_str_eq(a.reason, ESP_STR("Evil.1")));
+		cr_assert(a.found == ESP_FOUND_VIRUS && esp_str_eq(a.name, ESP_STR("Evil.1")));
 		cr_assert(a.ntags == 1 && esp_str_eq(a.tags[0], ESP_STR("virus")));
 		cr_assert(a.nheaders == 1 && esp_str_eq(a.headers[0], ESP_STR("X-Virus-Found: Evil.1")));
 	}

@@ -57,6 +57,7 @@ JUDGE(each_action_has_its_verdict)
 		cr_expect_eq(answer.smtp_code, want[i].code);
 		cr_expect_eq(answer.folder.len != 0, want[i].junk);
 		cr_expect_eq(answer.ntags, (uint32_t)want[i].tag);
+		cr_expect_eq(answer.found == ESP_FOUND_SPAM, want[i].tag);
 		cr_expect(answer.has_score && answer.score == 7.25);
 		cr_expect((answer.text.len != 0) == (want[i].code != 0));
 	}
