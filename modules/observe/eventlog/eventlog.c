@@ -388,6 +388,26 @@ static esp_status read_entries(const esp_eventlog *l, esp_arena *arena, uint64_t
 	return ESP_OK;
 }
 
+/* The counter, not the rows: they may all have been pruned. */
+static esp_status read_end(const esp_eventlog *l, uint64_t *ret)
+{
+	struct eventlog *log = of(l);
+	const esp_sql *sql = (const esp_sql *)log->core.host->service(log->self, log->sql);
+	esp_arena *arena = log->core.mem->arena_new(log->self, "eventlog-end", 0);
+	esp_sql_rows rows;
+	esp_status st = sql ? ESP_ENOMEM : ESP_EUNAVAIL;
+
+	if (sql && arena)
+		st = sql->query(sql, ESP_SQL_BOUNDED, arena, "SELECT next_position FROM event_sequencer WHERE id = 1", NULL, 0,
+			&rows);
+	if (st == ESP_OK && rows.nrows != 1)
+		st = ESP_ECORRUPT;
+	if (st == ESP_OK)
+		*ret = (uint64_t)esp_sql_at(&rows, 0, 0)->i - 1;
+	log->core.mem->arena_free(arena);
+	return st;
+}
+
 static esp_status on_events_list(esp_module *self, esp_command_call *call)
 {
 	struct eventlog *log = self->state;
@@ -440,8 +460,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	log->crypto = self->host->core("esp.crypto/1", 0);
 	log->retention = log->core.cfg->integer(cfg, "retention");
 	self->state = log;
-	log->table = (esp_eventlog){ .service = { .size = sizeof(esp_eventlog), .minor = 0, .provider = self },
-		.append = append, .committed = committed, .append_now = append_now, .read = read_entries };
+	log->table = (esp_eventlog){ .service = { .size = sizeof(esp_eventlog), .minor = 1, .provider = self },
+		.append = append, .committed = committed, .append_now = append_now, .read = read_entries, .end = read_end };
 	st = self->host->bind(self, "esp.sql/1", &log->sql);
 	if (st == ESP_OK)
 		st = self->host->contribute(self, "esp.sql.migrations/1", &migration_set);
@@ -489,7 +509,7 @@ static const esp_cfg_item config[] = {
 	{ .name = NULL }
 };
 static const esp_need needs[] = { { .id = "esp.sql/1" }, { .id = NULL } };
-static const esp_offer provides[] = { { .id = "esp.eventlog/1" }, { .id = NULL } };
+static const esp_offer provides[] = { { .id = "esp.eventlog/1", .minor = 1 }, { .id = NULL } };
 static const esp_module_ops ops = { .size = sizeof ops, .init = on_init, .start = on_start,
 	.worker_start = on_worker_start, .worker_drain = on_worker_drain };
 ESP_MODULE(.name = "observe_eventlog", .version = "1.0", .summary = "Durable events with the change they report",

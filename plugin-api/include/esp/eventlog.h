@@ -37,6 +37,9 @@ struct esp_eventlog {
 	/*! [worker, control] ESP_SUSPENDS.  Up to max entries behind position `after`, oldest first. */
 	ESP_CHECKED esp_status (*read)(const esp_eventlog *l, esp_arena *arena, uint64_t after, uint32_t max,
 	                               esp_eventlog_entry *ret, uint32_t *ret_n);
+	/*! [worker, control] ESP_SUSPENDS.  Position of the newest numbered entry, 0: there never was one.  Where a reader
+	 *  begins who wants what comes from now on.  Since minor 1. */
+	ESP_CHECKED esp_status (*end)(const esp_eventlog *l, uint64_t *ret);
 };
 
 #ifdef __cplusplus

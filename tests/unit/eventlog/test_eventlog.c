@@ -92,6 +92,34 @@ static void pages(void *arg)
 }
 Test(eventlog, is_read_from_a_position_on) { sqlhost_run(1, pages, NULL); }
 
+static uint64_t end_of_log(void)
+{
+	uint64_t end = 77;
+
+	must_ok(the_log()->end(the_log(), &end));
+	return end;
+}
+
+static esp_status forget_tx(esp_tx *tx, void *arg)
+{
+	(void)arg;
+	return tx->exec(tx, "DELETE FROM event", NULL, 0, NULL);
+}
+
+static void ends(void *arg)
+{
+	(void)arg;
+	must(end_of_log() == 0);
+	for (int i = 0; i < 3; i++)
+		say("test.counted", i);
+	numbered(3);
+	must(end_of_log() == 3);
+	must_ok(sqlhost->sql.transact(&sqlhost->sql, NULL, 0, forget_tx, NULL));
+	must(count("1 = 1") == 0);
+	must(end_of_log() == 3);
+}
+Test(eventlog, says_where_it_ends_also_when_nothing_is_left) { sqlhost_run(1, ends, NULL); }
+
 /* ---- with the change ------------------------------------------------------------------------------------------ */
 
 struct change { esp_id account; int fails; };
