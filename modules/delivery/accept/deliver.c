@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define TAGS_ROOM 1000u        /* of an event; what does not fit is left out */
+
 struct copy {
 	esp_id id;                 /* blob */
 	esp_append append;
@@ -272,12 +274,27 @@ static esp_status quarantine_tx(struct delivery *d, esp_tx *tx, const struct tar
 		ESP_SQL_I(d->a->core.loop->wall(NULL)) }, 9, NULL);
 }
 
+/* What the hooks called the message, with spaces between. */
+static esp_str tags_of(esp_arena *arena, const esp_answer *answer)
+{
+	char *text = answer->ntags ? esp_alloc(arena, TAGS_ROOM) : NULL;
+	size_t n = 0;
+
+	for (uint32_t i = 0; text && i < answer->ntags && answer->tags[i].len < TAGS_ROOM - n; i++) {
+		if (n)
+			text[n++] = ' ';
+		n += put(text + n, answer->tags[i]);
+	}
+	return (esp_str){ text, n };
+}
+
 static esp_status event_tx(struct delivery *d, esp_tx *tx, const struct target *target)
 {
+	const esp_answer *answer = &d->t->groups[target->rcpt->group].outcome.answer;
 	const esp_field fields[] = {
 		ESP_FID("message", target->copy->id), ESP_FSTR("from", d->t->from), ESP_FSTR("to", target->rcpt->address),
 		ESP_FINT("bytes", (int64_t)target->copy->append.bytes), ESP_FINT("uid", target->uid),
-		ESP_FBOOL("quarantined", target->quarantine),
+		ESP_FBOOL("quarantined", target->quarantine), ESP_FSTR("tags", tags_of(tx->arena, answer)),
 	};
 
 	return d->eventlog->append(d->eventlog, tx, target->quarantine ? "message.quarantined" : "message.received",

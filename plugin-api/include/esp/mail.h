@@ -103,7 +103,7 @@ struct esp_txn {
 	esp_str from, from_params;
 	uint32_t nrcpt, ngroups;
 	esp_rcpt *const *rcpt;     /* nrcpt pointers */
-	const esp_rcpt_group *groups;
+	const esp_rcpt_group *groups; /* while a group's MESSAGE chain runs, its outcome is what the steps before came to */
 	esp_nsec began;
 	esp_str domain;            /* authenticated: whose settings count, the login's domain; else "" (the module's) */
 	const esp_trace *trace;    /* never NULL.  Both since ABI 1.1 */

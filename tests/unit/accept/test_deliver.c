@@ -152,8 +152,13 @@ static const esp_sql sql = { .transact = transact };
 static esp_status log_append(const esp_eventlog *l, esp_tx *tx, const char *name, esp_id account, const esp_field *f,
 	uint32_t n, uint32_t size)
 {
-	(void)l; (void)tx; (void)f; (void)n; (void)size;
+	(void)l; (void)tx;
 	note("event %s %d", name, account.b[15]);
+	for (uint32_t i = 0; i < n; i++) {
+		const esp_field *one = (const esp_field *)(const void *)((const char *)f + (size_t)i * size);
+		if (strcmp(one->key, "tags") == 0 && one->s.len)
+			note("called %.*s", ESP_FMT(one->s));
+	}
 	return ESP_OK;
 }
 static void log_committed(const esp_eventlog *l)
@@ -258,6 +263,18 @@ DELIVERY(the_blob_is_there_before_the_transaction_and_hints_come_after_it)
 	cr_assert_str_eq(said, "target 1 INBOX; prepare 10; blob 10; begin; deliver 10 to 1; event message.received 1; "
 		"commit; hint 1; kick; numbered; ");
 	cr_assert_str_eq(prefix[0], "Return-Path: <x@y>\r\nReceived: r\r\n");
+}
+
+DELIVERY(the_event_says_what_the_hooks_called_the_message)
+{
+	static char long_one[995];
+	esp_str tags[] = { ESP_STR("odd"), ESP_STR("spam"), { long_one, sizeof long_one }, ESP_STR("x") };
+
+	memset(long_one, 'y', sizeof long_one);
+	group[0].outcome.answer.tags = tags;
+	group[0].outcome.answer.ntags = 4;
+	cr_assert_eq(go(), ESP_OK);
+	cr_assert(strstr(said, "event message.received 1; called odd spam; "), "%s", said);
 }
 
 DELIVERY(without_an_event_log_mail_is_stored_all_the_same)
