@@ -52,7 +52,8 @@ class Hostile:
             self.listener = socket.create_server((address, port), backlog=256)
             self.port = self.listener.getsockname()[1]
         self.host = host or address
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self.accept, daemon=True)
+        self.accepting.start()
 
     def url(self, path, host=None):
         return f"{'https' if self.context else 'http'}://{host or self.host}:{self.port}{path}"
@@ -290,9 +291,10 @@ class Hostile:
     def close(self):
         self.ended.set()
         try:
-            self.listener.shutdown(socket.SHUT_RDWR)      # else accept() keeps the port and takes one more
+            self.listener.shutdown(socket.SHUT_RDWR)     # who waits in accept() leaves before the number is another socket's
         except OSError:
             pass
+        self.accepting.join()
         self.listener.close()
 
     def __enter__(self):
