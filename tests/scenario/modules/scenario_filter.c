@@ -2,9 +2,9 @@
  *
  * At MAIL it refuses SIZE=77, SIZE=76 without a word, and cannot decide on SIZE=79; it puts the parameters into
  * X-Params in front of the message.  At MESSAGE it cannot decide on SIZE=80, defers SIZE=81 without a word, quarantines
- * SIZE=82, and adds X-Length, the length of the header block.  At CONNECT it refuses who named "closed" in the
- * handshake, at TLS who named anything, and defers "later" without a word.  Of the commands of IMAP it refuses CHECK,
- * with a text that is none of one line, and defers NAMESPACE without a word.
+ * SIZE=82, calls SIZE=83 spam, files SIZE=84 into Papers, and adds X-Length, the length of the header block.  At
+ * CONNECT it refuses who named "closed" in the handshake, at TLS who named anything, and defers "later" without a word.
+ * Of the commands of IMAP it refuses CHECK, with a text that is none of one line, and defers NAMESPACE without a word.
  */
 #include <esp/conn.h>
 #include <esp/hook.h>
@@ -46,6 +46,7 @@ static esp_verdict on_mail(esp_module *self, const esp_mail_args *args, esp_answ
 
 static esp_verdict on_message(esp_module *self, const esp_message_args *args, esp_answer *answer)
 {
+	static const esp_str tags[] = { ESP_STR_INIT("odd"), ESP_STR_INIT("spam") };
 	char number[24];
 	int n = snprintf(number, sizeof number, "%zu", args->message->header_len);
 
@@ -58,6 +59,12 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 		answer->reason = ESP_STR("looks odd");
 		return ESP_VERDICT_QUARANTINE;
 	}
+	if (esp_str_eq(args->txn->from_params, ESP_STR("SIZE=83"))) {
+		answer->tags = tags;
+		answer->ntags = sizeof tags / sizeof tags[0];
+	}
+	if (esp_str_eq(args->txn->from_params, ESP_STR("SIZE=84")))
+		answer->folder = ESP_STR("Papers");
 	return add_header(answer, args->txn->arena, "X-Length", (esp_str){ number, (size_t)n }) == ESP_OK
 			   ? ESP_VERDICT_CONTINUE
 			   : ESP_VERDICT_FAIL;
