@@ -178,7 +178,8 @@ class Fake(Hostile):
 class SpamServer(MailServer):
     def __init__(self, urls, rspamd=None, hook=None, learn=None, dns=None, users=("alice", "bob"), start=True, proxied=False,
                  http=None, domains=(), **options):
-        """rspamd: settings of filter_rspamd, domains: of single domains.  hook: what esp.conf says of it at message.  dns: port of a resolver."""
+        """rspamd: settings of filter_rspamd; domains: those of single domains.
+        hook: what esp.conf says of it at message.  dns: port of a resolver."""
         super().__init__(users=users, start=False, **options)
         config = {"servers": list(urls), "timeout": "2s", **(rspamd or {})}
         if learn:
