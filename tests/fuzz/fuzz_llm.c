@@ -48,10 +48,12 @@ static void check_reply(const struct prompt *p, esp_str text)
 	struct verdict v = { UINT32_MAX, UINT32_MAX };
 	uint64_t tokens = UINT64_MAX;
 	const char *why = NULL;
+	esp_status st;
 
 	if (!o)
 		return;
-	check_verdict(p, reply_read(p, o, &v, &tokens, &why), &v, why);
+	st = reply_read(p, o, &v, &tokens, &why);
+	check_verdict(p, st, &v, why);
 	must(tokens <= 4u * TOKENS_MAX);
 	json_object_put(o);
 }
@@ -63,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	struct verdict v = { UINT32_MAX, UINT32_MAX };
 	const char *why = NULL;
+	esp_status st;
 	esp_str text;
 	char *copy;
 
@@ -74,7 +77,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text = (esp_str){ copy, size - 2 };
 	switch (data[0] % 5) {
 	case 0: check_text(text, TEXT_MIN + data[1] * 4u); break;
-	case 4: check_verdict(&p, answer_read(&p, text, &v, &why), &v, why); break;
+	case 4:
+		st = answer_read(&p, text, &v, &why);
+		check_verdict(&p, st, &v, why);
+		break;
 	default:
 		p.api = (enum api)(data[0] % 5 - 1);
 		check_reply(&p, text);
