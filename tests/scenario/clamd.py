@@ -17,7 +17,7 @@ import threading
 import time
 
 from lib import SLOW, need, wait_until
-from ports import free_port
+from ports import end_listener, free_port
 
 SIGNATURE = "ESP.Test.Virus"
 # the test file of eicar.org, in pieces: no scanner shall find it in these sources
@@ -109,7 +109,8 @@ class FakeClamd:
         self.address = f"127.0.0.1:{self.port}"
         self.lock, self.stopped = threading.Lock(), threading.Event()
         self.listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
 
     def _accept(self):
         while True:
@@ -183,4 +184,4 @@ class FakeClamd:
 
     def __exit__(self, *_):
         self.stopped.set()
-        self.listener.close()
+        end_listener(self.listener, self.accepting)

@@ -12,6 +12,8 @@ import subprocess
 import threading
 import time
 
+from ports import end_listener
+
 
 class Request:
     def __init__(self, head, body):
@@ -52,8 +54,17 @@ class Hostile:
             self.listener = socket.create_server((address, port), backlog=256)
             self.port = self.listener.getsockname()[1]
         self.host = host or address
+        self.begin()
+
+    def begin(self):
         self.accepting = threading.Thread(target=self.accept, daemon=True)
         self.accepting.start()
+
+    def move(self, address):
+        """The same port of another address; nobody is at the first any more."""
+        end_listener(self.listener, self.accepting)
+        self.listener = socket.create_server((address, self.port), backlog=256)
+        self.begin()
 
     def url(self, path, host=None):
         return f"{'https' if self.context else 'http'}://{host or self.host}:{self.port}{path}"
@@ -290,12 +301,7 @@ class Hostile:
 
     def close(self):
         self.ended.set()
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)     # who waits in accept() leaves before the number is another socket's
-        except OSError:
-            pass
-        self.accepting.join()
-        self.listener.close()
+        end_listener(self.listener, self.accepting)
 
     def __enter__(self):
         return self

@@ -321,9 +321,7 @@ def whoever_is_not_trusted_reaches_no_inner_address_in_any_way():
              name("nat64.test", "64:ff9b::7f00:1"), name("meta.test", "169.254.169.254"), name("allowed.test", "127.0.0.9"),
              name("rebind.test", "127.0.0.9", then=["127.0.0.1"]), name("six.test", "::1")],
             settings={"untrusted": {"plain": True, "ports": [str(h.port), str(inner.port)], "allow": ["127.0.0.9/32"]}}) as s:
-        h.listener.close()
-        h.listener = socket.create_server(("127.0.0.9", h.port), backlog=256)
-        threading.Thread(target=h.accept, daemon=True).start()
+        h.move("127.0.0.9")
         s.start()
         ok = s.fetch(h.url("/echo", "allowed.test"), "--untrusted", "--times=3")
         assert ok["result"] == OK and h.connections == 3, (ok, h.connections)     # each has a connection of its own

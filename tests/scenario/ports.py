@@ -45,6 +45,17 @@ def _order():
     return [(start + n) % BLOCKS for n in range(BLOCKS)]
 
 
+def end_listener(listener, accepting):
+    """Close a listener whose thread `accepting` may be in accept(), or on its way there with the number of a socket that
+    is closed: another server's by then, whose clients it would answer."""
+    try:
+        listener.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    accepting.join()
+    listener.close()
+
+
 def free_port():
     while True:
         while _spare:

@@ -7,7 +7,7 @@ import tempfile
 import threading
 
 from lib import SLOW, need, wait_until
-from ports import free_port
+from ports import end_listener, free_port
 
 
 class Redis:
@@ -66,7 +66,8 @@ class FakeRedis:
         port = free_port()
         self.listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.address = f"127.0.0.1:{port}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
 
     def _accept(self):
         while True:
@@ -95,4 +96,4 @@ class FakeRedis:
 
     def __exit__(self, *_):
         self.stopped.set()
-        self.listener.close()
+        end_listener(self.listener, self.accepting)

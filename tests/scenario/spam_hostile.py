@@ -81,7 +81,7 @@ def each_domain_has_thresholds_of_its_own_and_a_mixed_message_bounces_from_nobod
         assert {d["to"]: d["verdict"] for d in told["decisions"]} == {
             "alice@example.test": "continue", "bob@example.test": "continue", "carol@strict.test": "reject"}
         assert s.send(message(), to=("carol@strict.test",)).startswith("554")
-        s.logged("spam.detected .*by=spam")
+        wait_until(lambda: [e["body"] for e in s.cli("events", "list", "--json").json if e["name"] == "spam.detected"])
 
 
 @scenario
