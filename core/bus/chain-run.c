@@ -247,10 +247,8 @@ static void group_wait(struct group *g)
 		if (fiber_suspend() == ESP_OK)
 			continue;
 		for (uint32_t i = 0; i < g->n; i++)
-			if (g->m[i].fiber && !g->m[i].done && fiber_canceled()) {
-				g->m[i].canceled = true;
-				fiber_cancel(g->m[i].fiber);
-			}
+			if (g->m[i].fiber && !g->m[i].done && fiber_canceled())
+				fiber_cancel(g->m[i].fiber);       /* its failure policy answers: nobody said REJECT */
 		break;
 	}
 	for (uint32_t i = 0; i < g->n; i++)

@@ -2,9 +2,11 @@
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
+import time
 
 from kills import in_the_middle, kill_during
 from lib import Skip, run, scenario, wait_until
@@ -55,6 +57,43 @@ def a_backup_goes_into_an_empty_server_and_everything_is_as_it_was():
             wait_until(lambda: len(glob.glob(os.path.join(t.dir, "data/mail/example.test/alice/.Work.Plans/cur/*"))) == 4)
             refused = t.cli("restore", target, check=1, timeout=60)
             assert "not empty" in refused.err, refused.err
+
+
+def followers(s):
+    """Modules that follow the event log and keep their place in it."""
+    s.modules += [{"name": "dns", "file": "client_dns", "config": {"servers": ["127.0.0.1:1"], "hosts": "/dev/null"}},
+                  {"name": "http", "file": "client_http"},
+                  {"name": "spam", "file": "filter_rspamd",
+                   "config": {"servers": ["http://127.0.0.1:1"], "learn": {"url": "http://127.0.0.1:1"}},
+                   "hooks": {"message": {"on_fail": "continue"}}},
+                  {"name": "llm", "file": "filter_llm", "config": {"url": "http://127.0.0.1:1/api/chat", "model": "m"}}]
+    s.write()
+    s.cli("reload")
+
+
+def asked(s):
+    """Did filter_llm try to ask about a message that the log told of?"""
+    return re.search(r'esp_llm_requests_total\{result="later"\} [1-9]', s.cli("metrics").out)
+
+
+@scenario
+def places_in_the_event_log_are_not_restored_into_a_server_with_another_log():
+    with filled() as s:
+        followers(s)
+        s.deliver(message("seen"), to=["alice"])
+        target = os.path.join(s.dir, "backup")
+        wait_until(lambda: asked(s), 30)
+        backup(s, target)
+        with empty_server() as t:
+            followers(t)
+            time.sleep(2.5)                                  # they have written their places
+            t.cli("restore", target, timeout=60)
+            assert t.count("alice") == s.count("alice")
+            t.deliver(message("after"), to=["alice"])
+            wait_until(lambda: asked(t), 30)
+        with empty_server() as plain:                        # whoever restores without the filters loses no mail
+            plain.cli("restore", target, timeout=60)
+            assert plain.count("alice") == s.count("alice")
 
 
 @scenario

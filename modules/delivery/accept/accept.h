@@ -45,6 +45,8 @@ struct accept {
 	atomic_uint waiting;       /* of refused messages: on their way to worker 0, queued or being written */
 	/* worker 0 */
 	struct refusal *queue, **queue_end;
+	_Atomic esp_nsec refilled; /* when `allowed` grew last; 0: never */
+	atomic_uint allowed;       /* refused messages whose traces may be kept now */
 	int writing, draining;
 	esp_fcond wake;            /* draining is set */
 };

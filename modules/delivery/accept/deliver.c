@@ -41,6 +41,7 @@ struct delivery {
 	const esp_blob *blob;
 	struct copy *copies;
 	uint32_t ncopies, stored;       /* stored: blobs that are durable */
+	const struct copy **known;      /* of each group, delivered and held; NULL: not looked for yet */
 	struct target *targets;
 	uint32_t ntargets;
 	esp_sql_key *keys;
@@ -127,12 +128,14 @@ static esp_status plan(struct delivery *d, esp_str trace)
 	d->copies = esp_alloc_array(t->arena, 2u * t->ngroups + 1u, sizeof *d->copies);
 	d->targets = esp_alloc_array(t->arena, t->nrcpt + 1u, sizeof *d->targets);
 	d->keys = esp_alloc_array(t->arena, 2u * t->nrcpt + 1u, sizeof *d->keys);
-	if (!d->copies || !d->targets || !d->keys)
+	d->known = esp_alloc_array(t->arena, 2u * t->ngroups + 1u, sizeof *d->known);
+	if (!d->copies || !d->targets || !d->keys || !d->known)
 		return ESP_ENOMEM;
 	for (uint32_t i = 0; i < t->nrcpt; i++) {
 		const esp_rcpt *r = t->rcpt[i];
 		const esp_outcome *o = &t->groups[r->group].outcome;
 		struct target *target = &d->targets[d->ntargets];
+		const struct copy **known;
 
 		if (r->target != ESP_RCPT_LOCAL)
 			return ESP_EINVAL;   /* no queue: the protocol refuses such recipients */
@@ -142,9 +145,10 @@ static esp_status plan(struct delivery *d, esp_str trace)
 		target->quarantine = is_quarantine(r->verdict);
 		target->makes_folder = o->answer.folder.len != 0;
 		target->folder = o->answer.folder.len ? o->answer.folder : r->folder;
-		/* most of the time the one before it has the same */
-		target->copy = d->ntargets && target[-1].rcpt->group == r->group && target[-1].quarantine == target->quarantine
-			? target[-1].copy : find_copy(d, trace, &o->answer, target->quarantine);
+		known = &d->known[2u * r->group + (target->quarantine != 0)];
+		if (!*known)
+			*known = find_copy(d, trace, &o->answer, target->quarantine);
+		target->copy = *known;
 		if (!target->copy || clean(t->arena, record_decision_of(t, r).reason, &target->reason) != ESP_OK)
 			return ESP_ENOMEM;
 		d->ntargets++;

@@ -3,8 +3,9 @@
  *   delivered, quarantined, discarded: in the transaction of the message (deliver.c)
  *   refused: when its transaction ends, on a queue of worker 0, which stores many in one transaction
  *
- * A flood of refusals is no flood of commits: the queue is bounded, what comes beyond is dropped and counted, and a
- * batch is stored at most five times a second.  The writer's fiber lives as long as there is something to write.
+ * A flood of refusals is no flood of commits, and fills no disk: the queue is bounded, a batch is stored at most five
+ * times a second, and after AT_ONCE of them no more than A_SECOND; what comes beyond is dropped and counted.  The
+ * writer's fiber lives as long as there is something to write.
  * Rows are found by the message's id, whose first bytes are its time, so expiry needs no index of its own.
  */
 #include "record.h"
@@ -18,7 +19,10 @@
 #define QUEUE_MAX    1000u
 #define BATCH_MAX    100u
 #define GATHER       (200 * ESP_MSEC)
+#define A_SECOND     5u       /* of refused messages, in the long run */
+#define AT_ONCE      20000u
 #define EXPIRE_BATCH 1000
+#define ERRORS_MAX   16u      /* events of failed hooks for one message */
 
 /*! \brief One of a refused message, malloc'ed with its strings behind it: from its worker to worker 0. */
 struct refusal { struct refusal *next; struct accept *a; struct record record; char bytes[]; };
@@ -67,14 +71,25 @@ static esp_status event_tx(const struct record *r, esp_tx *tx, const esp_eventlo
 /* As core/mail published them, read from what is stored. */
 static esp_status events_tx(const struct record *r, esp_tx *tx, const esp_eventlog *log)
 {
+	struct { esp_str module, point; } told[ERRORS_MAX];
 	esp_str rest = r->text, f[RECORD_FIELDS];
+	uint32_t ntold = 0;
 	esp_status st = ESP_OK;
 
 	while (st == ESP_OK && record_next(&rest, f)) {
+		uint32_t i = 0;
 		if (!esp_str_eq(f[C_KIND], ESP_STR("c")))
 			continue;
-		if (record_flag(f, FLAG_FAILED))
+		/* a hook that fails for each of many recipients says it once */
+		while (record_flag(f, FLAG_FAILED) && i < ntold &&
+			!(esp_str_eq(told[i].module, f[C_MODULE]) && esp_str_eq(told[i].point, f[C_POINT])))
+			i++;
+		if (record_flag(f, FLAG_FAILED) && i == ntold && ntold < ERRORS_MAX) {
+			told[ntold].module = f[C_MODULE];
+			told[ntold++].point = f[C_POINT];
 			st = event_tx(r, tx, log, "filter.error", f);
+		} else if (record_flag(f, FLAG_FAILED))
+			continue;
 		else if (f[C_FOUND].len && !record_flag(f, FLAG_SHADOW))
 			st = event_tx(r, tx, log, esp_str_eq(f[C_FOUND], ESP_STR("spam")) ? "spam.detected" : "virus.detected", f);
 	}
@@ -224,6 +239,22 @@ static struct refusal *refusal_of(struct accept *a, const esp_txn *t)
 	return new;
 }
 
+/* One of those that may be kept; as many come back as time has passed. */
+static int take_one(struct accept *a)
+{
+	esp_nsec now = a->core.loop->now(), last = atomic_load(&a->refilled);
+	uint32_t more = last && now > last ? (uint32_t)((now - last) / (ESP_SEC / A_SECOND)) : 0, left;
+
+	if ((more || !last) && atomic_compare_exchange_strong(&a->refilled, &last, now)) {
+		left = atomic_load(&a->allowed);
+		atomic_store(&a->allowed, !last || left + more > AT_ONCE ? AT_ONCE : left + more);
+	}
+	left = atomic_load(&a->allowed);
+	while (left && !atomic_compare_exchange_weak(&a->allowed, &left, left - 1))
+		;
+	return left != 0;
+}
+
 /* [worker] The transaction ends. */
 static void on_end(void *data)
 {
@@ -233,7 +264,7 @@ static void on_end(void *data)
 
 	if (f->delivered || f->t->trace->ncalls == 0 || a->trace_keep == 0)
 		return;
-	r = atomic_fetch_add(&a->waiting, 1) < QUEUE_MAX ? refusal_of(a, f->t) : NULL;
+	r = atomic_fetch_add(&a->waiting, 1) < QUEUE_MAX && take_one(a) ? refusal_of(a, f->t) : NULL;
 	if (r && a->core.loop->post(a->self, a->core.loop->worker(0), on_refusal, r) == ESP_OK)
 		return;
 	free(r);

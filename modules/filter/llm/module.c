@@ -78,6 +78,7 @@ static esp_status on_start(esp_module *self, esp_err *err)
 	const esp_sql *sql = (const esp_sql *)self->host->service(self, m->sql);
 	esp_status st = sql ? sql->migrate(sql, err) : ESP_EUNAVAIL;
 
+	m->report.metric->set(m->report.behind, 0);     /* the generation before may have followed the log */
 	return st == ESP_OK ? shared_take(m) : st;
 }
 

@@ -66,7 +66,7 @@ static void write_answer(const struct settings *s, esp_arena *arena, const struc
 static enum result categorise(struct llm *m, const struct settings *s, const esp_message_args *args, esp_nsec until,
 	esp_answer *answer)
 {
-	esp_arena *arena = args->txn->arena;
+	esp_arena *own;                        /* what the service answers may not fill the transaction's */
 	enum result r = passed_over(args);
 	struct verdict v;
 	esp_buf text;
@@ -79,12 +79,14 @@ static enum result categorise(struct llm *m, const struct settings *s, const esp
 	if (st != ESP_OK)
 		return st == ESP_EACCES ? R_OFF : R_FAILED;
 	esp_buf_init(&text, s->text + 64);
+	own = m->core.mem->arena_new(m->self, "question to a model", 0);
 	r = R_FAILED;
-	if (ask_prepare(m, s, args->message->content, &text) == ESP_OK)
-		r = ask(m, s, arena, esp_buf_str(&text), until, &v, &fault);
+	if (own && ask_prepare(m, s, args->message->content, &text) == ESP_OK)
+		r = ask(m, s, own, esp_buf_str(&text), until, &v, &fault);
+	m->core.mem->arena_free(own);
 	esp_buf_free(&text);
 	if (r == R_CATEGORISED || r == R_UNSURE) {
-		write_answer(s, arena, &v, r == R_CATEGORISED, answer);
+		write_answer(s, args->txn->arena, &v, r == R_CATEGORISED, answer);
 		report_category(m, s, args->message->id, (esp_str){ NULL, 0 }, &v, answer->folder);
 	}
 	return r;

@@ -12,6 +12,7 @@
 #define FIELDS     48u
 #define VALUE      8000u           /* esp.httpclient/1 takes 8,192 bytes */
 #define NAMED      1000u           /* addresses and the like */
+#define ALL_NAMED  49152u          /* recipients: rspamd reads no header above 80 KiB */
 
 struct question { esp_arena *arena; esp_httpc_header field[FIELDS]; uint32_t n; esp_status status; };
 
@@ -40,7 +41,7 @@ static void say_recipients(struct question *q, const esp_message_args *args)
 {
 	const esp_txn *t = args->txn;
 	char *text = esp_alloc(q->arena, VALUE + 1);
-	size_t len = 0;
+	size_t len = 0, all = 0;
 
 	if (!text) {
 		q->status = ESP_ENOMEM;
@@ -50,6 +51,9 @@ static void say_recipients(struct question *q, const esp_message_args *args)
 		esp_str to = t->rcpt[i]->address;
 		if (t->rcpt[i]->group != args->group || to.len > NAMED)
 			continue;
+		all += to.len + 4;
+		if (all > ALL_NAMED)
+			break;
 		if (len + to.len + 4 > VALUE) {
 			if (q->n + 1 == FIELDS)
 				break;
@@ -182,7 +186,8 @@ esp_status ask(struct rspamd *r, const struct settings *s, const esp_message_arg
 			break;
 		if (st != ESP_OK)
 			r->metric->add(r->trouble[kind_of(st, status)], 1);
-		if (st != ESP_ENOMEM && st != ESP_EBUSY)       /* what this server lacks is not that address's fault */
+		/* what this server lacks, or an answer about very much, is not that address's fault */
+		if (st != ESP_ENOMEM && st != ESP_EBUSY && st != ESP_E2BIG && st != ESP_EINVAL)
 			note(r, i, st, &err);
 	}
 	return st;

@@ -179,17 +179,17 @@ static esp_status learn_page(
 	return is_gone(st) ? ESP_OK : st;
 }
 
-/* Messages that were moved on since are somebody else's lesson. */
+/* Messages that were moved on since are somebody else's lesson.  The first page of them: all of a large mailbox would
+ * hold up everybody's lessons for hours, and be one user's opinion. */
 static esp_status learn_range(struct learner *l, const struct moved *m, enum lesson lesson)
 {
 	uint32_t from = l->done >= m->first ? l->done + 1 : m->first;
-	esp_status st = ESP_OK;
+	esp_arena *arena = from <= m->last ? l->r->core.mem->arena_new(l->r->self, "rspamd lessons", 0) : NULL;
+	esp_status st = from > m->last ? ESP_OK : arena ? learn_page(l, arena, m, lesson, &from) : ESP_ENOMEM;
 
-	while (st == ESP_OK && from && from <= m->last) {
-		esp_arena *arena = l->r->core.mem->arena_new(l->r->self, "rspamd lessons", 0);
-		st = arena ? learn_page(l, arena, m, lesson, &from) : ESP_ENOMEM;
-		l->r->core.mem->arena_free(arena);
-	}
+	l->r->core.mem->arena_free(arena);
+	if (arena && st == ESP_OK && from && from <= m->last)
+		l->r->metric->add(l->learned[lesson][RESULT_LEFT_OUT], (int64_t)m->last - from + 1);
 	return st;
 }
 
@@ -381,16 +381,17 @@ esp_status learner_init(struct rspamd *r, const esp_cfg *cfg)
 /* Also without learning: a module that has tables and does not say so stops the search for orphans. */
 esp_status learner_tables(struct rspamd *r)
 {
-	return r->core.host->contribute(r->self, "esp.sql.migrations/1", &migration_set);
+	esp_status st = r->core.host->bind(r->self, "esp.sql/1", &r->sql);
+
+	return st == ESP_OK ? r->core.host->contribute(r->self, "esp.sql.migrations/1", &migration_set) : st;
 }
 
 esp_status learner_start(struct rspamd *r, esp_err *err)
 {
 	struct learner *l = r->learner;
-	const esp_sql *sql = SERVICE(l, sql);
 
-	if (sql && SERVICE(l, eventlog) && SERVICE(l, mailstore) && SERVICE(l, blob) && SERVICE(l, directory))
-		return sql->migrate(sql, err);
+	if (SERVICE(l, sql) && SERVICE(l, eventlog) && SERVICE(l, mailstore) && SERVICE(l, blob) && SERVICE(l, directory))
+		return ESP_OK;
 	(void)snprintf(err->text, sizeof err->text, "learn.url is set, and learning needs the modules of a mail store:"
 		" observe_eventlog, storage_mailstore, storage_maildir, identity_directory and one of the databases");
 	return ESP_ECONFIG;

@@ -262,8 +262,11 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 static esp_status on_start(esp_module *self, esp_err *err)
 {
 	struct rspamd *r = self->state;
+	const esp_sql *sql = (const esp_sql *)self->host->service(self, r->sql);
+	esp_status st = sql ? sql->migrate(sql, err) : ESP_OK;
 
-	return r->learner ? learner_start(r, err) : ESP_OK;
+	r->metric->set(r->down, 0);            /* the generation before may have left another count */
+	return st == ESP_OK && r->learner ? learner_start(r, err) : st;
 }
 
 static esp_status on_worker_start(esp_module *self, esp_worker *w)

@@ -11,13 +11,14 @@
 #include <esp/mail.h>
 #include <esp/metric.h>
 #include <esp/slot.h>
+#include <esp/sql.h>
 
 #include "modules/common/failover.h"
 #include "modules/common/seldom.h"
 #include "reply.h"
 
-#define REPLY_BODY  ((uint64_t)256 << 10)  /* of the JSON, which is read on the loop */
-#define REPLY_ARENA ((size_t)2 << 20)       /* fields of the request, and the answer */
+#define REPLY_BODY  ((uint64_t)1 << 20)     /* of the JSON, which is read on the loop: some milliseconds */
+#define REPLY_ARENA ((size_t)4 << 20)       /* fields of the request, and the answer */
 
 struct json_object;
 struct learner;
@@ -45,7 +46,7 @@ struct rspamd {
 	esp_module *self;
 	const esp_metric_api *metric;
 	const esp_slot_api *slot;
-	esp_binding http, dns;
+	esp_binding http, dns, sql;
 	esp_slot hostname;             /* on connections: see hostname.c */
 	const esp_cfg *cfg;
 	uint64_t learn_size;           /* max_size, for lessons */
@@ -84,6 +85,7 @@ const char *url_fault(esp_str url);
 esp_str url_with(esp_arena *arena, esp_str url, const char *path);
 
 /* learn.c */
+/*! \brief [control, init] Its table is there with and without learning. */
 ESP_CHECKED esp_status learner_tables(struct rspamd *r);
 ESP_CHECKED esp_status learner_init(struct rspamd *r, const esp_cfg *cfg);
 ESP_CHECKED esp_status learner_start(struct rspamd *r, esp_err *err);

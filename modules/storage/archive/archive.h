@@ -153,6 +153,8 @@ ESP_CHECKED esp_status schema_apply(
 	struct schema *s, esp_arena *a, const esp_module *module, const char *statements, esp_err *err);
 /*! \brief [fiber] Tables of every module of the snapshot, in the order of the module list. */
 ESP_CHECKED esp_status schema_read(const struct archive *a, esp_arena *arena, struct schema *ret, esp_err *err);
+/*! \brief TABLE_... by name, also of one that no module here has. */
+uint32_t schema_kind(const char *table);
 /*! \brief Table of that name, or -1. */
 int schema_table(const struct schema *s, const char *name);
 /*! \brief Column of that name, or -1. */

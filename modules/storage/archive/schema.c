@@ -281,9 +281,11 @@ static const struct { const char *table; uint32_t kind; } kinds[] = {
 	{ "lease", TABLE_PASSING }, { "mail_node", TABLE_PASSING }, { "mail_hint", TABLE_PASSING },
 	{ "esp_outcome", TABLE_PASSING }, { "blob_stop", TABLE_PASSING }, { "blob_root", TABLE_PASSING },
 	{ "blob_job", TABLE_DISK }, { "blob_trash", TABLE_DISK }, { "event", TABLE_LOG }, { "event_sequencer", TABLE_LOG },
+	/* records beside the log, and places in it, which mean nothing in another one */
+	{ "trace", TABLE_LOG }, { "llm_position", TABLE_LOG }, { "llm_budget", TABLE_LOG }, { "rspamd_learned", TABLE_LOG },
 };
 
-static uint32_t kind_of(const char *table)
+uint32_t schema_kind(const char *table)
 {
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 		if (strcmp(table, kinds[i].table) == 0)
@@ -319,6 +321,6 @@ esp_status schema_read(const struct archive *a, esp_arena *arena, struct schema 
 	memset(ret, 0, sizeof *ret);
 	(void)a->core.host->contributions("esp.sql.migrations/1", on_migrations, &r);
 	for (uint32_t i = 0; i < ret->n; i++)
-		ret->table[i]->kind = kind_of(ret->table[i]->name);
+		ret->table[i]->kind = schema_kind(ret->table[i]->name);
 	return r.status;
 }

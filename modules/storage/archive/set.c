@@ -139,7 +139,8 @@ static esp_status table_fits(const struct set *s, const struct schema *schema, c
 	char name[SCHEMA_NAME], path[ARCHIVE_FILE];
 	struct stat sb;
 
-	if (sscanf(file, "tables/%63[a-z0-9_].jsonl", name) != 1 || schema_table(schema, name) >= 0)
+	if (sscanf(file, "tables/%63[a-z0-9_].jsonl", name) != 1 || schema_table(schema, name) >= 0 ||
+		schema_kind(name) != TABLE_MAIL)
 		return ESP_OK;
 	path_make(path, "%s/%.200s", s->dir, file);
 	if (stat(path, &sb) == 0 && sb.st_size == 0)

@@ -75,7 +75,8 @@ typedef struct esp_answer {
 	uint32_t nheaders;
 	uint32_t ntags;
 	const esp_str *tags;
-	uint32_t found; /* ESP_FOUND_...: the core tells of it (spam.detected, virus.detected) whatever the verdict */
+	uint32_t found; /* ESP_FOUND_...: from MAIL to MESSAGE the core tells of it (spam.detected, virus.detected)
+	                 * whatever the verdict */
 	uint32_t reserved;
 	esp_str name;              /* of what was found: "Eicar-Test-Signature".  Both since ABI 1.1 */
 } esp_answer;

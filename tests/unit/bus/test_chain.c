@@ -741,6 +741,7 @@ CHAIN_TEST(chain, a_cancel_of_the_session_reaches_the_members)
 	cr_expect_lt(clock_monotonic() - start, 10 * ESP_SEC);
 	for (int i = 0; i < 3; i++)
 		cr_expect(scripts[i].canceled);
+	cr_expect_eq(o.verdict, ESP_VERDICT_DEFER, "who was not heard has not said yes");
 }
 
 CHAIN_TEST(chain, groups_work_when_no_fiber_is_left)
