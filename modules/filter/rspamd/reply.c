@@ -86,14 +86,16 @@ static void keep_symbol(struct reply *r, esp_str name, double score)
 static void read_symbols(const struct json_object *json, struct reply *r)
 {
 	const struct json_object *all = member(json, "symbols", json_type_object);
+	json_object_iter at;
 	double score;
 
 	if (!all)
 		return;
-	json_object_object_foreach(all, name, value) {
-		size_t len = strlen(name);
-		if (len && len <= REPLY_NAME && json_object_is_type(value, json_type_object) && number(value, "score", &score))
-			keep_symbol(r, (esp_str){ name, len }, score);
+	json_object_object_foreachC(all, at) {
+		esp_str name = { at.key, strlen(at.key) };
+		if (name.len && name.len <= REPLY_NAME && json_object_is_type(at.val, json_type_object) &&
+			number(at.val, "score", &score))
+			keep_symbol(r, name, score);
 	}
 }
 
@@ -127,11 +129,13 @@ static void read_fields(const struct json_object *milter, const char *section, s
 	void (*one)(struct reply *r, esp_str name, const struct json_object *v))
 {
 	const struct json_object *all = member(milter, section, json_type_object);
+	json_object_iter at;
 
 	if (!all)
 		return;
-	json_object_object_foreach(all, name, value) {
-		esp_str s = { name, strlen(name) };
+	json_object_object_foreachC(all, at) {
+		const struct json_object *value = at.val;
+		esp_str s = { at.key, strlen(at.key) };
 		size_t n = json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
 		if (s.len == 0 || s.len > REPLY_NAME)
 			continue;

@@ -38,8 +38,7 @@ Test(answer, two_members_in_any_order)
 Test(answer, everything_else_is_none)
 {
 	static const char *const list[] = { "", "{", "{}", "null", "[]", "\"primary\"", "primary",
-		"Sure! {\"category\":\"primary\","
-		"\"confidence\":1}",
+		"Sure! {\"category\":\"primary\",\"confidence\":1}",
 		"```json\n{\"category\":\"primary\",\"confidence\":1}\n```", "{\"category\":\"primary\"}", "{\"confidence\":1}",
 		"{\"category\":\"primary\",\"confidence\":1}x", "{\"category\":\"primary\",\"confidence\":1,}",
 		"{\"category\":\"primary\",\"confidence\":1}{}",

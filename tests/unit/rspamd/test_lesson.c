@@ -28,11 +28,10 @@ Test(lesson, an_event_that_says_less_teaches_nothing)
 		"{" IDS ",\"messages\":1,\"to_uid\":0}", "{" IDS ",\"messages\":2,\"to_uid\":4294967295}",
 		"{" IDS ",\"messages\":1,\"to_uid\":4294967296}", "{" IDS ",\"messages\":9223372036854775807,\"to_uid\":1}",
 		"{" IDS ",\"messages\":\"1\",\"to_uid\":1}",
-		"{\"account\":\"x\",\"mailbox\":\"00000000000000000000000000000001\",\"to\":"
-		"\"00000000000000000000000000000002\","
-		"\"messages\":1,\"to_uid\":1}",
-		"{\"account\":\"0123456789abcdef0123456789abcdeg\",\"mailbox\":\"00000000000000000000000000000001\",\"to\":"
-		"\"00000000000000000000000000000002\",\"messages\":1,\"to_uid\":1}" };
+		("{\"account\":\"x\",\"mailbox\":\"00000000000000000000000000000001\",\"to\":"
+		 "\"00000000000000000000000000000002\",\"messages\":1,\"to_uid\":1}"),
+		("{\"account\":\"0123456789abcdef0123456789abcdeg\",\"mailbox\":\"00000000000000000000000000000001\",\"to\":"
+		 "\"00000000000000000000000000000002\",\"messages\":1,\"to_uid\":1}") };
 	struct moved m;
 
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
