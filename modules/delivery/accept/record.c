@@ -68,30 +68,42 @@ static esp_status event_tx(const struct record *r, esp_tx *tx, const esp_eventlo
 	return log->append(log, tx, name, none, fields, sizeof fields / sizeof fields[0], sizeof fields[0]);
 }
 
+/* A hook that fails for each of many recipients says it once. */
+struct failures { struct { esp_str module, point; } of[ERRORS_MAX]; uint32_t n; };
+
+static int is_new(struct failures *told, const esp_str f[RECORD_FIELDS])
+{
+	for (uint32_t i = 0; i < told->n; i++)
+		if (esp_str_eq(told->of[i].module, f[C_MODULE]) && esp_str_eq(told->of[i].point, f[C_POINT]))
+			return 0;
+	if (told->n == ERRORS_MAX)
+		return 0;
+	told->of[told->n].module = f[C_MODULE];
+	told->of[told->n++].point = f[C_POINT];
+	return 1;
+}
+
+/* What the core told of this call, or NULL.  Of what failed nothing was found. */
+static const char *event_of(struct failures *told, const esp_str f[RECORD_FIELDS])
+{
+	if (record_flag(f, FLAG_FAILED))
+		return is_new(told, f) ? "filter.error" : NULL;
+	if (f[C_FOUND].len == 0 || record_flag(f, FLAG_SHADOW))
+		return NULL;
+	return esp_str_eq(f[C_FOUND], ESP_STR("spam")) ? "spam.detected" : "virus.detected";
+}
+
 /* As core/mail published them, read from what is stored. */
 static esp_status events_tx(const struct record *r, esp_tx *tx, const esp_eventlog *log)
 {
-	struct { esp_str module, point; } told[ERRORS_MAX];
+	struct failures told = { .n = 0 };
 	esp_str rest = r->text, f[RECORD_FIELDS];
-	uint32_t ntold = 0;
 	esp_status st = ESP_OK;
 
 	while (st == ESP_OK && record_next(&rest, f)) {
-		uint32_t i = 0;
-		if (!esp_str_eq(f[C_KIND], ESP_STR("c")))
-			continue;
-		/* a hook that fails for each of many recipients says it once */
-		while (record_flag(f, FLAG_FAILED) && i < ntold &&
-			!(esp_str_eq(told[i].module, f[C_MODULE]) && esp_str_eq(told[i].point, f[C_POINT])))
-			i++;
-		if (record_flag(f, FLAG_FAILED) && i == ntold && ntold < ERRORS_MAX) {
-			told[ntold].module = f[C_MODULE];
-			told[ntold++].point = f[C_POINT];
-			st = event_tx(r, tx, log, "filter.error", f);
-		} else if (record_flag(f, FLAG_FAILED))
-			continue;
-		else if (f[C_FOUND].len && !record_flag(f, FLAG_SHADOW))
-			st = event_tx(r, tx, log, esp_str_eq(f[C_FOUND], ESP_STR("spam")) ? "spam.detected" : "virus.detected", f);
+		const char *name = esp_str_eq(f[C_KIND], ESP_STR("c")) ? event_of(&told, f) : NULL;
+		if (name)
+			st = event_tx(r, tx, log, name, f);
 	}
 	return st;
 }
