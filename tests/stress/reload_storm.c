@@ -330,7 +330,7 @@ static bool settle(void)
 	return false;
 }
 
-static void rest(void)
+static void rest(unsigned reading)
 {
 	struct modules_stats s;
 	double least = 0;
@@ -346,7 +346,7 @@ static void rest(void)
 	atomic_store(&storm.quiet, false);
 	modules_stats(storm.m, &s);
 	storm.images_kept = s.images_kept_mapped;
-	storm.rest[storm.nrests++] = least - (double)s.images_kept_mapped * 100;   /* KiB each, rounded up */
+	storm.rest[reading] = least - (double)s.images_kept_mapped * 100;   /* KiB each, rounded up */
 }
 
 static bool reload(unsigned k)
@@ -370,6 +370,7 @@ static bool reload(unsigned k)
 
 static unsigned warm_up(void) { return storm.reloads < LONG ? 50 : 1000; }
 
+/* The first half rests as often as the second: a rest ends with all sessions asking at once, and pools grow by that. */
 static bool reload_all(void)
 {
 	bool judged = storm.reloads >= LONG;
@@ -379,11 +380,11 @@ static bool reload_all(void)
 		if (!reload(k))
 			return false;
 		nap(5 * ESP_MSEC);
-		if (k < half || (k - half) % every != 0 || storm.nrests == RESTS)
+		if (k % every != half % every || storm.nrests == RESTS)
 			continue;
 		if (!settle())
 			return false;
-		rest();
+		rest(k < half ? 0 : storm.nrests++);
 	}
 	return true;
 }
