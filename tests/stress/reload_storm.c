@@ -7,11 +7,11 @@
  * module, whose sessions are handed over.  Each answer is checked: the session's own count must go on, and the filter
  * that answered must be one that was in force between question and answer.
  *
- * More reloads come first, until every pool has its size.  Prints one line a figure and exits 1 unless nothing was
- * dropped, no verdict was wrong and memory did not grow by one per cent over the last half: by the line through its
- * readings at rest, for a single one of a process of ten megabytes lies up to one per cent off it.  Images kept mapped
- * are subtracted.  Runs of fewer than 500 reloads only print the figure; a sanitizer's own memory is not judged, it
- * looks for leaks at the end instead.
+ * More reloads come first, until memory has stopped growing or 4,000 were made.  Prints one line a figure and exits 1
+ *unless nothing was dropped, no verdict was wrong and memory did not grow by one per cent over the last half: by the
+ *line through its readings at rest, for a single one of a process of ten megabytes lies up to one per cent off it.
+ *Images kept mapped are subtracted.  Runs of fewer than 500 reloads only print the figure; a sanitizer's own memory is
+ *not judged, it looks for leaks at the end instead.
  */
 #include "config.h"
 
@@ -40,7 +40,7 @@
 #include "core/module/sessions.h"
 #include "core/net/net.h"
 
-enum { CODES = 100, SESSIONS_MAX = 4096, LONG = 500, RESTS = 17,
+enum { CODES = 100, SESSIONS_MAX = 4096, LONG = 500, RESTS = 17, WARM_SHORT = 50, WARM_MAX = 4000, SETTLED = 12,
 	JUDGE_RSS = !SANITIZE_ADDRESS && !SANITIZE_THREAD };
 
 static struct {
@@ -53,7 +53,7 @@ static struct {
 	atomic_bool stop, quiet;
 	atomic_ullong answers, dropped, wrong, reconnects;
 	double rest[RESTS];              /* KiB, from the middle to the end; without images kept mapped */
-	unsigned nrests;
+	unsigned nrests, done;           /* readings; reloads, those before the counted ones too */
 	uint64_t handed_over, images_kept;
 	esp_nsec took, slowest;
 	int failed;
@@ -330,7 +330,7 @@ static bool settle(void)
 	return false;
 }
 
-static void rest(unsigned reading)
+static double rest(void)
 {
 	struct modules_stats s;
 	double least = 0;
@@ -346,7 +346,7 @@ static void rest(unsigned reading)
 	atomic_store(&storm.quiet, false);
 	modules_stats(storm.m, &s);
 	storm.images_kept = s.images_kept_mapped;
-	storm.rest[reading] = least - (double)s.images_kept_mapped * 100;   /* KiB each, rounded up */
+	return least - (double)s.images_kept_mapped * 100;   /* KiB each, rounded up */
 }
 
 static bool reload(unsigned k)
@@ -368,24 +368,45 @@ static bool reload(unsigned k)
 	return true;
 }
 
-static unsigned warm_up(void) { return storm.reloads < LONG ? 50 : 1000; }
+static bool reload_and_rest(unsigned reloads, double *ret_reading)
+{
+	for (unsigned i = 0; i < reloads; i++) {
+		if (!reload(++storm.done))
+			return false;
+		nap(5 * ESP_MSEC);
+	}
+	if (!settle())
+		return false;
+	*ret_reading = rest();
+	return true;
+}
 
-/* The first half rests as often as the second: a rest ends with all sessions asking at once, and pools grow by that. */
+/* Threads that come and go take any of malloc's arenas, and a rest ends with all sessions asking at once: until each
+ * arena and pool has seen its most, memory grows.  It has when the highest reading is SETTLED rests old. */
+static bool warm_up(unsigned every)
+{
+	double highest = 0, now;
+
+	for (unsigned old = 0; old < SETTLED && storm.done < WARM_MAX; old++) {
+		if (!reload_and_rest(every, &now))
+			return false;
+		if (now > highest)
+			highest = now, old = 0;
+	}
+	return true;
+}
+
 static bool reload_all(void)
 {
 	bool judged = storm.reloads >= LONG;
-	unsigned half = warm_up() + storm.reloads / 2, every = storm.reloads / 2 / (judged ? RESTS - 1 : 1);
+	unsigned half = storm.reloads / 2, rests = judged ? RESTS : 2, every = half / (rests - 1);
+	double now;
 
-	for (unsigned k = 1; k <= warm_up() + storm.reloads; k++) {
-		if (!reload(k))
+	if (!(judged ? warm_up(every) : reload_and_rest(WARM_SHORT, &now)) || !reload_and_rest(half, &storm.rest[0]))
+		return false;
+	for (storm.nrests = 1; storm.nrests < rests; storm.nrests++)
+		if (!reload_and_rest(every, &storm.rest[storm.nrests]))
 			return false;
-		nap(5 * ESP_MSEC);
-		if (k % every != half % every || storm.nrests == RESTS)
-			continue;
-		if (!settle())
-			return false;
-		rest(k < half ? 0 : storm.nrests++);
-	}
 	return true;
 }
 
@@ -447,7 +468,7 @@ static int print(void)
 	(void)printf("reloads: %u\nsessions: %u\nanswers: %llu\n", storm.reloads, storm.sessions, storm.answers);
 	(void)printf("handed over: %llu\n", (unsigned long long)storm.handed_over);
 	(void)printf("reload time: %.2f ms average, %.2f ms longest\n",
-	             (double)storm.took / (storm.reloads + warm_up()) / 1e6, (double)storm.slowest / 1e6);
+	             (double)storm.took / storm.done / 1e6, (double)storm.slowest / 1e6);
 	(void)printf("dropped: %llu\nwrong verdicts: %llu\n", storm.dropped, storm.wrong);
 	(void)printf("images kept mapped: %llu\nRSS at rest from the middle to the end, KiB:",
 		(unsigned long long)storm.images_kept);
