@@ -29,7 +29,7 @@ static const struct cfg_value *want(const esp_cfg *c, const char *key, unsigned 
 
 	if (!v)
 		BROKEN(c, key, "the schema declares no such key");
-	if (v->type > ESP_CFG_MAP || !(types & 1u << v->type))
+	if (v->type > ESP_CFG_DECIMAL || !(types & 1u << v->type))
 		BROKEN(c, key, "read as another type than the schema declares");
 	return v;
 }
@@ -41,7 +41,7 @@ int32_t cfg_boolean(const esp_cfg *c, const char *key)
 
 int64_t cfg_integer(const esp_cfg *c, const char *key)
 {
-	return want(c, key, 1u << ESP_CFG_INT | 1u << ESP_CFG_SIZE | 1u << ESP_CFG_TIME)->integer;
+	return want(c, key, 1u << ESP_CFG_INT | 1u << ESP_CFG_SIZE | 1u << ESP_CFG_TIME | 1u << ESP_CFG_DECIMAL)->integer;
 }
 
 esp_str cfg_string(const esp_cfg *c, const char *key)

@@ -61,10 +61,12 @@ static void put_scalar(FILE *out, const struct cfg_value *v, unsigned flags)
 		fprintf(out, "\"%s\"", value_time_text(buf, v->integer));
 		break;
 	case ESP_CFG_INT:
+	case ESP_CFG_DECIMAL:
 		if (masked)
 			fprintf(out, "\"" MASK "\"");
 		else
-			fprintf(out, "%" PRId64 "%s", v->integer, v->integer > INT32_MAX || v->integer < INT32_MIN ? "L" : "");
+			fprintf(out, "%s%s", value_number_text(buf, v->type, v->integer),
+				v->type == ESP_CFG_INT && v->integer != (int32_t)v->integer ? "L" : "");
 		break;
 	case ESP_CFG_STRINGS:
 		put_strings(out, v, masked);

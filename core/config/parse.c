@@ -63,6 +63,7 @@ static void copy_value(struct copier *cp, struct config_node *n, config_setting_
 		break;
 	case CONFIG_TYPE_FLOAT:
 		n->kind = NODE_FLOAT;
+		n->real = config_setting_get_float(s);
 		break;
 	case CONFIG_TYPE_STRING:
 		n->kind = NODE_STRING;

@@ -39,13 +39,11 @@ static bool has_choice(const char *choices, const char *word)
 
 static int check_item(struct schema_check *sc, const esp_cfg_item *it)
 {
-	bool number = it->type == ESP_CFG_INT || it->type == ESP_CFG_SIZE || it->type == ESP_CFG_TIME;
-
-	if (it->type < ESP_CFG_BOOL || (it->type > ESP_CFG_MAP && it->type != CONFIG_CFG_RAW))
+	if (it->type < ESP_CFG_BOOL || (it->type > ESP_CFG_DECIMAL && it->type != CONFIG_CFG_RAW))
 		return refuse(sc, it->name, "its type is not known to this server");
 	if (it->min > it->max)
 		return refuse(sc, it->name, "min is above max");
-	if (it->type >= ESP_CFG_GROUP && it->type <= ESP_CFG_MAP && !it->children)
+	if (config_has_children(it->type) && !it->children)
 		return refuse(sc, it->name, "a group without children");
 	if (it->type == ESP_CFG_GROUP && it->flags & ESP_CFG_PER_DOMAIN)
 		return refuse(sc, it->name, "a group cannot be set for single domains, mark the keys inside");
@@ -53,7 +51,7 @@ static int check_item(struct schema_check *sc, const esp_cfg_item *it)
 		return refuse(sc, it->name, "an enumeration without choices");
 	if (it->type == ESP_CFG_ENUM && it->def_str && !has_choice(it->choices, it->def_str))
 		return refuse(sc, it->name, "its default is not one of its choices");
-	if (number && !(it->flags & ESP_CFG_REQUIRED) && (it->min || it->max) &&
+	if (config_is_number(it->type) && !(it->flags & ESP_CFG_REQUIRED) && (it->min || it->max) &&
 	    (it->def_int < it->min || it->def_int > it->max))
 		return refuse(sc, it->name, "its default is out of its range");
 	return 0;
@@ -78,7 +76,7 @@ static int check_table(struct schema_check *sc, const esp_cfg_item *items, const
 				return refuse(sc, it->name, "declared twice");
 		}
 		rc = check_item(sc, it);
-		if (rc == 0 && it->type >= ESP_CFG_GROUP && it->type <= ESP_CFG_MAP)
+		if (rc == 0 && config_has_children(it->type))
 			rc = check_table(sc, it->children, it->name, depth + 1);
 		if (rc)
 			return rc;
@@ -103,22 +101,17 @@ static const char *type_text(uint32_t type)
 {
 	static const char *const names[] = {
 		"", "boolean", "integer", "size", "time", "string", "choice", "list of strings", "group",
-		"list of groups", "named groups"
+		"list of groups", "named groups", "decimal"
 	};
 
-	return type <= ESP_CFG_MAP ? names[type] : "the module's own";
+	return type <= ESP_CFG_DECIMAL ? names[type] : "the module's own";
 }
 
 static void put_amount(const esp_cfg_item *it, int64_t n, FILE *out)
 {
 	char buf[VALUE_TEXT];
 
-	if (it->type == ESP_CFG_SIZE)
-		fprintf(out, "%s", value_size_text(buf, n));
-	else if (it->type == ESP_CFG_TIME)
-		fprintf(out, "%s", value_time_text(buf, n));
-	else
-		fprintf(out, "%" PRId64, n);
+	fprintf(out, "%s", value_number_text(buf, it->type, n));
 }
 
 static void put_default(const esp_cfg_item *it, FILE *out)
@@ -127,7 +120,7 @@ static void put_default(const esp_cfg_item *it, FILE *out)
 		fprintf(out, "**required**");
 	else if (it->type == ESP_CFG_BOOL)
 		fprintf(out, "`%s`", it->def_int ? "true" : "false");
-	else if (it->type == ESP_CFG_INT || it->type == ESP_CFG_SIZE || it->type == ESP_CFG_TIME) {
+	else if (config_is_number(it->type)) {
 		fputc('`', out);
 		put_amount(it, it->def_int, out);
 		fputc('`', out);
@@ -147,7 +140,8 @@ static void put_default(const esp_cfg_item *it, FILE *out)
 
 static void put_allowed(const esp_cfg_item *it, FILE *out)
 {
-	const char *unit = it->type == ESP_CFG_STRING ? " bytes" : it->type >= ESP_CFG_STRINGS ? " entries" : "";
+	const char *unit = it->type == ESP_CFG_STRING ? " bytes" :
+	                   it->type == ESP_CFG_STRINGS || config_has_children(it->type) ? " entries" : "";
 
 	if (it->type == ESP_CFG_ENUM) {
 		for (const char *p = it->choices; *p; p++) {
@@ -218,7 +212,7 @@ static void put_table(const esp_cfg_item *items, uint32_t stride, const char *ti
 		const esp_cfg_item *it = config_item(items, stride, i);
 		char inner[256];
 
-		if (it->type < ESP_CFG_GROUP || it->type > ESP_CFG_MAP)
+		if (!config_has_children(it->type))
 			continue;
 		snprintf(inner, sizeof inner, "%s.%s%s", title, it->name,
 		         it->type == ESP_CFG_LIST ? "[]" : it->type == ESP_CFG_MAP ? ".NAME" : "");

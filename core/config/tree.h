@@ -38,6 +38,7 @@ struct config_node {
 	enum config_kind kind;
 	uint32_t count;                 /* ARRAY LIST GROUP */
 	int64_t integer;                /* BOOL INT */
+	double real;                    /* FLOAT */
 	esp_str string;
 	struct config_node *first, *next;
 };
@@ -61,7 +62,7 @@ struct cfg_value {
 	bool inherited;                 /* in a domain's tree: the module's */
 	uint32_t line;
 	const char *file;               /* where it was set; NULL: default */
-	int64_t integer;                /* BOOL INT SIZE TIME; ENUM: index, -1 unset */
+	int64_t integer;                /* BOOL INT SIZE TIME DECIMAL; ENUM: index, -1 unset */
 	esp_str string;                 /* STRING ENUM */
 	uint32_t count;                 /* STRINGS LIST MAP */
 	esp_str *strings;               /* STRINGS: values; MAP: names */
@@ -130,6 +131,15 @@ void config_check_core(const esp_cfg *root, struct config_errors *errs);
 static inline const esp_cfg_item *config_item(const esp_cfg_item *items, uint32_t stride, uint32_t i)
 {
 	return (const esp_cfg_item *)(const void *)((const char *)items + (size_t)i * stride);
+}
+/*! \brief One number, in the unit of its type. */
+static inline bool config_is_number(uint32_t type)
+{
+	return type == ESP_CFG_INT || type == ESP_CFG_SIZE || type == ESP_CFG_TIME || type == ESP_CFG_DECIMAL;
+}
+static inline bool config_has_children(uint32_t type)
+{
+	return type == ESP_CFG_GROUP || type == ESP_CFG_LIST || type == ESP_CFG_MAP;
 }
 uint32_t config_item_count(const esp_cfg_item *items, uint32_t stride);
 const struct cfg_value *cfg_find(const esp_cfg *c, const char *key);

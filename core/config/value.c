@@ -92,6 +92,40 @@ int value_integer(esp_str text, int64_t *ret)
 	return 0;
 }
 
+int value_decimal(esp_str text, int64_t *ret)
+{
+	size_t at = text.len && text.ptr[0] == '-' ? 1 : 0, places;
+	bool negative = at == 1;
+	int64_t whole, part = 0;
+	int rc = read_digits(text, &at, &whole);
+
+	if (rc)
+		return rc;
+	if (at < text.len) {
+		size_t dot = at++;
+
+		if (text.ptr[dot] != '.' || read_digits(text, &at, &part) || at != text.len || at - dot - 1 > 3)
+			return ESP_EINVAL;
+		for (places = at - dot - 1; places < 3; places++)
+			part *= 10;
+	}
+	if (__builtin_mul_overflow(whole, 1000, &whole) || __builtin_add_overflow(whole, part, &whole))
+		return ESP_E2BIG;
+	*ret = negative ? -whole : whole;
+	return 0;
+}
+
+int value_decimal_of(double real, int64_t *ret)
+{
+	double thousandths = real * 1000;
+
+	if (!(thousandths > -1e15 && thousandths < 1e15))
+		return ESP_E2BIG;
+	*ret = (int64_t)(thousandths + (real < 0 ? -0.5 : 0.5));
+	/* a double has 15 digits: what is further off than that was written with more places */
+	return thousandths - (double)*ret < 1e-3 && (double)*ret - thousandths < 1e-3 ? 0 : ESP_EINVAL;
+}
+
 int value_boolean(esp_str text, int64_t *ret)
 {
 	static const char *const words[] = { "false", "true", "no", "yes", "off", "on", "0", "1" };
@@ -126,6 +160,26 @@ const char *value_size_text(char buf[VALUE_TEXT], int64_t bytes)
 const char *value_time_text(char buf[VALUE_TEXT], int64_t ns)
 {
 	return unit_text(buf, time_units, "", ns);
+}
+
+static const char *decimal_text(char buf[VALUE_TEXT], int64_t n)
+{
+	uint64_t size = n < 0 ? -(uint64_t)n : (uint64_t)n;
+	int end = snprintf(buf, VALUE_TEXT, "%s%" PRIu64 ".%03" PRIu64, n < 0 ? "-" : "", size / 1000, size % 1000);
+
+	while (buf[end - 1] == '0' && buf[end - 2] != '.')
+		buf[--end] = '\0';
+	return buf;
+}
+
+const char *value_number_text(char buf[VALUE_TEXT], uint32_t type, int64_t n)
+{
+	switch (type) {
+	case ESP_CFG_SIZE: return value_size_text(buf, n);
+	case ESP_CFG_TIME: return value_time_text(buf, n);
+	case ESP_CFG_DECIMAL: return decimal_text(buf, n);
+	default: snprintf(buf, VALUE_TEXT, "%" PRId64, n); return buf;
+	}
 }
 
 #define SUGGEST_MAX 64

@@ -131,9 +131,9 @@ static int copy_item(const struct reader *r, const esp_cfg_item *raw, uint16_t s
 	if ((rc = dup_text(r, raw->help, &help)) < 0)
 		return rc;
 	to->help = help;
-	if (raw->type < ESP_CFG_BOOL || raw->type > ESP_CFG_MAP)
+	if (raw->type < ESP_CFG_BOOL || raw->type > ESP_CFG_DECIMAL)
 		return bad(r, "a configuration item has an unknown type");
-	if (raw->type >= ESP_CFG_GROUP && !raw->children)
+	if (raw->type >= ESP_CFG_GROUP && raw->type <= ESP_CFG_MAP && !raw->children)
 		return bad(r, "a configuration group has no children");
 	rc = copy_schema(r, raw->children, stride, depth + 1, &children);
 	to->children = children;

@@ -397,7 +397,7 @@ def check_refuses_what_can_be_known_to_be_wrong_and_says_what():
                 ({"url": "https://k@llm.test/v1"}, "the key goes into `api_key`"), ({"url": "https://llm.test:0/v1"}, "port"),
                 ({"url": "https://llm.test:99999/v1"}, "port"), ({"url": "https://llm.test"}, "it has no path"),
                 ({"url": "http://llm.test/v1"}, "unencrypted"), ({"url": "https://llm.test/a b"}, "a space"),
-                ({"threshold": 1001}, "1000"), ({"threshold": -1}, "threshold"), ({"model": ""}, "model"),
+                ({"threshold": 1.001}, "1.0"), ({"threshold": -0.1}, "threshold"), ({"model": ""}, "model"),
                 ({"api": "gemini"}, "openai"), ({"api_key": "a b"}, "api_key"), ({"categories": two[:1]}, "2 to 32"),
                 ({"categories": two + (two[0],)}, "another category has that name"),
                 ({"categories": two + ({"name": "C c", "description": "C."},)}, "a to z"),

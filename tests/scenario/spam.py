@@ -106,7 +106,7 @@ def spf_and_dmarc_come_from_the_resolver():
 
 @scenario
 def own_thresholds_and_where_spam_goes():
-    with World(rspamd={"decide_by": "thresholds", "quarantine_tenths": 40, "reject_tenths": 60}) as (_, s):
+    with World(rspamd={"decide_by": "thresholds", "quarantine_score": 4.0, "reject_score": 6}) as (_, s):
         assert s.send(message("cheap pills")) == "554 5.7.1 this looks like spam"
     with World(rspamd={"quarantine": "hold"}) as (_, s):
         assert s.send(message("cheap pills")).startswith("250")

@@ -67,7 +67,7 @@ def the_failure_policy_is_the_administrators():
 @scenario
 def each_domain_has_thresholds_of_its_own_and_a_mixed_message_bounces_from_nobody():
     with Fake() as f, SpamServer([f.url("")], {"decide_by": "thresholds"}, domains=({"names": ["strict.test"],
-                                 "config": {"reject_tenths": 70, "quarantine_tenths": 50}},)) as s:
+                                 "config": {"reject_score": 7, "quarantine_score": 5.5}},)) as s:
         s.cli("domain", "add", "strict.test")
         s.add_user("carol@strict.test")
         f.say("no action", 8.0)
@@ -274,7 +274,8 @@ def wrong_settings_are_refused_with_the_key_and_the_reason():
     url = "http://127.0.0.1:1"
     for settings, word in (({"servers": ["127.0.0.1:11333"]}, "neither http"), ({"servers": ["http://u:p@a"]}, "password"),
                            ({"servers": ["http://a:0"]}, "1 to 65535"), ({"servers": [url] * 17}, "servers"),
-                           ({"reject_tenths": 0}, "reject_tenths"), ({"reject_tenths": 50, "quarantine_tenths": 60}, "above reject_tenths"),
+                           ({"reject_score": 0}, "reject_score"), ({"reject_score": 5, "quarantine_score": 6.5}, "above reject_score"),
+                           ({"reject_score": 6.0001}, "three places"),
                            ({"quarantine": "spam"}, "junk"), ({"decide_by": "score"}, "thresholds"), ({"folder": ""}, "folder"),
                            ({"above_max_size": "pass"}, "continue"), ({"timeout": "1h"}, "timeout"), ({"treshold": 5}, "treshold"),
                            ({"learn": {"url": "x"}}, "neither http"), ({"learn": {"password": "x"}}, "learn.url"),

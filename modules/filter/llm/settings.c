@@ -94,11 +94,11 @@ const esp_cfg_item settings_items[] = {
 		.help = "The categories, 2 to 32; unset: primary (INBOX), updates, social, forums, promotions (folders of that "
 				"name)." },
 	{ .name = "threshold",
-		.type = ESP_CFG_INT,
+		.type = ESP_CFG_DECIMAL,
 		.def_int = 700,
 		.min = 0,
 		.max = SURE,
-		.help = "How sure the model must be, in thousandths, for mail to leave INBOX or get its keyword." },
+		.help = "How sure the model must be, from 0 to 1, for mail to leave INBOX or get its keyword." },
 	{ .name = "text",
 		.type = ESP_CFG_SIZE,
 		.def_int = 4096,

@@ -27,8 +27,8 @@ void settings_for(const struct rspamd *r, const esp_message_args *args, struct s
 		.add_headers = c->boolean(cfg, "headers"),
 		.rewrite_subject = c->boolean(cfg, "rewrite_subject"),
 		.skip_authenticated = c->boolean(cfg, "skip_authenticated"),
-		.reject = (double)c->integer(cfg, "reject_tenths") / 10,
-		.quarantine = (double)c->integer(cfg, "quarantine_tenths") / 10,
+		.reject = (double)c->integer(cfg, "reject_score") / 1000,
+		.quarantine = (double)c->integer(cfg, "quarantine_score") / 1000,
 		.quarantine_means = (enum quarantine)c->choice(cfg, "quarantine"),
 		.folder = c->string(cfg, "folder"),
 		.max_size = (uint64_t)c->integer(cfg, "max_size"),
@@ -123,9 +123,9 @@ static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)
 			"learn without a url learns nothing: set learn.url to the address of rspamd's controller");
 		return ESP_ECONFIG;
 	}
-	if (c->integer(cfg, "quarantine_tenths") > c->integer(cfg, "reject_tenths")) {
-		c->error(cfg, "quarantine_tenths", err,
-			"quarantine_tenths is above reject_tenths: what is refused would never be put away");
+	if (c->integer(cfg, "quarantine_score") > c->integer(cfg, "reject_score")) {
+		c->error(cfg, "quarantine_score", err,
+			"quarantine_score is above reject_score: what is refused would never be put away");
 		return ESP_ECONFIG;
 	}
 	if (c->string(cfg, "folder").len == 0) {
@@ -329,21 +329,21 @@ static const esp_cfg_item config[] = {
 		.flags = ESP_CFG_PER_DOMAIN,
 		.def_str = "action",
 		.choices = "action|thresholds",
-		.help = "Whether rspamd's action is done, or its score compared with reject_tenths and quarantine_tenths." },
-	{ .name = "reject_tenths",
-		.type = ESP_CFG_INT,
+		.help = "Whether rspamd's action is done, or its score compared with reject_score and quarantine_score." },
+	{ .name = "reject_score",
+		.type = ESP_CFG_DECIMAL,
 		.flags = ESP_CFG_PER_DOMAIN,
-		.def_int = 150,
-		.min = 1,
-		.max = 10000,
-		.help = "With thresholds: tenths of the score from which a message is refused; 150 is 15.0." },
-	{ .name = "quarantine_tenths",
-		.type = ESP_CFG_INT,
+		.def_int = 15000,
+		.min = 100,
+		.max = 1000000,
+		.help = "With thresholds: the score from which a message is refused." },
+	{ .name = "quarantine_score",
+		.type = ESP_CFG_DECIMAL,
 		.flags = ESP_CFG_PER_DOMAIN,
-		.def_int = 60,
-		.min = 1,
-		.max = 10000,
-		.help = "With thresholds: tenths of the score from which a message is put away; 60 is 6.0." },
+		.def_int = 6000,
+		.min = 100,
+		.max = 1000000,
+		.help = "With thresholds: the score from which a message is put away." },
 	{ .name = "quarantine",
 		.type = ESP_CFG_ENUM,
 		.flags = ESP_CFG_PER_DOMAIN,

@@ -17,7 +17,7 @@ extern "C" {
 typedef struct esp_config_api {
 	uint32_t size;
 	int32_t (*boolean)(const esp_cfg *c, const char *key);     /* BOOL: 0 or 1 */
-	int64_t (*integer)(const esp_cfg *c, const char *key);     /* INT, SIZE (bytes), TIME (ns) */
+	int64_t (*integer)(const esp_cfg *c, const char *key);     /* INT, SIZE (bytes), TIME (ns), DECIMAL (thousandths) */
 	esp_str (*string)(const esp_cfg *c, const char *key);      /* STRING, ENUM; {NULL,0} when unset; NUL behind it */
 	int32_t (*choice)(const esp_cfg *c, const char *key);      /* ENUM: index in `choices`, -1 unset */
 	int32_t (*is_set)(const esp_cfg *c, const char *key);      /* written by the administrator? */

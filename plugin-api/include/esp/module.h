@@ -40,7 +40,8 @@ enum { /* esp_cfg_item.type */
 	ESP_CFG_STRINGS,    /* list of strings; min..max entries when max != 0 */
 	ESP_CFG_GROUP,      /* { ... } described by `children` */
 	ESP_CFG_LIST,       /* ( {...}, {...} ) of groups described by `children` */
-	ESP_CFG_MAP         /* { name = {...}; } of groups described by `children`, keys free */
+	ESP_CFG_MAP,        /* { name = {...}; } of groups described by `children`, keys free */
+	ESP_CFG_DECIMAL     /* 15, 6.5, 0.125: at most three places; min..max and value in thousandths.  Since ABI 1.1 */
 };
 enum { /* esp_cfg_item.flags */
 	ESP_CFG_REQUIRED = 1u << 0,
@@ -55,7 +56,7 @@ typedef struct esp_cfg_item {
 	const char *name;
 	uint32_t type, flags;
 	int64_t min, max;                     /* both 0: no bound */
-	int64_t def_int;                      /* BOOL INT SIZE TIME */
+	int64_t def_int;                      /* BOOL INT SIZE TIME DECIMAL */
 	const char *def_str;                  /* STRING ENUM; NULL: none */
 	const char *choices;                  /* ENUM: "a|b|c" */
 	const struct esp_cfg_item *children;  /* GROUP LIST MAP */

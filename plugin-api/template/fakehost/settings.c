@@ -62,11 +62,22 @@ static int measure(const struct unit *u, const char *text, int64_t *ret)
 	return u->name && !__builtin_mul_overflow(v, u->factor, ret);
 }
 
+#define NUMBERS (1u << ESP_CFG_INT | 1u << ESP_CFG_SIZE | 1u << ESP_CFG_TIME | 1u << ESP_CFG_DECIMAL)
+
+static int decimal(const char *text, int64_t *ret)
+{
+	char *end;
+	double v = strtod(text, &end) * 1000;
+
+	*ret = (int64_t)(v + (v < 0 ? -0.5 : 0.5));
+	return end != text && *end == '\0';
+}
+
 static int64_t number(const esp_cfg_item *i, const char *text)
 {
 	int64_t v;
 
-	if (!measure(units, text, &v))
+	if (i->type == ESP_CFG_DECIMAL ? !decimal(text, &v) : !measure(units, text, &v))
 		broken("%s=%s is no number", i->name, text);
 	bounds(i, v, text);
 	return v;
@@ -138,7 +149,7 @@ static int32_t cfg_boolean(const esp_cfg *c, const char *key)
 
 static int64_t cfg_integer(const esp_cfg *c, const char *key)
 {
-	const esp_cfg_item *i = item(c, key, 1u << ESP_CFG_INT | 1u << ESP_CFG_SIZE | 1u << ESP_CFG_TIME);
+	const esp_cfg_item *i = item(c, key, NUMBERS);
 	const char *s = setting(c, key);
 
 	return s ? number(i, s) : i->def_int;
@@ -276,7 +287,7 @@ static void check_values(const esp_cfg *c)                  /* depth: as deep as
 			broken("%s%s is required", c->prefix, i->name);
 		if (i->type == ESP_CFG_BOOL)
 			(void)cfg_boolean(c, i->name);
-		else if (i->type == ESP_CFG_INT || i->type == ESP_CFG_SIZE || i->type == ESP_CFG_TIME)
+		else if (NUMBERS & 1u << i->type)
 			(void)cfg_integer(c, i->name);
 		else if (i->type == ESP_CFG_STRING)
 			(void)cfg_string(c, i->name);

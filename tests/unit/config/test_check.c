@@ -18,6 +18,7 @@ static const esp_cfg_item items[] = {
 	{ .name = "server", .type = ESP_CFG_GROUP, .children = inner },
 	{ .name = "peers", .type = ESP_CFG_LIST, .children = inner },
 	{ .name = "domains", .type = ESP_CFG_MAP, .children = inner },
+	{ .name = "score", .type = ESP_CFG_DECIMAL, .min = 100, .max = 1000000, .def_int = 6500 },
 	{ .name = "least", .type = ESP_CFG_INT, .min = 5, .max = INT64_MAX, .def_int = 5 },
 	{ .name = NULL }
 };
@@ -74,6 +75,7 @@ Test(config, defaults)
 	cr_assert(!cfg_is_set(c, "server"));
 	cr_assert_eq(cfg_integer(cfg_group(c, "server"), "port"), 11333);
 	cr_assert_eq(cfg_count(c, "peers"), 0);
+	cr_assert_eq(cfg_integer(c, "score"), 6500);
 	cfg_free(c);
 }
 
@@ -83,7 +85,8 @@ Test(config, reads_every_type)
 	esp_cfg *c = good(items, "reject_score = 100; max_size = 4096; timeout = \"250s\"; enabled = false; mode = \"off\";"
 	                         "names = ( \"one\", \"two\" ); password = \"s3\"; server = { host = \"h\"; };"
 	                         "peers = ( { host = \"a\"; }, { host = \"b\"; port = 1; } );"
-	                         "domains = { z = { host = \"zz\"; }; y = { host = \"yy\"; }; };");
+	                         "domains = { z = { host = \"zz\"; }; y = { host = \"yy\"; }; };"
+	                         "score = 7.25;");
 	int64_t size;
 	esp_str name;
 
@@ -93,6 +96,7 @@ Test(config, reads_every_type)
 	cr_assert_eq(api->parse_size(ESP_STR("4kb"), &size), ESP_EINVAL);
 	cr_assert_eq(api->parse_size(ESP_STR(""), &size), ESP_EINVAL);
 	cr_assert_eq(api->integer(c, "timeout"), 250 * ESP_SEC);
+	cr_assert_eq(api->integer(c, "score"), 7250);
 	cr_assert_eq(api->boolean(c, "enabled"), 0);
 	cr_assert_eq(api->choice(c, "mode"), 2);
 	cr_assert_eq(api->count(c, "names"), 2);
@@ -109,6 +113,11 @@ Test(config, prints_ranges_in_the_unit_of_the_value)
 {
 	assert_bad(items, "max_size = 10;", "x.conf:1: max_size: 10 B is out of range, allowed are 1 KiB to 1 GiB");
 	assert_bad(items, "timeout = \"1ms\";", "timeout: 1ms is out of range, allowed are 1s to 1h");
+	assert_bad(items, "score = 0.05;", "score: 0.05 is out of range, allowed are 0.1 to 1000.0");
+	assert_bad(items, "score = 1001;", "score: 1001.0 is out of range");
+	assert_bad(items, "score = 9223372036854775807L;", "score: 9223372036854775807 is too large");
+	assert_bad(items, "score = 6.0001;", "score must be a number of at most three places, as 6.5");
+	assert_bad(items, "score = \"6.5\";", "score must be a number of at most three places, as 6.5, not a string");
 	assert_bad(items, "least = 4;", "least: 4 is too small, the least is 5");
 	assert_bad(
 		items, "names = [ \"1\", \"2\", \"3\", \"4\" ];", "names: 4 entries is out of range, allowed are 0 to 3");

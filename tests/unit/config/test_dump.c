@@ -169,6 +169,51 @@ Test(value, reads_times_strictly)
 	cr_assert_eq(time_of("99999999999d"), ESP_E2BIG);
 }
 
+static int64_t decimal_of(const char *s)
+{
+	int64_t n;
+	int rc = value_decimal((esp_str){ s, strlen(s) }, &n);
+
+	return rc ? rc : n;
+}
+
+Test(value, reads_decimals_strictly)
+{
+	int64_t n = 0;
+
+	cr_assert_eq(decimal_of("15"), 15000);
+	cr_assert_eq(decimal_of("6.5"), 6500);
+	cr_assert_eq(decimal_of("-0.125"), -125);
+	cr_assert_eq(decimal_of("0.07"), 70);
+	cr_assert_eq(decimal_of("6.5000"), ESP_EINVAL);
+	cr_assert_eq(decimal_of("6."), ESP_EINVAL);
+	cr_assert_eq(decimal_of(".5"), ESP_EINVAL);
+	cr_assert_eq(decimal_of("6,5"), ESP_EINVAL);
+	cr_assert_eq(decimal_of("6.5 "), ESP_EINVAL);
+	cr_assert_eq(decimal_of("6.-5"), ESP_EINVAL);
+	cr_assert_eq(decimal_of("9223372036854775.807"), INT64_MAX);
+	cr_assert_eq(decimal_of("9223372036854775.808"), ESP_E2BIG);
+	cr_assert_eq(value_decimal_of(6.1, &n), 0);
+	cr_assert_eq(n, 6100);
+	cr_assert_eq(value_decimal_of(-0.125, &n), 0);
+	cr_assert_eq(n, -125);
+	cr_assert_eq(value_decimal_of(999999999.999, &n), 0);
+	cr_assert_eq(n, 999999999999);
+	cr_assert_eq(value_decimal_of(6.0001, &n), ESP_EINVAL);
+	cr_assert_eq(value_decimal_of(1e300, &n), ESP_E2BIG);
+	cr_assert_eq(value_decimal_of(__builtin_nan(""), &n), ESP_E2BIG);
+}
+
+Test(value, writes_decimals_without_needless_places)
+{
+	char buf[VALUE_TEXT];
+
+	cr_assert_str_eq(value_number_text(buf, ESP_CFG_DECIMAL, 6500), "6.5");
+	cr_assert_str_eq(value_number_text(buf, ESP_CFG_DECIMAL, 15000), "15.0");
+	cr_assert_str_eq(value_number_text(buf, ESP_CFG_DECIMAL, -125), "-0.125");
+	cr_assert_str_eq(value_number_text(buf, ESP_CFG_DECIMAL, INT64_MIN), "-9223372036854775.808");
+}
+
 Test(value, writes_the_largest_exact_unit)
 {
 	char buf[VALUE_TEXT];
