@@ -211,6 +211,15 @@ static void stop_others(struct group *g, const struct member *by)
 	}
 }
 
+/* It answered, so its policy has no say: the verdict stands, and nothing passes because memory ran out. */
+static void lose_answer(struct call *call)
+{
+	call->why = "no memory for its answer";
+	if (call->verdict < ESP_VERDICT_DEFER)
+		call->verdict = ESP_VERDICT_DEFER;
+	answer_for_failure(&call->answer, call->verdict, call->why);
+}
+
 static void member_run(struct member *m)
 {
 	struct group *g = m->group;
@@ -219,10 +228,8 @@ static void member_run(struct member *m)
 	asking_begin(&q, g->c, g->args);
 	ask(&q, &m->call);
 	asking_end(&q);
-	if (!m->call.why && keep_answer(&m->call.answer, g->arena) != ESP_OK) {
-		m->call.why = "no memory";
-		hook_failed(g->c, &m->call);
-	}
+	if (!m->call.why && keep_answer(&m->call.answer, g->arena) != ESP_OK)
+		lose_answer(&m->call);
 	m->done = true;
 	if (m->call.verdict == ESP_VERDICT_REJECT && !m->call.e->shadow)
 		stop_others(g, m);

@@ -442,6 +442,34 @@ CHAIN_TEST(chain, lack_of_memory_never_lets_a_message_pass)
 	arena_free(tiny);
 }
 
+/* Whatever memory is short for: the group, an answer of it, or what both say together. */
+CHAIN_TEST(chain, lack_of_memory_never_lets_a_group_pass)
+{
+	struct script *s = hook(ESP_AT_MESSAGE, 500, 1, 0, 0, 0);
+	struct chain *c;
+	esp_outcome o;
+	char big[401];
+
+	memset(big, 'x', sizeof big - 1);
+	big[sizeof big - 1] = '\0';
+	s->say = ESP_VERDICT_QUARANTINE;
+	s->text = big;
+	hook(ESP_AT_MESSAGE, 500, 1, 0, 0, 0);
+	overrides[0][ESP_AT_MESSAGE] =
+		(struct hook_override){ .set = OVERRIDE_ON_FAIL, .on_fail = ESP_VERDICT_CONTINUE };
+	c = build(ESP_AT_MESSAGE);
+	for (size_t cap = 64; cap <= 4096; cap += 64) {
+		esp_arena *small = arena_new(&test_mem, "small", cap);
+
+		order[0] = '\0';
+		chain_run(c, NULL, small, NULL, &o);
+		cr_expect(cap < 4096 ? o.verdict != ESP_VERDICT_CONTINUE : o.verdict == ESP_VERDICT_QUARANTINE,
+		          "%zu bytes: %d", cap, (int)o.verdict);
+		arena_free(small);
+	}
+	chain_free(c);
+}
+
 CHAIN_TEST(chain, leaves_a_breadcrumb_during_the_call_only)
 {
 	struct script *s = simple(500, 0);
