@@ -20,6 +20,11 @@
 #define TXN_ARENA    ((size_t)4 << 20)
 #define TXN_MAX_RCPT 1000u
 
+struct rcpt {
+	esp_rcpt pub;
+	esp_str addressed;         /* the folder that the address names, not a hook */
+};
+
 struct txn {
 	esp_txn pub;               /* first: esp_txn is its head */
 	uint32_t magic;
@@ -195,21 +200,32 @@ static void txn_mail(esp_txn *pub, esp_str from, esp_str params, esp_outcome *re
 	remember(t, ret);
 }
 
-static int same_target(const esp_rcpt *a, const esp_rcpt *b)
+/* The folder of `r` is the address's own: what a hook said for the first of two equal addresses does not part them. */
+static bool same_target(const struct rcpt *a, const esp_rcpt *r)
 {
-	if (a->target != b->target)
-		return 0;
-	if (a->target == ESP_RCPT_LOCAL)
-		return id_eq(a->account, b->account) && str_eq(a->folder, b->folder);
-	return str_eq(a->address, b->address);
+	if (a->pub.target != r->target)
+		return false;
+	if (r->target == ESP_RCPT_LOCAL)
+		return id_eq(a->pub.account, r->account) && str_eq(a->addressed, r->folder);
+	return str_eq(a->pub.address, r->address);
 }
 
-static int already_there(const struct txn *t, const esp_rcpt *r)
+static esp_rcpt *already_there(const struct txn *t, const esp_rcpt *r)
 {
 	for (uint32_t i = 0; i < t->pub.nrcpt; i++)
-		if (same_target(t->rcpt[i], r))
-			return 1;
-	return 0;
+		if (same_target(container_of(t->rcpt[i], struct rcpt, pub), r))
+			return t->rcpt[i];
+	return NULL;
+}
+
+/* Of this recipient; the message chain, or another address of his, can only make it stricter. */
+static void judge_rcpt(esp_rcpt *r, const esp_outcome *o)
+{
+	if ((o->verdict != ESP_VERDICT_QUARANTINE && o->verdict != ESP_VERDICT_DISCARD) || o->verdict <= r->verdict)
+		return;
+	r->verdict = o->verdict;
+	r->reason = reason_of(&o->answer);
+	r->by = o->by;
 }
 
 static esp_status make_room(struct txn *t)
@@ -233,26 +249,23 @@ static esp_status make_room(struct txn *t)
 static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_rcpt_args *said, const esp_outcome *o)
 {
 	esp_arena *arena = t->pub.arena;
-	esp_rcpt *copy = esp_alloc(arena, sizeof *copy);
+	struct rcpt *copy = esp_alloc(arena, sizeof *copy);
 
 	if (!copy || make_room(t) != ESP_OK)
 		return ESP_ENOMEM;
-	*copy = (esp_rcpt){
-		.size = sizeof *copy,
+	copy->addressed = dup_in(arena, r->folder);
+	copy->pub = (esp_rcpt){
+		.size = sizeof copy->pub,
 		.target = r->target,
 		.address = said->to,
 		.params = dup_in(arena, r->params),
 		.account = r->account,
-		.folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
+		.folder = o->answer.folder.len ? dup_in(arena, o->answer.folder) : copy->addressed,
 		.domain = said->domain,
 		.verdict = ESP_VERDICT_CONTINUE,
 	};
-	if (o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) {
-		copy->verdict = o->verdict;    /* of this recipient; the message chain can only make it stricter */
-		copy->reason = reason_of(&o->answer);
-		copy->by = o->by;
-	}
-	t->rcpt[t->pub.nrcpt++] = copy;
+	judge_rcpt(&copy->pub, o);
+	t->rcpt[t->pub.nrcpt++] = &copy->pub;
 	return ESP_OK;
 }
 
@@ -261,6 +274,7 @@ static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
 	struct txn *t = txn_of(pub);
 	esp_rcpt_args args = { .size = sizeof args, .index = pub->nrcpt, .conn = pub->conn, .txn = pub,
 	                       .to = dup_in(pub->arena, r->address), .params = r->params };
+	esp_rcpt *same;
 
 	args.domain = r->domain.len ? dup_in(pub->arena, r->domain) : domain_in(pub->arena, r->address);
 	*ret = (esp_outcome){ .size = sizeof *ret };
@@ -269,9 +283,13 @@ static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
 	if (args.to.len != r->address.len)
 		return ESP_ENOMEM;
 	ask(t, ESP_AT_RCPT, &args, args.index, args.to, ret);
-	if (ret->verdict >= ESP_VERDICT_DEFER || already_there(t, r))
+	if (ret->verdict >= ESP_VERDICT_DEFER)
 		return ESP_OK;
-	return add_rcpt(t, r, &args, ret);
+	same = already_there(t, r);
+	if (!same)
+		return add_rcpt(t, r, &args, ret);
+	judge_rcpt(same, ret);
+	return ESP_OK;
 }
 
 static void txn_data(esp_txn *pub, esp_outcome *ret)

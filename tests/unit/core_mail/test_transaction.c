@@ -173,6 +173,39 @@ Test(transaction, files_into_the_folder_a_hook_names)
 	mail_api.end(t);
 }
 
+Test(transaction, counts_the_same_mailbox_once_wherever_a_hook_files_it)
+{
+	esp_txn *t = begin(0, 0);
+
+	rcpt_folder = ESP_STR("Junk");
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+	cr_assert_eq(t->nrcpt, 1);
+	mail_api.end(t);
+}
+
+Test(transaction, takes_the_stricter_verdict_of_two_addresses_of_a_mailbox)
+{
+	static const esp_verdict said[][3] = {
+		{ ESP_VERDICT_CONTINUE, ESP_VERDICT_DISCARD, ESP_VERDICT_DISCARD },
+		{ ESP_VERDICT_QUARANTINE, ESP_VERDICT_CONTINUE, ESP_VERDICT_QUARANTINE },
+		{ ESP_VERDICT_DISCARD, ESP_VERDICT_QUARANTINE, ESP_VERDICT_DISCARD },
+		{ ESP_VERDICT_CONTINUE, ESP_VERDICT_REJECT, ESP_VERDICT_CONTINUE },   /* that address was refused */
+	};
+
+	for (unsigned i = 0; i < sizeof said / sizeof said[0]; i++) {
+		esp_txn *t = begin(0, 0);
+
+		for (unsigned k = 0; k < 2; k++) {
+			at_rcpt = said[i][k];
+			cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
+		}
+		cr_assert_eq(t->nrcpt, 1);
+		cr_assert_eq(t->rcpt[0]->verdict, said[i][2], "case %u", i);
+		mail_api.end(t);
+	}
+}
+
 Test(transaction, runs_the_message_chain_once_per_group_of_equal_settings)
 {
 	esp_txn *t = begin(0, 0);
