@@ -3,7 +3,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 
@@ -45,10 +44,7 @@ class WritesWait:
             self.db = sqlite3.connect(os.path.join(self.s.dir, "data", "esp.db"), timeout=20, isolation_level=None)
             self.db.execute("BEGIN IMMEDIATE")
             return self
-        where = self.s.database
-        self.psql = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-h", where["host"], "-p", str(where["port"]), "-U", where["user"],
-                                      "-d", where["name"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                     env=dict(os.environ, PGPASSWORD=where["password"]))
+        self.psql = postgres.session(self.s.database)
         self.psql.stdin.write("BEGIN; LOCK TABLE message IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n")
         self.psql.stdin.flush()
         assert self.psql.stdout.readline().strip() == "locked"

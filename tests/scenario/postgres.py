@@ -80,13 +80,17 @@ def psql(where, sql):
     return done.stdout
 
 
+def session(where):
+    """A psql that reads statements from its stdin."""
+    return subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-h", where["host"], "-p", str(where["port"]), "-U", where["user"],
+                             "-d", where["name"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                            env=dict(os.environ, PGPASSWORD=where["password"]))
+
+
 @contextlib.contextmanager
 def held(where, lock):
     """Somebody else's transaction has this lock meanwhile."""
-    holder = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-h", where["host"], "-p", str(where["port"]), "-U", where["user"],
-                               "-d", where["name"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, text=True,
-                              env=dict(os.environ, PGPASSWORD=where["password"]))
+    holder = session(where)
     holder.stdin.write(f"BEGIN;\n{lock};\nSELECT pg_backend_pid();\nSELECT pg_sleep(120);\n")
     holder.stdin.flush()
     backend = int(holder.stdout.readline())

@@ -3,9 +3,11 @@ import glob
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import postgres
 from lib import run, scenario, wait_until
-from mail import MailServer, address, message
+from mail import DATABASE, MailServer, address, message
 
 FILTER = {"name": "guest", "file": "scenario_filter"}
 NOBODYS = "01a22158-d365-765a-a265-63547455bbbc"     # with dashes, as the log writes them
@@ -100,6 +102,25 @@ def a_deleted_one_is_gone_with_its_file():
         for words in (["release"], ["delete", "--all"], ["show", rows[2], rows[2]], ["list", "--limit=0"], ["list", "a", "b"]):
             assert "usage: quarantine" in s.cli("quarantine", *words, check=2).err
         assert "no such message is held" in s.cli("quarantine", "show", "x" * 500, check=1).err
+
+
+@scenario
+def of_two_that_leave_at_once_the_last_takes_the_file_along():
+    if DATABASE != "pgsql":
+        return                                                 # SQLite lets one write at a time
+    with Holding(config={"blob": {"grace": "0s"}}) as s:
+        rows = s.hold("shared", "alice", "bob")
+        s.hold("stays", "alice")
+        other = postgres.session(s.database)                   # as another server would, in the middle of its transaction
+        other.stdin.write(f"BEGIN; DELETE FROM quarantine WHERE id = '\\x{rows['alice']['id'].replace('-', '')}'; SELECT 'gone';\n")
+        other.stdin.flush()
+        assert other.stdout.readline().strip() == "gone"
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(s.cli, "quarantine", "delete", rows["bob"]["id"])
+            wait_until(lambda: answer.done() or int(postgres.psql(s.database, "SELECT COUNT(*) FROM pg_locks WHERE NOT granted")))
+            other.communicate("COMMIT;\n")
+            answer.result()
+        s.one_file_is_left()
 
 
 @scenario

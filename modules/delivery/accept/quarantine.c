@@ -67,8 +67,11 @@ static esp_status leave_tx(esp_tx *tx, void *arg)
 	esp_field fields[FIELDS];
 	esp_sql_value id[] = { ESP_SQL_ID(l->held->id) }, blob[] = { ESP_SQL_ID(l->held->blob) };
 	esp_sql_rows rows;
-	esp_status st = tx->exec(tx, "SELECT 1 FROM quarantine WHERE id = $1", id, 1, &rows);
+	/* changes nothing, but waits for whoever has another row of the blob leave now: the last one removes the file */
+	esp_status st = tx->exec(tx, "UPDATE quarantine SET at = at WHERE blob_id = $1", blob, 1, NULL);
 
+	if (st == ESP_OK)
+		st = tx->exec(tx, "SELECT 1 FROM quarantine WHERE id = $1", id, 1, &rows);
 	if (st == ESP_OK && rows.nrows == 0)
 		return ESP_ENOENT;
 	if (st == ESP_OK && l->mailstore)
