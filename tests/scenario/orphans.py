@@ -59,6 +59,15 @@ class WritesWait:
                                   " AND pid <> pg_backend_pid(); ROLLBACK;\n")
 
 
+def kill(s):
+    servers = s.children()
+    s.process.kill()
+    s.process.wait()
+    for pid in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def leave_an_orphan(s, subject="never acknowledged"):
     """Kill the server while a message has its file and not yet its row; the id of the file."""
     s.deliver(message("acknowledged"))             # later ones find the mailbox without a transaction
@@ -71,12 +80,7 @@ def leave_an_orphan(s, subject="never acknowledged"):
     with WritesWait(s):
         client.send(message(subject) + "\r\n.\r\n")
         wait_until(lambda: files(s).keys() - before)
-        servers = s.children()
-        s.process.kill()
-        s.process.wait()
-        for pid in servers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(s)
     client.close()
     new = files(s).keys() - before
     assert len(new) == 1, new
@@ -187,6 +191,29 @@ def mail_that_comes_and_goes_while_it_sweeps_is_all_there():
         wait_until(lambda: list(lost(s)) == ["0" * 32])         # one that was too slow for this time of grace is back
         assert s.count("alice") == len(sent)
         assert fsck(s)["result"] == "clean"
+
+
+@scenario
+def a_sweep_that_is_killed_is_done_again():
+    n = 600
+    with MailServer(users=["alice"], config={"blob": SWEPT}) as s:
+        for i in range(3):
+            s.deliver(message(f"kept {i}"))
+        s.stop()
+        for i in range(n):
+            part = i % 6
+            os.makedirs(os.path.join(s.dir, "data", "mail", ".blobs", f"{part:02x}"), exist_ok=True)
+            name = f"000000{part >> 2:02x}{(part & 3) << 6:02x}{i:022x}"        # an id names its directory
+            with open(os.path.join(s.dir, "data", "mail", ".blobs", f"{part:02x}", name), "w") as f:
+                f.write("nobody's")
+        s.start()
+        wait_until(lambda: lost(s), 30, step=0)
+        kill(s)
+        assert 0 < len(lost(s)) < n, "it was killed at its end only"
+        s.start()
+        wait_until(lambda: len(lost(s)) == n, 60)
+        assert all(open(path).read() == "nobody's" for path in lost(s).values())
+        assert s.count("alice") == 3 and fsck(s)["result"] == "clean"
 
 
 @scenario
