@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define BEGIN_AT   4000       /* pages in the WAL */
@@ -24,8 +25,9 @@ enum { IDLE = 0, RUNNING, PASSED };
 
 void checkpoint_file_failed(const struct db *db, const char *what)
 {
-	fprintf(stderr, "storage_sqlite: %s failed: %s; ending so that the next start recovers from the files\n",
-	        what, sqlite3_errmsg(db->handle));
+	fprintf(stderr, "storage_sqlite: %s failed: %s (%d, %s); ending so that the next start recovers from the files\n",
+		what, sqlite3_errmsg(db->handle), sqlite3_extended_errcode(db->handle),
+		strerror(sqlite3_system_errno(db->handle)));
 	abort();
 }
 

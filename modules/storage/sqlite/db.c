@@ -33,7 +33,10 @@ int db_status(struct db *db, int rc)
 	case SQLITE_TOOBIG: return ESP_E2BIG;
 	case SQLITE_CORRUPT: case SQLITE_NOTADB: return ESP_ECORRUPT;
 	case SQLITE_IOERR:
-		/* no room for the WAL's index: nothing was written that counts.  A failed sync stays in doubt. */
+		/* No room for the WAL's index, and errno may be lost by then: nothing was written that counts, the next
+		 * transaction takes the place of these frames.  A failed sync stays in doubt. */
+		if (rc == SQLITE_IOERR_SHMSIZE)
+			return ESP_ENOSPC;
 		if (sqlite3_system_errno(db->handle) == ENOSPC && rc != SQLITE_IOERR_FSYNC && rc != SQLITE_IOERR_DIR_FSYNC)
 			return ESP_ENOSPC;
 		return ESP_EIO;
