@@ -8,10 +8,10 @@
  * that answered must be one that was in force between question and answer.
  *
  * More reloads come first, until memory has stopped growing or 4,000 were made.  Prints one line a figure and exits 1
- *unless nothing was dropped, no verdict was wrong and memory did not grow by one per cent over the last half: by the
- *line through its readings at rest, for a single one of a process of ten megabytes lies up to one per cent off it.
- *Images kept mapped are subtracted.  Runs of fewer than 500 reloads only print the figure; a sanitizer's own memory is
- *not judged, it looks for leaks at the end instead.
+ * unless nothing was dropped, no verdict was wrong and memory did not grow by one per cent over the last half: by the
+ * line through its readings at rest, for a single one of a process of ten megabytes lies up to one per cent off it.
+ * Images kept mapped are subtracted.  Runs of fewer than 500 reloads only print the figure; a sanitizer's own memory is
+ * not judged, it looks for leaks at the end instead.
  */
 #include "config.h"
 
