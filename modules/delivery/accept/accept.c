@@ -65,6 +65,20 @@ static esp_status declare_events(struct accept *a)
 	return st;
 }
 
+static esp_status declare_metrics(struct accept *a)
+{
+	static const char *const labels[COPY_OUTCOMES] = { [COPY_STORED] = "outcome=\"stored\"",
+		[COPY_HELD] = "outcome=\"held\"", [COPY_DISCARDED] = "outcome=\"discarded\"",
+		[COPY_RELEASED] = "outcome=\"released\"" };
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < COPY_OUTCOMES; i++)
+		st = a->metric->declare(a->self, ESP_COUNTER, "esp_accept_copies_total", labels[i],
+			"Recipients' copies of accepted messages: stored in a mailbox, held in quarantine, discarded; released: "
+			"stored after they were held", NULL, 0, &a->copies[i]);
+	return st;
+}
+
 static esp_status bind_services(struct accept *a)
 {
 	const esp_host *host = a->core.host;
@@ -101,6 +115,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	                         .deliver = deliver, .reserve = reserve, .refused = refused };
 	self->state = a;
 	st = a->held ? declare_events(a) : ESP_ENOMEM;
+	if (st == ESP_OK)
+		st = declare_metrics(a);
 	if (st == ESP_OK)
 		st = bind_services(a);
 	if (st == ESP_OK)

@@ -330,6 +330,15 @@ static void take_back(struct delivery *d)
 		d->blob->discard(d->blob, d->copies[i].id);
 }
 
+static void count(const struct delivery *d)
+{
+	const struct accept *a = d->a;
+
+	for (uint32_t i = 0; i < d->ntargets; i++)
+		a->metric->add(a->copies[d->targets[i].quarantine ? COPY_HELD : COPY_STORED], 1);
+	a->metric->add(a->copies[COPY_DISCARDED], d->t->nrcpt - d->ntargets);
+}
+
 static void tell(struct delivery *d)
 {
 	struct accept *a = d->a;
@@ -378,8 +387,10 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 
 	if (st == ESP_OK)
 		st = plan_record(&d);
-	if (st == ESP_OK && d.ntargets == 0 && !d.record.outcome)
+	if (st == ESP_OK && d.ntargets == 0 && !d.record.outcome) {
+		count(&d);
 		return ESP_OK;                 /* all discarded, and nothing to say of it */
+	}
 	if (st == ESP_OK) {
 		step = "find the mailbox";
 		st = find_mailboxes(&d);
@@ -393,6 +404,7 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 		st = commit(&d, sql);
 	}
 	if (st == ESP_OK) {
+		count(&d);
 		record_delivered(a, t);
 		tell(&d);
 	} else

@@ -212,7 +212,9 @@ static const esp_slot_api slots = { .size = sizeof slots, .get = no_slot };
 static const esp_hook_api hook_names = {
 	.size = sizeof hook_names, .point_name = point_name, .verdict_name = verdict_name
 };
-static struct accept accept = { .slots = &slots,
+static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
+static const esp_metric_api metrics = { .size = sizeof metrics, .add = count };
+static struct accept accept = { .slots = &slots, .metric = &metrics,
 	.hook = &hook_names,
 	.trace_keep = ESP_SEC,
 	.crypto = &crypto,
