@@ -31,6 +31,10 @@ static const esp_sql_migration migrations[] = {
 			  " recipients BIGINT NOT NULL, shadow BIGINT NOT NULL, calls TEXT NOT NULL);\n"
 			  "CREATE INDEX trace_shadow ON trace (id) WHERE shadow <> 0",
 		.down = "DROP TABLE trace" },
+	{ .number = 4,
+		.title = "the message of what is held, for its trace",
+		.up = "ALTER TABLE quarantine ADD COLUMN message_id BLOB",
+		.down = "ALTER TABLE quarantine DROP COLUMN message_id" },
 };
 static const esp_sql_migrations migration_set = {
 	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],

@@ -270,12 +270,12 @@ static esp_status quarantine_tx(struct delivery *d, esp_tx *tx, const struct tar
 	const esp_txn *t = d->t;
 	esp_id id = d->a->crypto->new_id();
 
-	return tx->exec(tx, "INSERT INTO quarantine (id, account_id, blob_id, bytes, sender, recipient, folder, reason, at)"
-	                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", (esp_sql_value[]){
+	return tx->exec(tx, "INSERT INTO quarantine (id, account_id, blob_id, bytes, sender, recipient, folder, reason, at,"
+	                " message_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", (esp_sql_value[]){
 		ESP_SQL_ID(id), ESP_SQL_ID(target->rcpt->account),
 		ESP_SQL_ID(target->copy->id), ESP_SQL_I(target->copy->append.bytes), ESP_SQL_T(t->from),
 		ESP_SQL_T(target->rcpt->address), ESP_SQL_T(target->folder), ESP_SQL_T(target->reason),
-		ESP_SQL_I(d->a->core.loop->wall(NULL)) }, 9, NULL);
+		ESP_SQL_I(d->a->core.loop->wall(NULL)), ESP_SQL_ID(t->message->id) }, 10, NULL);
 }
 
 /* What the hooks called the message, with spaces between. */

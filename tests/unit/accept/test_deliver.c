@@ -125,7 +125,8 @@ static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *arg
 		note("trace %d %.*s", args[0].s.ptr[15], ESP_FMT(args[1].s));
 		return ESP_OK;
 	}
-	cr_assert(strstr(stmt, "INTO quarantine") != NULL && n == 9, "%s", stmt);
+	cr_assert(strstr(stmt, "INTO quarantine") != NULL && n == 10, "%s", stmt);
+	cr_assert_eq(args[9].s.ptr[15], 10, "the id of the message, which is that of its trace");
 	note("quarantine %d for %d: %.*s", args[2].s.ptr[15], args[1].s.ptr[15], ESP_FMT(args[7].s));
 	return ESP_OK;
 }
