@@ -247,6 +247,25 @@ def a_shadow_hook_decides_nothing_and_what_it_would_have_said_is_counted_and_lis
 
 
 @scenario
+def a_shadow_hook_where_there_is_no_message_is_counted_alone():
+    shadow = {point: {"shadow": True} for point in ("tls", "imap-command")}
+    with Judging({"name": "guest", "file": "scenario_filter", "hooks": shadow}) as s:
+        with s.smtp() as c:
+            c.ehlo()
+            c.expect("STARTTLS", 220)
+            c.starttls("who.test")                         # it would refuse everybody with a name
+            c.ehlo()
+            assert c.send_message("a@elsewhere.test", [address("alice")], message("let in")).startswith("250")
+        with s.imap("alice") as c:
+            c.ok("SELECT INBOX")
+            c.ok("CHECK")
+        metrics = s.cli("metrics").out
+        for point in shadow:
+            assert f'esp_hook_shadow_calls_total{{module="guest",point="{point}",verdict="reject"}} 1' in metrics, point
+        assert s.cli("trace", "--shadow=guest", "--json").json == []
+
+
+@scenario
 def what_filters_found_and_that_they_failed_are_durable_events():
     with Judging(server={"log": {"events": ["filter.*"]}}) as s:
         id_of(s.send("alice", "bob", score=7))
