@@ -109,7 +109,8 @@ static const esp_cfg_item hook_items[] = {
 	  .def_str = "defer", .help = "The verdict of a hook that failed." },
 	{ .name = "must_run", .type = ESP_CFG_BOOL, .help = "Runs also when the chain has ended before it." },
 	{ .name = "shadow", .type = ESP_CFG_BOOL,
-	  .help = "Sees live mail and decides nothing: what it would have said is counted, and `esp-cli trace` lists it." },
+	  .help = "Sees live mail and decides nothing: what it would have said is counted, and at the points of a message"
+	          " (mail to message) listed by `esp-cli trace`." },
 	{ .name = NULL }
 };
 

@@ -1,8 +1,11 @@
 """The filter chain in live mail: settings per domain, one reply for many, why it came to that, shadow hooks, events."""
 import re
 
+from clamd import SIGNATURE, FakeClamd, infected
+from fake_llm import FakeLlm
 from lib import SLOW, run, scenario, wait_until
 from mail import MailServer, address, message
+from rspamds import Fake, SpamServer
 
 SHOP = {"names": ["shop.test", "other.test"], "config": {"reject": 8, "junk": 4}}
 LENIENT = {"names": ["lenient.test"], "config": {"reject": 90, "junk": 90}}
@@ -244,6 +247,70 @@ def a_shadow_hook_decides_nothing_and_what_it_would_have_said_is_counted_and_lis
         assert s.events("spam.detected") == []
         note = {c["module"]: c["note"] for c in s.trace(ids[2])["calls"] if c["point"] == "message"}
         assert note == {"judge": "", "strict": "shadow"}
+
+
+@scenario
+def a_shadow_hook_where_there_is_no_message_is_counted_alone():
+    shadow = {point: {"shadow": True} for point in ("tls", "imap-command")}
+    with Judging({"name": "guest", "file": "scenario_filter", "hooks": shadow}) as s:
+        with s.smtp() as c:
+            c.ehlo()
+            c.expect("STARTTLS", 220)
+            c.starttls("who.test")                         # it would refuse everybody with a name
+            c.ehlo()
+            assert c.send_message("a@elsewhere.test", [address("alice")], message("let in")).startswith("250")
+        with s.imap("alice") as c:
+            c.ok("SELECT INBOX")
+            c.ok("CHECK")
+        metrics = s.cli("metrics").out
+        for point in shadow:
+            assert f'esp_hook_shadow_calls_total{{module="guest",point="{point}",verdict="reject"}} 1' in metrics, point
+        assert s.cli("trace", "--shadow=guest", "--json").json == []
+
+
+def durable(s, *wanted):
+    """The names of the durable events that are wanted, in order; of the first page."""
+    return [e["name"] for e in s.cli("events", "list", "--json").json if e["name"] in wanted]
+
+
+@scenario
+def rspamd_clamd_and_a_language_model_judge_the_same_mail():
+    with Fake() as spam, FakeClamd("clean") as av, FakeLlm() as llm, SpamServer([spam.url("")]) as s:
+        s.modules += [{"name": "clamav", "file": "filter_clamav", "config": {"servers": [av.address]}},
+                      {"name": "llm", "file": "filter_llm", "config": {
+                          "api": "ollama", "url": llm.endpoint("ollama"), "model": "test-model", "mode": "wait", "wait": "20s"}}]
+        s.write()
+        s.cli("reload")
+        names = ("message.received", "spam.detected", "virus.detected", "filter.error")
+
+        spam.say("no action", 1.5)                             # all three let it in; the model says where to
+        accepted = s.send(message("a sale of lamps"))
+        assert accepted.startswith("250") and (len(spam.asked), av.scans, len(llm.prompts)) == (1, 1, 1), accepted
+        told = s.cli("trace", accepted.split()[-1], "--json").json
+        calls = {c["module"]: c for c in told["calls"] if c["point"] == "message"}
+        assert told["outcome"] == "delivered" and list(calls) == ["spam", "clamav", "llm"], told
+        assert {c["verdict"] for c in calls.values()} == {"continue"} and calls["llm"]["folder"] == "Promotions", calls
+        head = s.last(mailbox="Promotions")
+        assert "X-Spam-Status: No, score=1.5" in head and "X-LLM-Category: promotions\r\n" in head, head
+        wait_until(lambda: durable(s, *names) == ["message.received"])   # the log is in order a moment after the COMMIT
+
+        spam.say("add header", 8.5)                            # spam: into Junk, and the model never sees it
+        assert s.send(message("a sale of pills")).startswith("250")
+        assert "X-Spam-Flag: YES" in s.last(mailbox="Junk") and (av.scans, len(llm.prompts)) == (2, 1)
+        wait_until(lambda: durable(s, *names)[1:] == ["message.received", "spam.detected"])
+
+        spam.say("no action", 0)                               # a virus: refused, nothing arrives
+        av.behaviour = "virus"
+        assert s.send(infected("a sale of viruses")) == f"550 5.7.1 virus found: {SIGNATURE}"
+        wait_until(lambda: durable(s, *names)[3:] == ["virus.detected"])
+        assert len(llm.prompts) == 1 and s.count("alice") == 0
+
+        av.behaviour, llm.how = "clean", "failing"             # no model, no harm; no scanner, no mail
+        assert s.send(message("a sale of chairs")).startswith("250") and s.count("alice") == 1
+        av.behaviour = "error"
+        assert s.send(message("a sale of tables")).startswith("451") and s.count("alice") == 1
+        wait_until(lambda: durable(s, *names)[4:] == ["message.received", "filter.error"])
+        assert not llm.faults, llm.faults
 
 
 @scenario

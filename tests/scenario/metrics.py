@@ -7,7 +7,7 @@ import threading
 import time
 
 from lib import run, scenario
-from mail import MailServer, message
+from mail import DATABASE, MailServer, message
 from web import HTTP, METRICS, WebServer
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -169,6 +169,94 @@ def they_are_read_while_modules_are_reloaded():
         stop.set()
         thread.join()
         assert not failed, failed
+
+
+@scenario
+def commits_and_syncs_are_timed():
+    with MailServer(users=["alice"]) as s:
+        def measured():
+            return {n: v for n, v in samples(s.cli("metrics").out).items() if "_count" in n or "_sum" in n or "commits_total" in n}
+        engine = f'{{engine="{DATABASE}"}}'
+        before = measured()
+        for i in range(3):
+            s.deliver(message(f"small {i}"), "alice")
+        s.deliver(message("large", "x" * 70 + "\r\n") + ("y" * 70 + "\r\n") * 8000, "alice")
+        after = measured()
+        for name in ("esp_sql_commit_seconds", "esp_sql_batch_seconds"):
+            grown = after[f"{name}_count{engine}"] - before.get(f"{name}_count{engine}", 0)
+            assert grown >= 4, (name, grown)
+            assert after[f"{name}_sum{engine}"] > before.get(f"{name}_sum{engine}", 0), name
+        assert after[f"esp_sql_batch_seconds_sum{engine}"] >= after[f"esp_sql_commit_seconds_sum{engine}"]
+        assert after[f"esp_sql_commit_seconds_count{engine}"] >= after[f"esp_sql_commits_total{engine}"]
+        for kind, least in (("journal", 3), ("large", 1)):
+            name = f'{{file="{kind}"}}'
+            assert after[f"esp_blob_sync_seconds_count{name}"] - before[f"esp_blob_sync_seconds_count{name}"] >= least, kind
+            assert 0 < after[f"esp_blob_sync_seconds_sum{name}"] - before[f"esp_blob_sync_seconds_sum{name}"] < 60, kind
+        promtool(s.cli("metrics").out)
+
+
+def refusals(s):
+    found = samples(s.cli("metrics").out)
+    return {re.search('"(.*)"', n)[1]: int(v) for n, v in found.items() if n.startswith("esp_smtp_refusals_total")}
+
+
+@scenario
+def whoever_is_told_no_is_counted_by_the_reason():
+    with MailServer(users=["alice", "carol", "dave"], config={"smtp": {"max_size": "64 KiB"}}) as s:
+        s.modules.append({"name": "guest", "file": "scenario_filter"})
+        s.write()
+        s.cli("reload")
+        s.cli("user", "disable", "carol@example.test")
+        s.cli("user", "quota", "dave@example.test", "1KiB")
+        assert set(refusals(s).values()) == {0}
+
+        def told(reason, *dialogue, listener="mx"):
+            """The last command is refused, and that counts once, as this."""
+            before = refusals(s)
+            with s.smtp(listener) as c:
+                c.ehlo()
+                for command, code in dialogue:
+                    c.expect(command, code)
+            after = refusals(s)
+            assert {r: after[r] - before[r] for r in after if after[r] != before[r]} == {reason: 1}, (reason, before, after)
+        mail = ("MAIL FROM:<a@elsewhere.test>", 250)
+        told("syntax", ("MAIL FROM:<a@elsewhere.test> SIZE=x", 501))
+        told("syntax", ("FROBNICATE", 500))
+        told("no_such_user", mail, ("RCPT TO:<nobody@example.test>", 550))
+        told("disabled", mail, ("RCPT TO:<carol@example.test>", 550))
+        told("relay", mail, ("RCPT TO:<who@elsewhere.test>", 550))
+        told("over_quota", ("MAIL FROM:<a@elsewhere.test> SIZE=60000", 250), ("RCPT TO:<dave@example.test>", 452))
+        told("size", ("MAIL FROM:<a@elsewhere.test> SIZE=70000", 552))
+        told("auth", ("MAIL FROM:<a@elsewhere.test>", 530), listener="submission")
+        told("filter", ("MAIL FROM:<a@elsewhere.test> SIZE=77", 550))
+        told("filter", ("MAIL FROM:<a@elsewhere.test> SIZE=79", 451))
+        rcpt = ("RCPT TO:<alice@example.test>", 250)
+        told("limit", mail, *[rcpt] * 504, ("RCPT TO:<alice@example.test>", 452))
+        told("content", mail, rcpt, ("DATA", 354), ("Subject: x\r\n\r\na\0b\r\n.", 554))
+
+
+@scenario
+def copies_are_counted_by_what_became_of_them():
+    with MailServer(users=["alice", "bob"]) as s:
+        s.modules.append({"name": "judge", "file": "scenario_judge"})
+        s.write()
+        s.cli("reload")
+
+        def copies():
+            found = samples(s.cli("metrics").out)
+            return {re.search('"(.*)"', n)[1]: int(v) for n, v in found.items() if n.startswith("esp_accept_copies_total")}
+        assert copies() == {"stored": 0, "held": 0, "discarded": 0, "released": 0}
+        with s.smtp() as c:
+            c.ehlo()
+            for do in ("", "X-Do: quarantine\r\n", "X-Do: discard\r\n"):
+                c.expect("MAIL FROM:<odd@elsewhere.test>", 250)
+                for user in ("alice", "bob"):
+                    c.expect(f"RCPT TO:<{user}@example.test>", 250)
+                assert c.data(message("counted", extra=do)).startswith("250")
+        assert copies() == {"stored": 2, "held": 2, "discarded": 2, "released": 0}
+        held = s.cli("quarantine", "list", "--json").json
+        s.cli("quarantine", "release", held[0]["id"])
+        assert copies() == {"stored": 2, "held": 2, "discarded": 2, "released": 1}
 
 
 run()

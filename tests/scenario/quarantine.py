@@ -144,4 +144,30 @@ def time_removes_what_nobody_decides_on():
         assert len([e for e in s.events("message.discarded") if "expired" in e]) >= 2
 
 
+@scenario
+def what_is_held_leads_to_the_trace_that_says_why():
+    with Holding(users=("alice", "bob", "held")) as s:
+        rows = s.hold("odd", "alice", "bob")
+        told, = {r["message"] for r in rows.values()}
+        trace = s.cli("trace", told, "--json").json
+        assert trace["outcome"] == "quarantined" and "looks odd" in [c["reason"] for c in trace["calls"]]
+        assert told == s.cli("quarantine", "show", rows["bob"]["id"], "--json").json["message"]
+        assert told in s.cli("quarantine", "show", rows["bob"]["id"]).out
+
+        s.modules.append({"name": "judge", "file": "scenario_judge"})
+        s.write()
+        s.cli("reload")
+        with s.smtp() as c:                                    # two copies: the one that is held is the second
+            c.ehlo()
+            accepted = c.send_message("odd@elsewhere.test", [address("alice"), address("held")], message("mixed"))
+        held, = s.held(address("held"))
+        assert held["message"].replace("-", "") == accepted.split()[-1]
+        assert s.cli("trace", held["message"], "--json").json["outcome"] == "mixed"
+
+        s.stop()                                               # an older program stored no such id: the file's is the next best
+        s.run("migrate", "--down=delivery_accept:3", check=0)
+        s.start()
+        assert {r["message"] for r in s.held(address("bob"))} == {told}
+
+
 run()

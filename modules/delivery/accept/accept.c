@@ -31,6 +31,10 @@ static const esp_sql_migration migrations[] = {
 			  " recipients BIGINT NOT NULL, shadow BIGINT NOT NULL, calls TEXT NOT NULL);\n"
 			  "CREATE INDEX trace_shadow ON trace (id) WHERE shadow <> 0",
 		.down = "DROP TABLE trace" },
+	{ .number = 4,
+		.title = "the message of what is held, for its trace",
+		.up = "ALTER TABLE quarantine ADD COLUMN message_id BLOB",
+		.down = "ALTER TABLE quarantine DROP COLUMN message_id" },
 };
 static const esp_sql_migrations migration_set = {
 	.size = sizeof migration_set, .item_size = sizeof migrations[0], .n = sizeof migrations / sizeof migrations[0],
@@ -62,6 +66,20 @@ static esp_status declare_events(struct accept *a)
 	for (size_t i = 0; st == ESP_OK && i < sizeof all / sizeof all[0]; i++)
 		st = a->event->declare(a->self, all[i].name, all[i].help, event_fields, all[i].n, sizeof event_fields[0],
 		                       all[i].ret);
+	return st;
+}
+
+static esp_status declare_metrics(struct accept *a)
+{
+	static const char *const labels[COPY_OUTCOMES] = { [COPY_STORED] = "outcome=\"stored\"",
+		[COPY_HELD] = "outcome=\"held\"", [COPY_DISCARDED] = "outcome=\"discarded\"",
+		[COPY_RELEASED] = "outcome=\"released\"" };
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < COPY_OUTCOMES; i++)
+		st = a->metric->declare(a->self, ESP_COUNTER, "esp_accept_copies_total", labels[i],
+			"Recipients' copies of accepted messages: stored in a mailbox, held in quarantine, discarded; released: "
+			"stored after they were held", NULL, 0, &a->copies[i]);
 	return st;
 }
 
@@ -101,6 +119,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	                         .deliver = deliver, .reserve = reserve, .refused = refused };
 	self->state = a;
 	st = a->held ? declare_events(a) : ESP_ENOMEM;
+	if (st == ESP_OK)
+		st = declare_metrics(a);
 	if (st == ESP_OK)
 		st = bind_services(a);
 	if (st == ESP_OK)

@@ -20,6 +20,9 @@
 #define SWEEP_AGAIN    (10 * ESP_SEC)
 #define RESERVE_TRIES  16     /* so often more UIDs are reserved for one transaction: esp_mailstore.deliver */
 
+/*! \brief What became of a recipient's copy, in esp_accept_copies_total. */
+enum copy_outcome { COPY_STORED, COPY_HELD, COPY_DISCARDED, COPY_RELEASED, COPY_OUTCOMES };
+
 struct refusal;
 struct reservation;
 
@@ -35,6 +38,7 @@ struct accept {
 	esp_event_id received, quarantined, released, discarded;
 	esp_binding sql, blob, mailstore, eventlog, directory;
 	esp_nsec keep;             /* in quarantine; 0: until somebody decides */
+	esp_metric copies[COPY_OUTCOMES];
 	uint32_t nworkers;
 	struct reservation **held; /* per worker: quota reserved by transactions in flight for the accounts at home there */
 	/* traces */

@@ -160,6 +160,7 @@ static void json_uuid(struct json *j, const char *key, const esp_sql_value *v)
 static void json_row(struct json *j, const esp_sql_rows *rows, uint32_t r)
 {
 	json_uuid(j, "id", esp_sql_at(rows, r, COL_ID));
+	json_uuid(j, "message", esp_sql_at(rows, r, COL_MESSAGE));
 	json_time(j, "at", esp_sql_at(rows, r, COL_AT)->i);
 	json_str(j, "from", esp_sql_at(rows, r, COL_FROM)->s);
 	json_str(j, "to", esp_sql_at(rows, r, COL_TO)->s);

@@ -270,12 +270,12 @@ static esp_status quarantine_tx(struct delivery *d, esp_tx *tx, const struct tar
 	const esp_txn *t = d->t;
 	esp_id id = d->a->crypto->new_id();
 
-	return tx->exec(tx, "INSERT INTO quarantine (id, account_id, blob_id, bytes, sender, recipient, folder, reason, at)"
-	                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", (esp_sql_value[]){
+	return tx->exec(tx, "INSERT INTO quarantine (id, account_id, blob_id, bytes, sender, recipient, folder, reason, at,"
+	                " message_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", (esp_sql_value[]){
 		ESP_SQL_ID(id), ESP_SQL_ID(target->rcpt->account),
 		ESP_SQL_ID(target->copy->id), ESP_SQL_I(target->copy->append.bytes), ESP_SQL_T(t->from),
 		ESP_SQL_T(target->rcpt->address), ESP_SQL_T(target->folder), ESP_SQL_T(target->reason),
-		ESP_SQL_I(d->a->core.loop->wall(NULL)) }, 9, NULL);
+		ESP_SQL_I(d->a->core.loop->wall(NULL)), ESP_SQL_ID(t->message->id) }, 10, NULL);
 }
 
 /* What the hooks called the message, with spaces between. */
@@ -330,6 +330,15 @@ static void take_back(struct delivery *d)
 		d->blob->discard(d->blob, d->copies[i].id);
 }
 
+static void count(const struct delivery *d)
+{
+	const struct accept *a = d->a;
+
+	for (uint32_t i = 0; i < d->ntargets; i++)
+		a->metric->add(a->copies[d->targets[i].quarantine ? COPY_HELD : COPY_STORED], 1);
+	a->metric->add(a->copies[COPY_DISCARDED], d->t->nrcpt - d->ntargets);
+}
+
 static void tell(struct delivery *d)
 {
 	struct accept *a = d->a;
@@ -378,8 +387,10 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 
 	if (st == ESP_OK)
 		st = plan_record(&d);
-	if (st == ESP_OK && d.ntargets == 0 && !d.record.outcome)
+	if (st == ESP_OK && d.ntargets == 0 && !d.record.outcome) {
+		count(&d);
 		return ESP_OK;                 /* all discarded, and nothing to say of it */
+	}
 	if (st == ESP_OK) {
 		step = "find the mailbox";
 		st = find_mailboxes(&d);
@@ -393,6 +404,7 @@ esp_status deliver(const esp_accept *service, esp_txn *t, esp_str content, esp_s
 		st = commit(&d, sql);
 	}
 	if (st == ESP_OK) {
+		count(&d);
 		record_delivered(a, t);
 		tell(&d);
 	} else

@@ -189,9 +189,10 @@ esp_status held_release(struct accept *a, esp_arena *arena, const struct held *h
 	if (st != ESP_OK)
 		return st;
 	st = commit_release(&l, sql, folder);
-	if (st == ESP_OK)
+	if (st == ESP_OK) {
+		a->metric->add(a->copies[COPY_RELEASED], 1);
 		tell(&l);
-	else if (st != ESP_EUNKNOWN)
+	} else if (st != ESP_EUNKNOWN)
 		l.blob->discard(l.blob, l.append.id);
 	l.blob->close_file(l.blob, &file);
 	return st;

@@ -4,8 +4,10 @@
 
 #include "accept.h"
 
-#define HELD_COLUMNS "id, at, sender, recipient, bytes, folder, reason, account_id, blob_id"
-enum { COL_ID, COL_AT, COL_FROM, COL_TO, COL_BYTES, COL_FOLDER, COL_REASON, COL_ACCOUNT, COL_BLOB };
+/* Rows of before the message was kept: its first copy, which is mostly the only one, has its id. */
+#define HELD_COLUMNS "id, at, sender, recipient, bytes, folder, reason, account_id, blob_id," \
+	" COALESCE(message_id, blob_id)"
+enum { COL_ID, COL_AT, COL_FROM, COL_TO, COL_BYTES, COL_FOLDER, COL_REASON, COL_ACCOUNT, COL_BLOB, COL_MESSAGE };
 
 /*! \brief A row; strings live as long as the rows. */
 struct held { esp_id id, account, blob; esp_str from, to; int64_t bytes; };

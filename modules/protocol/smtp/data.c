@@ -224,7 +224,7 @@ static esp_status finish(struct data *d, esp_status st)
 	struct session *s = d->s;
 
 	if (st == ESP_E2BIG) {
-		st = reply(s, 421, "4.3.0", "far larger than this server takes");
+		st = reply(s, 421, "4.3.4", "far larger than this server takes");
 		return st == ESP_OK ? ESP_ECLOSED : st;
 	}
 	if (st != ESP_OK)

@@ -19,7 +19,7 @@ static esp_status declare_metrics(struct smtp *m)
 	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
 		st = m->metric->declare(m->self, ESP_COUNTER, "esp_smtp_messages_total", series[i].label,
 			"Messages by what became of them", NULL, 0, (esp_metric *)(void *)((char *)m + series[i].at));
-	return st;
+	return st == ESP_OK ? reply_declare(m) : st;
 }
 
 static esp_status declare_events(struct smtp *m)

@@ -26,7 +26,56 @@ static void tell(struct session *s, uint32_t code, esp_str text)
 		smtp->event->publish(smtp->self, id, fields + skip, sizeof fields / sizeof fields[0] - skip, sizeof fields[0]);
 }
 
-esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text)
+/* --- why clients are told no ------------------------------------------------------------------------------ */
+
+esp_status reply_declare(struct smtp *m)
+{
+	static const char *const reasons[REFUSALS] = { [REFUSAL_SYNTAX] = "syntax",
+		[REFUSAL_NO_SUCH_USER] = "no_such_user", [REFUSAL_DISABLED] = "disabled", [REFUSAL_RELAY] = "relay",
+		[REFUSAL_OVER_QUOTA] = "over_quota", [REFUSAL_SIZE] = "size", [REFUSAL_CONTENT] = "content",
+		[REFUSAL_AUTH] = "auth", [REFUSAL_LIMIT] = "limit", [REFUSAL_FILTER] = "filter",
+		[REFUSAL_TEMPORARY] = "temporary" };
+	char labels[32];
+	esp_status st = ESP_OK;
+
+	for (uint32_t i = 0; st == ESP_OK && i < REFUSALS; i++) {
+		(void)snprintf(labels, sizeof labels, "reason=\"%s\"", reasons[i]);
+		st = m->metric->declare(m->self, ESP_COUNTER, "esp_smtp_refusals_total", labels,
+			"Replies that said no: to a client, a command, a recipient or a message", NULL, 0, &m->refusals[i]);
+	}
+	return st;
+}
+
+/* Of our own replies: code and enhanced code tell.  `detail` is how that begins behind its class (RFC 3463).  REFUSALS:
+ * it is none. */
+static enum refusal reason_of(uint32_t code, const char *enhanced)
+{
+	static const struct { uint32_t low, high; const char *detail; enum refusal reason; } table[] = {
+		{ 550, 550, "1.1", REFUSAL_NO_SUCH_USER }, { 550, 550, "2.1", REFUSAL_DISABLED },
+		{ 550, 550, "3.2", REFUSAL_RELAY }, { 550, 550, "7.1", REFUSAL_RELAY },
+		{ 452, 452, "2.2", REFUSAL_OVER_QUOTA }, { 400, 599, "3.4", REFUSAL_SIZE },
+		{ 452, 452, "5.3", REFUSAL_LIMIT }, { 421, 421, "", REFUSALS },      /* goodbyes are no refusals */
+		{ 500, 599, "7.", REFUSAL_AUTH }, { 400, 499, "", REFUSAL_TEMPORARY },
+		{ 500, 504, "", REFUSAL_SYNTAX }, { 550, 599, "5.", REFUSAL_SYNTAX },
+	};
+	const char *detail = enhanced + 2;
+
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+		if (code >= table[i].low && code <= table[i].high &&
+			strncmp(detail, table[i].detail, strlen(table[i].detail)) == 0)
+			return table[i].reason;
+	return REFUSAL_CONTENT;
+}
+
+static void count(const struct session *s, enum refusal reason)
+{
+	if (reason < REFUSALS)
+		s->smtp->metric->add(s->smtp->refusals[reason], 1);
+}
+
+/* --- replies ----------------------------------------------------------------------------------------------- */
+
+static esp_status put_reply(struct session *s, uint32_t code, const char *enhanced, esp_str text)
 {
 	char room[REPLY_MAX];
 	esp_buf buf;
@@ -40,6 +89,13 @@ esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp
 			return ESP_EINVAL;
 	}
 	return esp_conn_write(s->conn, esp_buf_str(&buf));
+}
+
+esp_status reply_str(struct session *s, uint32_t code, const char *enhanced, esp_str text)
+{
+	if (code >= 400 && enhanced)
+		count(s, reason_of(code, enhanced));
+	return put_reply(s, code, enhanced, text);
 }
 
 esp_status reply(struct session *s, uint32_t code, const char *enhanced, const char *text)
@@ -57,6 +113,7 @@ static esp_status mistake(struct session *s, int ends)
 	if (s->conn->api->info(s->conn)->trusted)
 		return ESP_OK;
 	if (ends && s->errors >= smtp->hard_errors) {
+		count(s, REFUSAL_LIMIT);
 		st = reply(s, 421, "4.7.0", "too many errors, try again later");
 		return st == ESP_OK ? ESP_ECLOSED : st;
 	}
@@ -84,7 +141,8 @@ esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code,
 		snprintf(enhanced, sizeof enhanced, "%d.7.1", reject ? 5 : 4);
 	if (text.len == 0)
 		text = reject ? (esp_str){ what, strlen(what) } : ESP_STR("not now, try again later");
-	return reply_str(s, code, enhanced, text);
+	count(s, REFUSAL_FILTER);
+	return put_reply(s, code, enhanced, text);
 }
 
 /* Why a hook said no is kept with what else was said along the transaction. */

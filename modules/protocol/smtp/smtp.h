@@ -19,6 +19,12 @@
 /* Mail that this server could not take, since it last took all for a while; any thread. */
 struct deferrals { _Atomic esp_nsec last; atomic_uint times; _Atomic(const char *) why; };
 
+/*! \brief Why a client was told no (reply.c): the label of esp_smtp_refusals_total. */
+enum refusal {
+	REFUSAL_SYNTAX, REFUSAL_NO_SUCH_USER, REFUSAL_DISABLED, REFUSAL_RELAY, REFUSAL_OVER_QUOTA, REFUSAL_SIZE,
+	REFUSAL_CONTENT, REFUSAL_AUTH, REFUSAL_LIMIT, REFUSAL_FILTER, REFUSAL_TEMPORARY, REFUSALS
+};
+
 struct smtp {
 	esp_core core;
 	esp_module *self;
@@ -34,7 +40,7 @@ struct smtp {
 	uint32_t soft_errors, hard_errors;
 	esp_nsec idle, login_time;
 	int bare_newline_ok;
-	esp_metric accepted, rejected, deferred, discarded;
+	esp_metric accepted, rejected, deferred, discarded, refusals[REFUSALS];
 	struct deferrals deferrals;
 	const esp_event_api *event;
 	const esp_topic_api *topic;
@@ -96,6 +102,8 @@ ESP_CHECKED esp_status reply_error(struct session *s, uint32_t code, const char 
 ESP_CHECKED esp_status reply_verdict(struct session *s, const esp_outcome *o, uint32_t code, const char *what);
 /*! \brief The same with the hook's code, or 451 and 550; it counts as the client's mistake. */
 ESP_CHECKED esp_status reply_outcome(struct session *s, const esp_outcome *o, const char *what);
+/*! \brief [control, init] The counters of refusals. */
+ESP_CHECKED esp_status reply_declare(struct smtp *m);
 /*! \brief esp_attention.tell: mail that could not be taken lately. */
 int32_t reply_attention(esp_module *self, char text[ESP_ATTENTION_ROOM]);
 /*! \brief The one table from internal status to reply.  What is this server's fault is told to esp-cli status. */

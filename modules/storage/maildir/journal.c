@@ -20,6 +20,7 @@
  * Threads: jobs come from workers; everything else runs on the journal's private lane of width 1.
  */
 #include "maildir.h"
+#include "modules/common/timing.h"
 #include "modules/common/why.h"
 
 #include <errno.h>
@@ -437,6 +438,16 @@ static esp_status append_batch(struct journal *j, struct journal_job **jobs, uin
 	return write_at(s->fd, j->iov, (int)(3 * n + 1), s->at - page_up(bytes));
 }
 
+/* [journal lane] */
+static esp_status sync_measured(const struct maildir *m, int fd)
+{
+	esp_nsec began = m->core.loop->clock();
+	esp_status st = fdatasync(fd) == 0 ? ESP_OK : file_status(errno);
+
+	timing_observe(m->metric, m->journal_seconds, m->core.loop->clock() - began);
+	return st;
+}
+
 static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uint32_t n)
 {
 	struct segment *s;
@@ -450,8 +461,8 @@ static esp_status commit_batch(struct journal *j, struct journal_job **jobs, uin
 		return st;
 	s = &j->segment[j->now];
 	st = append_batch(j, jobs, n);
-	if (st == ESP_OK && fdatasync(s->fd) != 0)
-		st = file_status(errno);
+	if (st == ESP_OK)
+		st = sync_measured(j->m, s->fd);
 	if (st != ESP_OK)
 		s->sealed = 1;
 	return st;

@@ -1,6 +1,7 @@
 /* storage_maildir - "esp.blob/1": message files, durable in groups, with real Maildir++ folders beside them. */
 #include "maildir.h"
 #include "modules/common/migrate.h"
+#include "modules/common/timing.h"
 #include "modules/common/why.h"
 
 #include <stdio.h>
@@ -24,9 +25,17 @@ static esp_status declare_metrics(struct maildir *m)
 		{ offsetof(struct maildir, removed), "esp_blob_orphans_removed_total",
 			"Message files removed from lost+found, their time being over" },
 	};
+	static const char *const sync_help =
+		"Time of an fdatasync of the journal, or of a large message's file with its fsync";
 	esp_status st = m->metric->declare(m->self, ESP_GAUGE, "esp_blob_lost_files", "",
 		"Message files in lost+found, at the last look", NULL, 0, &m->lost_files);
 
+	if (st == ESP_OK)
+		st = timing_declare(
+			m->metric, m->self, "esp_blob_sync_seconds", "file=\"journal\"", sync_help, &m->journal_seconds);
+	if (st == ESP_OK)
+		st =
+			timing_declare(m->metric, m->self, "esp_blob_sync_seconds", "file=\"large\"", sync_help, &m->large_seconds);
 	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
 		st = m->metric->declare(m->self, ESP_COUNTER, series[i].name, "", series[i].help, NULL, 0,
 		                        (esp_metric *)(void *)((char *)m + series[i].at));

@@ -72,6 +72,7 @@ struct maildir {
 	esp_nsec sweep_every, orphan_grace, lost_keep;
 	esp_fcond sweep_ends;
 	esp_metric commits, syncs, large, jobs, orphans, returned, removed, lost_files;
+	esp_metric journal_seconds, large_seconds;
 };
 
 static inline struct maildir *maildir_of(const esp_blob *b) { return (struct maildir *)b; }

@@ -1,14 +1,19 @@
 /* put - a message becomes durable: small ones through the journal, larger ones with a file and an fsync of their own on
  * the sync lane. */
 #include "maildir.h"
+#include "modules/common/timing.h"
 
 struct large_job { struct maildir *m; esp_id id; struct iovec iov[2]; };
 
 static int32_t on_large(void *arg)
 {
 	struct large_job *job = arg;
+	const struct maildir *m = job->m;
+	esp_nsec began = m->core.loop->clock();
+	esp_status st = file_write_durable(job->m, job->id, job->iov, 2);
 
-	return file_write_durable(job->m, job->id, job->iov, 2);
+	timing_observe(m->metric, m->large_seconds, m->core.loop->clock() - began);
+	return st;
 }
 
 static esp_status put_large(struct maildir *m, esp_id id, esp_str prefix, esp_str content)

@@ -53,6 +53,7 @@ struct batch {
 	esp_ticket ticket;                /* of the batch fiber, while it waits for the functions */
 	esp_status failure;
 	esp_id id;                        /* of its row in esp_outcome */
+	esp_nsec began;
 };
 
 struct job_tx { esp_tx pub; struct job *job; };
@@ -410,7 +411,10 @@ static int needs_locks(const struct batch *b)
 static esp_status begin(struct batch *b)
 {
 	struct link *l = b->link;
-	esp_status st = link_send(l, "BEGIN", NULL, 0, NULL, NULL, NULL);
+	esp_status st;
+
+	b->began = b->hub->p->core.loop->clock();
+	st = link_send(l, "BEGIN", NULL, 0, NULL, NULL, NULL);
 
 	if (st == ESP_OK)
 		st = outcome_record(l, &b->id, on_common, b);
@@ -461,11 +465,14 @@ static esp_status commit(struct batch *b)
 {
 	struct pgsql *p = b->hub->p;
 	PGresult *res = NULL;
+	esp_nsec ready;
 	esp_status st;
 
 	if (send_bundles(b) != ESP_OK || b->broken)
 		return ESP_ECONFLICT;
+	ready = p->core.loop->clock();
 	st = call(b->link, "COMMIT", NULL, 0, 1, &res);
+	timing_observe_sql(p->metric, &p->seconds, b->began, ready, p->core.loop->clock());
 	if (st == ESP_OK)
 		st = strcmp(PQcmdStatus(res), "COMMIT") == 0 ? ESP_OK : ESP_ECONFLICT;
 	if (st == ESP_EUNAVAIL) {

@@ -73,7 +73,7 @@ static esp_status declare_metrics(struct pgsql *p)
 	for (size_t i = 0; st == ESP_OK && i < sizeof series / sizeof series[0]; i++)
 		st = p->metric->declare(p->self, ESP_COUNTER, series[i].name, "engine=\"" ENGINE "\"", series[i].help, NULL, 0,
 		                        (esp_metric *)(void *)((char *)p + series[i].at));
-	return st;
+	return st != ESP_OK ? st : timing_declare_sql(p->metric, p->self, "engine=\"" ENGINE "\"", &p->seconds);
 }
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)

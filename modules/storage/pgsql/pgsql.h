@@ -29,6 +29,7 @@
 #include <libpq-fe.h>
 
 #include "modules/common/pause.h"
+#include "modules/common/timing.h"
 
 #define LINKS_MAX   32u          /* connections of one worker */
 #define ROWS_MAX    100000u
@@ -70,6 +71,7 @@ struct pgsql {
 	uint32_t nworkers;
 	struct hub *hub;             /* one a worker */
 	esp_metric commits, transactions, retries, lost, unknown;
+	struct timing_sql seconds;
 };
 
 /* --- address.c ------------------------------------------------------------------------------------------- */

@@ -162,6 +162,8 @@ static esp_status declare_metrics(struct writer *w)
 	if (st == ESP_OK)
 		st = m->declare(w->self, ESP_COUNTER, "esp_sql_retries_total", "engine=\"" ENGINE "\"",
 			"Transactions run again alone after their batch failed", NULL, 0, &w->retries);
+	if (st == ESP_OK)
+		st = timing_declare_sql(m, w->self, "engine=\"" ENGINE "\"", &w->seconds);
 	return st;
 }
 

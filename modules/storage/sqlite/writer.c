@@ -96,9 +96,22 @@ static esp_status stopped_by(struct writer *w, const struct writer_job *job)
 	return job->status == ESP_ENOSPC ? ESP_ENOSPC : ESP_EBUSY;
 }
 
+static int commit_measured(struct writer *w, esp_nsec began)
+{
+	esp_nsec ready = w->core->loop->clock();
+	int st;
+
+	vfs_keep(&w->vfs, 1);
+	st = control(w, "COMMIT");
+	vfs_keep(&w->vfs, 0);
+	timing_observe_sql(w->metric, &w->seconds, began, ready, w->core->loop->clock());
+	return st;
+}
+
 /* Returns ESP_OK when the batch is durable; else nothing of it is.  ESP_EAGAIN: a job without a savepoint failed. */
 static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int savepoints, int *ret_begun)
 {
+	esp_nsec began = w->core->loop->clock();
 	int st = control(w, "BEGIN IMMEDIATE");
 
 	*ret_begun = st == ESP_OK;
@@ -115,9 +128,7 @@ static int run_batch(struct writer *w, struct writer_job **jobs, uint32_t n, int
 			return st;
 		}
 	}
-	vfs_keep(&w->vfs, 1);
-	st = control(w, "COMMIT");
-	vfs_keep(&w->vfs, 0);
+	st = commit_measured(w, began);
 	if (st != ESP_OK)
 		rollback(w);
 	return st;

@@ -8,6 +8,7 @@
 
 #include <esp/metric.h>
 #include "modules/common/batch.h"
+#include "modules/common/timing.h"
 
 struct writer {
 	esp_core *core;
@@ -24,6 +25,7 @@ struct writer {
 	esp_nsec locked_since, told_locked;
 	esp_nsec cached_since;     /* the page cache is from then on; lane only */
 	esp_metric commits, transactions, retries;
+	struct timing_sql seconds;
 };
 
 /*! \brief [control] Lane and database are open: work may come. */

@@ -125,7 +125,8 @@ static esp_status tx_exec(esp_tx *tx, const char *stmt, const esp_sql_value *arg
 		note("trace %d %.*s", args[0].s.ptr[15], ESP_FMT(args[1].s));
 		return ESP_OK;
 	}
-	cr_assert(strstr(stmt, "INTO quarantine") != NULL && n == 9, "%s", stmt);
+	cr_assert(strstr(stmt, "INTO quarantine") != NULL && n == 10, "%s", stmt);
+	cr_assert_eq(args[9].s.ptr[15], 10, "the id of the message, which is that of its trace");
 	note("quarantine %d for %d: %.*s", args[2].s.ptr[15], args[1].s.ptr[15], ESP_FMT(args[7].s));
 	return ESP_OK;
 }
@@ -212,7 +213,9 @@ static const esp_slot_api slots = { .size = sizeof slots, .get = no_slot };
 static const esp_hook_api hook_names = {
 	.size = sizeof hook_names, .point_name = point_name, .verdict_name = verdict_name
 };
-static struct accept accept = { .slots = &slots,
+static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
+static const esp_metric_api metrics = { .size = sizeof metrics, .add = count };
+static struct accept accept = { .slots = &slots, .metric = &metrics,
 	.hook = &hook_names,
 	.trace_keep = ESP_SEC,
 	.crypto = &crypto,

@@ -65,6 +65,7 @@ int fsync(int fd)
 
 static void no_wake(esp_ticket t) { (void)t; }
 static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
+static void observe(esp_metric m, double value) { (void)m; (void)value; }
 static esp_lane *lane_open(esp_module *self, const char *name, uint32_t width, uint32_t queue)
 {
 	(void)self; (void)name; (void)width; (void)queue;
@@ -84,8 +85,10 @@ static int32_t log_off(const esp_module *self, int32_t level)
 	return 0;
 }
 static const esp_fiber_api fiber_api = { .size = sizeof fiber_api, .wake = no_wake };
-static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count };
+static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count, .observe = observe };
 static const esp_pool_api pool_api = { .size = sizeof pool_api, .open = lane_open, .submit = submit };
+static esp_nsec now(void) { return ESP_SEC; }
+static const esp_loop_api loop_api = { .size = sizeof loop_api, .clock = now };
 static const esp_log_api log_api = { .size = sizeof log_api, .enabled = log_off };
 
 static char dir[64];
@@ -117,7 +120,7 @@ static struct maildir *maildir_at(const char *sub)
 	char *p = path[n++ % 8];
 
 	snprintf(p, sizeof path[0], "%s/%s", dir, sub);
-	m->core = (esp_core){ .fiber = &fiber_api, .pool = &pool_api, .log = &log_api };
+	m->core = (esp_core){ .fiber = &fiber_api, .pool = &pool_api, .log = &log_api, .loop = &loop_api };
 	m->metric = &metric_api;
 	m->hostname = z("mx.example.test");
 	m->path = p;

@@ -229,8 +229,9 @@ Test(migrate, a_database_newer_than_the_program_is_refused, .init = set_up, .fin
 
 static void no_wake(esp_ticket t) { (void)t; }
 static void count(esp_metric m, int64_t n) { (void)m; (void)n; }
+static void observe(esp_metric m, double value) { (void)m; (void)value; }
 static const esp_fiber_api fiber_api = { .size = sizeof fiber_api, .wake = no_wake };
-static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count };
+static const esp_metric_api metric_api = { .size = sizeof metric_api, .add = count, .observe = observe };
 static int told;
 static int32_t log_on(const esp_module *self, int32_t level)
 {
