@@ -138,10 +138,13 @@ Test(sqlite, results_are_bounded, .init = set_up, .fini = tear_down)
 
 Test(sqlite, a_full_disk_is_not_a_broken_one, .init = set_up, .fini = tear_down)
 {
-	cr_assert_eq(db_status(&db, SQLITE_FULL), ESP_ENOSPC);
-	cr_assert_eq(db_status(&db, SQLITE_IOERR_SHMSIZE), ESP_ENOSPC, "the WAL's index could not grow");
-	cr_assert_eq(db_status(&db, SQLITE_IOERR_WRITE), ESP_EIO);
-	cr_assert_eq(db_status(&db, SQLITE_IOERR_FSYNC), ESP_EIO);
+	struct db *db = db_at(path, 1);
+
+	cr_assert_eq(db_status(db, SQLITE_FULL), ESP_ENOSPC);
+	cr_assert_eq(db_status(db, SQLITE_IOERR_SHMSIZE), ESP_ENOSPC, "the WAL's index could not grow");
+	cr_assert_eq(db_status(db, SQLITE_IOERR_WRITE), ESP_EIO);
+	cr_assert_eq(db_status(db, SQLITE_IOERR_FSYNC), ESP_EIO);
+	db_close(db);
 }
 
 Test(sqlite, a_reader_cannot_write_and_sees_only_what_is_committed, .init = set_up, .fini = tear_down)
