@@ -73,14 +73,14 @@ static inline void asking_begin(struct asking *q, const struct chain *c, const v
 	q->limit = q->f->deadline;
 	q->was_module = q->f->crumb.module;
 	q->was_point = q->f->crumb.point;
-	__atomic_store_n(&q->f->crumb.point, c->at->name, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->f->crumb.point, c->at->name, __ATOMIC_RELEASE);
 }
 
 static inline void asking_end(const struct asking *q)
 {
 	q->f->deadline = q->limit;
-	__atomic_store_n(&q->f->crumb.module, q->was_module, __ATOMIC_RELAXED);
-	__atomic_store_n(&q->f->crumb.point, q->was_point, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->f->crumb.module, q->was_module, __ATOMIC_RELEASE);
+	__atomic_store_n(&q->f->crumb.point, q->was_point, __ATOMIC_RELEASE);
 }
 
 static void hook_failed(const struct chain *c, struct call *call)
@@ -147,7 +147,7 @@ static inline void ask(const struct asking *q, struct call *call)
 		return;
 	}
 	q->f->deadline = deadline;
-	__atomic_store_n(&q->f->crumb.module, e->instance, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->f->crumb.module, e->instance, __ATOMIC_RELEASE);
 	if (unlikely(count % HOOK_SAMPLE == 0))
 		start = clock_monotonic();
 	call->verdict = e->hook.run.any(e->module, q->args, &call->answer);

@@ -22,8 +22,8 @@ extern _Thread_local struct breadcrumb *breadcrumb_here;
 
 static inline void breadcrumb_write(struct breadcrumb *c, struct breadcrumb v)
 {
-	__atomic_store_n(&c->module, v.module, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->point, v.point, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->module, v.module, __ATOMIC_RELEASE);
+	__atomic_store_n(&c->point, v.point, __ATOMIC_RELEASE);
 }
 static inline struct breadcrumb breadcrumb_enter(const char *module, const char *point)
 {
@@ -44,8 +44,8 @@ static inline void breadcrumb_leave(struct breadcrumb was)
 }
 static inline struct breadcrumb breadcrumb_read(const struct breadcrumb *c)
 {
-	return (struct breadcrumb){ __atomic_load_n(&c->module, __ATOMIC_RELAXED),
-		__atomic_load_n(&c->point, __ATOMIC_RELAXED) };
+	return (struct breadcrumb){ __atomic_load_n(&c->module, __ATOMIC_ACQUIRE),
+		__atomic_load_n(&c->point, __ATOMIC_ACQUIRE) };
 }
 
 #endif

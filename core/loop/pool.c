@@ -47,7 +47,7 @@ struct job {
 struct runner {
 	struct list link, idle;     /* all of the lane; those that wait, the last to rest first */
 	pthread_cond_t called;
-	const struct owner *owner;  /* of its job, or NULL; the job counts for it */
+	char owner[60];             /* of its job; a copy, for the owner may go while the job ends */
 	esp_nsec since;             /* when it began; 0: none runs */
 	esp_nsec told, next;        /* pool_watch()'s: which job was told of, by `since`; how long it may take now */
 	struct loop_stall stall;
@@ -160,7 +160,7 @@ static void *lane_thread(void *arg)
 	pthread_mutex_lock(&l->mutex);
 	list_append(&l->runners, &me.link);
 	while (!next_job(l, &me, &j)) {
-		me.owner = j->owner;
+		str_copy_cut(me.owner, sizeof(me.owner), str_of(j->owner ? j->owner->name : NULL));
 		me.since = clock_monotonic();
 		pthread_mutex_unlock(&l->mutex);
 		run_job(j);
@@ -409,7 +409,7 @@ static int due(struct lane *l, struct runner *r, esp_nsec limit, esp_nsec now)
 	r->told = r->since;
 	r->stall = (struct loop_stall){ .nsec = now - r->since, .point = "job" };
 	str_copy_cut(r->stall.name, sizeof(r->stall.name), str_of(l->name));
-	str_copy_cut(r->stall.module, sizeof(r->stall.module), str_of(r->owner ? r->owner->name : NULL));
+	str_copy_cut(r->stall.module, sizeof(r->stall.module), str_of(r->owner));
 	return 1;
 }
 
