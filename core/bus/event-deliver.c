@@ -149,7 +149,7 @@ esp_status event_subscribe(esp_module *self, const esp_subscription *sub)
 	struct slot *s;
 	uint32_t n;
 
-	if (!sub || sub->size < sizeof *sub || !sub->on_events || !event_pattern_ok(sub->pattern) ||
+	if (!sub || !ESP_HAS(sub, on_events) || !sub->on_events || !event_pattern_ok(sub->pattern) ||
 		sub->overflow > ESP_DROP_OLDEST)
 		return err_refuse(ESP_EINVAL, "the subscription of %s is not valid: it needs size, a pattern and on_events",
 			sub && sub->pattern ? sub->pattern : "nothing");

@@ -178,9 +178,9 @@ static int verify_head(const struct reader *r, const esp_module_desc *raw)
 		return err_fail(r->err, ESP_EABI,
 			"%s: built for ABI %u.%u, this server speaks %u.%u: install a matching version", r->file, raw->abi_major,
 			raw->abi_minor, ESP_ABI_MAJOR, ESP_ABI_MINOR);
-	if (raw->size < sizeof *raw || raw->size > STRIDE_MAX || !inside(r, raw, raw->size))
+	if (!ESP_HAS(raw, ops) || raw->size > STRIDE_MAX || !inside(r, raw, raw->size))
 		return err_fail(r->err, ESP_EABI, "%s: wrong size of its descriptor: %u bytes, at least %zu are expected",
-			r->file, raw->size, sizeof *raw);
+			r->file, raw->size, offsetof(esp_module_desc, ops) + sizeof raw->ops);
 	if (!is_text(r, raw->name))
 		return bad(r, "it has no name");
 	if (strcmp(raw->name, r->file) != 0)

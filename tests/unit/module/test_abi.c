@@ -79,6 +79,25 @@ Test(abi, refuses_a_file_with_another_modules_name) { rig_run(name); }
 static void nothing(struct rig *r) { refused(r, "abi_nothing", "no esp_module_descriptor"); }
 Test(abi, refuses_a_library_that_is_no_module) { rig_run(nothing); }
 
+static void old(struct rig *r)
+{
+	esp_outcome o;
+
+	for (unsigned generation = 0; generation < 2; generation++) {
+		load_one(r, "abi_old", "");
+		cr_assert((generation ? rig_reload(r) : rig_load(r)) == ESP_OK, "%s", r->err.text);
+		o = rig_helo(0, NULL);
+		cr_expect(o.verdict == ESP_VERDICT_REJECT, "verdict %u", o.verdict);
+		cr_expect(o.answer.smtp_code >= 510, "code %u", o.answer.smtp_code);
+	}
+	for (unsigned i = 0; i < 500 && o.answer.smtp_code == 510; i++) {
+		usleep(10000);
+		o = rig_helo(0, NULL);
+	}
+	cr_expect(o.answer.smtp_code > 510, "it heard no event");
+}
+Test(abi, a_module_of_1_0_runs_with_the_tables_it_was_built_with) { rig_run(old); }
+
 /* ---- files ------------------------------------------------------------------------------------------------------ */
 
 static void chmod_file(struct rig *r, const char *name, mode_t mode)
