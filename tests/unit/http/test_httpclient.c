@@ -87,6 +87,21 @@ Test(address, what_is_no_network_is_said_to_be_none)
 	cr_assert_eq(n.bits, 0);
 }
 
+Test(address, a_host_is_loopback_by_its_digits_and_not_by_how_its_name_begins)
+{
+	static const char *const here[] = { "localhost", "LOCALHOST", "[::1]", "127.0.0.1", "127.255.255.255" };
+	static const char *const elsewhere[] = { "", "127", "127.", "127.1", "127.0.0.1.", "127.0.0.256", "127.0.0.1/8",
+		"127.evil.test", "127.0.0.1.evil.test", "127.127.127.127.1", "128.0.0.1", "localhost.", "localhost.test",
+		"::1" };
+
+	for (size_t i = 0; i < sizeof here / sizeof here[0]; i++)
+		cr_assert(network_host_is_loopback((esp_str){ here[i], strlen(here[i]) }), "%s", here[i]);
+	for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++)
+		cr_assert_not(network_host_is_loopback((esp_str){ elsewhere[i], strlen(elsewhere[i]) }), "%s", elsewhere[i]);
+	cr_assert_not(network_host_is_loopback((esp_str){ "127.0.0.1\0x", 11 }));
+	cr_assert_not(network_host_is_loopback((esp_str){ NULL, 0 }));
+}
+
 Test(address, an_address_of_this_machine_is_forbidden_whatever_it_is)
 {
 	struct rules none = strict;
