@@ -1,6 +1,5 @@
 /* tests/unit/net/test_dial.c - esp.dial/1 against peers that refuse, hang, lie and go away. */
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,64 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "double.h"
+#include "dialer.h"
 #include "tlsclient.h"
-
-/* --- fibers that dial -------------------------------------------------------------------------------------------- */
-
-struct dialer { void (*fn)(void); struct fiber *fiber; atomic_int done; };
-
-static void dialer_main(void *arg)
-{
-	struct dialer *d = arg;
-
-	d->fn();
-	cr_assert_eq(fiber_self()->nlocks, 0);
-	atomic_store(&d->done, 1);
-}
-
-static void dialer_spawn(void *arg)
-{
-	struct dialer *d = arg;
-
-	cr_assert_eq(fiber_spawn(NULL, 0, "dialer", dialer_main, d, &d->fiber), ESP_OK);
-}
-
-static void dialer_cancel(void *arg) { fiber_cancel(((struct dialer *)arg)->fiber); }
-
-static void in_fiber(void (*fn)(void))
-{
-	struct dialer d = { .fn = fn };
-
-	on_worker(0, dialer_spawn, &d);
-	wait_for(&d.done, 1);
-}
-
-static size_t open_files(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	size_t n = 0;
-
-	cr_assert_not_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
-static esp_err why;
-static esp_dial *to;
-
-static esp_status open_to(const char *host, unsigned port)
-{
-	char text[8];
-
-	snprintf(text, sizeof(text), "%u", port);
-	why = (esp_err)ESP_ERR_INIT;
-	return dial_api.open(host, text, &to, &why);
-}
-
-static void patience(esp_nsec ns) { (void)fiber_set_deadline(ns ? clock_monotonic() + ns : 0); }
 
 /* --- peers that are no server ------------------------------------------------------------------------------------ */
 
@@ -76,20 +19,6 @@ struct peer { int fd, kind; uint16_t port; pthread_t thread; };
 static struct peer peer;
 static size_t heard;
 static atomic_int opened;
-
-static int listen_at(uint16_t *port, int backlog)
-{
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(sa);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	cr_assert_eq(bind(fd, (struct sockaddr *)&sa, len), 0);
-	cr_assert_eq(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-	if (backlog >= 0)
-		cr_assert_eq(listen(fd, backlog), 0);
-	*port = ntohs(sa.sin_port);
-	return fd;
-}
 
 static void open_to_peer(void)
 {
@@ -412,8 +341,6 @@ Test(dial, waits_until_the_deadline, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, in_vain, NULL);
 }
 
-static atomic_int waits;
-
 static void is_canceled_connecting(void)
 {
 	atomic_store(&waits, 1);
@@ -437,18 +364,6 @@ static void is_canceled_in_the_handshake(void)
 	atomic_store(&waits, 1);
 	cr_assert_eq(dial_api.secure(to, "mail.example.test", 0, NULL, &why), ESP_ECANCELED);
 	dial_api.close(to);
-}
-
-/* A fiber that is canceled before it waits is told at its next wait: when is all the same. */
-static void canceled(void (*fn)(void))
-{
-	struct dialer d = { .fn = fn };
-
-	atomic_store(&waits, 0);
-	on_worker(0, dialer_spawn, &d);
-	wait_for(&waits, 1);
-	on_worker(0, dialer_cancel, &d);
-	wait_for(&d.done, 1);
 }
 
 static void by_peer(void (*fn)(void))
