@@ -232,6 +232,7 @@ Test(url, what_could_be_read_in_two_ways_is_none)
 		"http://exa%2fmple.org/", "http://exam%00ple.org/", "http://.example.org/", "http://example..org/",
 		"http://-a.example.org/", "http://a-.example.org/", "http://exam*ple.org/", "http://a,b/", "http://a;b/",
 		"http://a$b/", "http://'a'/", "http://(a)/", " http://a/",
+		"http://66./", "http://a.0x7f/", "http://0x7f.1./", "http://1.2.3.4.5/", "http://a.1/",
 		"http://0123456789012345678901234567890123456789012345678901234567890123.org/" };
 
 	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
