@@ -63,15 +63,16 @@ struct lane {
 	struct list queue, runners, idle;
 	uint32_t queued, threads;
 	int closing;
+	int left;                   /* not waited for at the end */
 };
 
-/* One pool per process: shared lanes, and every thread must have left before the loops go. */
+/* One pool per process: shared lanes, and every thread must have left before the loops go, but those of "names". */
 static struct {
 	pthread_mutex_t mutex;
 	pthread_cond_t gone;
 	struct list lanes;
-	uint32_t nlanes;
-	struct lane *shared[3];
+	uint32_t nlanes;            /* that are waited for */
+	struct lane *shared[4];
 } pool = { .mutex = PTHREAD_MUTEX_INITIALIZER, .gone = PTHREAD_COND_INITIALIZER };
 
 _Thread_local const char *pool_lane_name; /* for the crash report */
@@ -80,7 +81,7 @@ static void lane_free(struct lane *l)
 {
 	pthread_mutex_lock(&pool.mutex);
 	list_remove(&l->link);
-	pool.nlanes--;
+	pool.nlanes -= !l->left;
 	pthread_cond_broadcast(&pool.gone);
 	pthread_mutex_unlock(&pool.mutex);
 	pthread_mutex_destroy(&l->mutex);
@@ -358,13 +359,22 @@ void lane_close_owned(const struct owner *owner)
 
 struct lane *pool_shared(const char *name)
 {
-	static const char *const names[] = { "sync", "hash", "misc" };
+	static const char *const names[] = { "sync", "hash", "misc", "names" };
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(names); i++)
 		if (strcmp(name, names[i]) == 0)
 			return pool.shared[i];
 	return NULL;
+}
+
+/* The C library may hold its threads long after the server has stopped. */
+static void leave(struct lane *l)
+{
+	pthread_mutex_lock(&pool.mutex);
+	l->left = 1;
+	pool.nlanes--;
+	pthread_mutex_unlock(&pool.mutex);
 }
 
 esp_status pool_init(void)
@@ -375,7 +385,10 @@ esp_status pool_init(void)
 	pool.shared[0] = lane_open(NULL, "sync", 8, LANE_QUEUE_SHARED);
 	pool.shared[1] = lane_open(NULL, "hash", hash < LANE_WIDTH_MAX ? hash : LANE_WIDTH_MAX, LANE_QUEUE_SHARED);
 	pool.shared[2] = lane_open(NULL, "misc", 4, LANE_QUEUE_SHARED);
-	if (pool.shared[0] && pool.shared[1] && pool.shared[2])
+	pool.shared[3] = lane_open(NULL, "names", 8, LANE_QUEUE_SHARED);
+	if (pool.shared[3])
+		leave(pool.shared[3]);
+	if (pool.shared[0] && pool.shared[1] && pool.shared[2] && pool.shared[3])
 		return ESP_OK;
 	pool_free();
 	return ESP_ENOMEM;

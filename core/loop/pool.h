@@ -15,7 +15,9 @@ struct owner;
 static inline struct lane *lane_of(esp_lane *l) { return (struct lane *)(void *)l; }
 static inline esp_lane *lane_pub(struct lane *l) { return (esp_lane *)(void *)l; }
 
-/*! \brief [any] "sync" (8), "hash" (cores/2), "misc" (4); NULL for another name.  Live as long as the loops. */
+/*! \brief [any] "sync" (8), "hash" (cores/2), "misc" (4), "names" (8: core/net/lookup.h alone); NULL for another
+ *  name.  Live as long as the loops; a job of "names" may outlive them and touches nothing of theirs once its fiber
+ *  has gone. */
 struct lane *pool_shared(const char *name);
 /*! \brief [control] width 1..64, queue 1..1,000,000.  NULL: out of range or no memory. */
 struct lane *lane_open(struct owner *owner, const char *name, uint32_t width, uint32_t queue);
@@ -33,7 +35,7 @@ struct loop_stall;
 /*! \brief [control] Tell of every job that has run for `limit`, at every tenfold of it, and when it is done. */
 void pool_watch(esp_nsec limit, esp_nsec now, void (*tell)(const struct loop_stall *s));
 ESP_CHECKED esp_status pool_init(void);
-void pool_free(void); /* waits for every lane thread */
+void pool_free(void); /* waits for every lane thread but those of "names" */
 extern _Thread_local const char *pool_lane_name; /* NULL outside lane threads */
 
 #endif

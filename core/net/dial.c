@@ -1,12 +1,11 @@
 /* core/net/dial.c - esp.dial/1: connections to other servers, over TCP, Unix sockets and GnuTLS.
  *
- * Names are resolved and authorities loaded on the lane "misc"; everything else waits in the fiber.  A connection is
- * the caller's until close(); no lock, no thread of its own.
+ * Names are resolved by lookup.h and authorities loaded on the lane "misc"; everything else waits in the fiber.  A
+ * connection is the caller's until close(); no lock, no thread of its own.
  */
 #include <errno.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -21,6 +20,7 @@
 #include "core/base/status.h"
 #include "core/loop/fiber.h"
 #include "core/loop/pool.h"
+#include "core/net/lookup.h"
 #include "core/net/net.h"
 
 #define DIAL_MAGIC 0x4449414cu
@@ -43,18 +43,6 @@ static struct dial *dial_of(esp_dial *pub)
 }
 
 /* --- connecting ---------------------------------------------------------------------------------------------- */
-
-struct resolve { const char *host, *port; struct addrinfo *found; int code; };
-
-static int32_t on_resolve(void *arg)
-{
-	struct resolve *r = arg;
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
-
-	/* fiber-ok: on a lane */
-	r->code = getaddrinfo(r->host, r->port, &hints, &r->found);
-	return ESP_OK;
-}
 
 static int finish_connect(int fd)
 {
@@ -99,19 +87,17 @@ static void be_prompt(int fd)
 
 static esp_status open_tcp(const char *host, const char *port, int *ret_fd, esp_err *err)
 {
-	struct resolve r = { .host = host, .port = port };
-	int status = lane_run(pool_shared("misc"), NULL, on_resolve, &r, NULL);
+	struct addrinfo *found;
+	int status = lookup(host, port, &found, err);
 
-	if (!status && r.code)
-		status = err_fail(err, ESP_ENOENT, "no address of %.200s: %s", host, gai_strerror(r.code));
-	if (!status)
-		status = ESP_EUNAVAIL;
-	for (const struct addrinfo *a = r.found; a && status == ESP_EUNAVAIL; a = a->ai_next)
+	if (status)
+		return status;
+	status = ESP_EUNAVAIL;
+	for (const struct addrinfo *a = found; a && status == ESP_EUNAVAIL; a = a->ai_next)
 		status = connect_to(a, ret_fd);
 	if (status == ESP_EUNAVAIL)
 		err_fail(err, status, "cannot connect to %.200s port %.20s: %s", host, port, strerror(errno));
-	if (r.found)
-		freeaddrinfo(r.found);
+	freeaddrinfo(found);
 	if (!status)
 		be_prompt(*ret_fd);
 	return status;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 int network_bits_equal(const uint8_t *a, const uint8_t *b, uint32_t bits)
 {
@@ -45,4 +46,23 @@ int network_parse(struct network *ret, esp_str text)
 	}
 	ret->bits = (uint32_t)bits;
 	return ret->base.len != 0;
+}
+
+static int is_word(esp_str s, const char *word)
+{
+	return s.len == strlen(word) && strncasecmp(s.ptr, word, s.len) == 0;
+}
+
+int network_host_is_loopback(esp_str host)
+{
+	char copy[INET_ADDRSTRLEN];
+	uint8_t b[4];
+
+	if (is_word(host, "localhost") || is_word(host, "[::1]"))
+		return 1;
+	if (host.len == 0 || host.len >= sizeof copy || memchr(host.ptr, 0, host.len))
+		return 0;
+	memcpy(copy, host.ptr, host.len);
+	copy[host.len] = '\0';
+	return inet_pton(AF_INET, copy, b) == 1 && b[0] == 127;
 }

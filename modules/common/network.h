@@ -14,5 +14,8 @@ int network_parse(struct network *ret, esp_str text);
 int network_has(const struct network *n, const struct address *a);
 /*! \brief [any] Do the first `bits` agree? */
 int network_bits_equal(const uint8_t *a, const uint8_t *b, uint32_t bits);
+/*! \brief [any] Is the host of a URL or of a Host field, without its port, this machine whatever a name server says:
+ *  "localhost", "[::1]", or one of 127.0.0.0/8 in four numbers?  A name that only begins like an address is not. */
+int network_host_is_loopback(esp_str host);
 
 #endif

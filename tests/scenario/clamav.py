@@ -1,10 +1,14 @@
 """filter_clamav: what becomes of a virus, and of mail that no scanner looked at."""
+import os
 import re
+import shutil
+import socket
+import subprocess
 import threading
 import time
 
 from clamd import SIGNATURE, Clamd, FakeClamd, infected
-from lib import Server, need, run, scenario, wait_until
+from lib import Server, Skip, need, run, scenario, wait_until
 from mail import MailServer, address, message
 
 FOUND = SIGNATURE + ".UNOFFICIAL"            # clamd says so of signatures that are not its maker's
@@ -297,6 +301,39 @@ def mistakes_are_refused_at_check_and_a_clamd_that_is_away_is_reported():
         s.run("check", check=0)
         s.start()                                            # it may come later
         s.logged("a clamd does not answer.*reason=.*cannot connect to /nowhere/clamd.ctl: No such file")
+
+
+@scenario
+def name_servers_that_are_silent_hold_no_session_beyond_connect_timeout():
+    """In a mount namespace with a resolv.conf of its own, since nothing else says where the C library asks."""
+    unshare = shutil.which("unshare")
+    if os.geteuid() != 0 or not unshare or subprocess.run([unshare, "-m", "true"], capture_output=True).returncode:
+        raise Skip("no right to a mount namespace")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, MailServer(users=[], start=False) as s:
+        place = f"127.{os.getpid() >> 8 & 127 | 64}.{os.getpid() & 255}.53"
+        silent.bind((place, 53))
+        conf, server = os.path.join(s.dir, "resolv.conf"), os.path.join(s.dir, "elsewhere")
+        with open(conf, "w") as f:
+            f.write(f"nameserver {place}\noptions timeout:10 attempts:1\n")
+        os.chmod(conf, 0o644)
+        with open(server, "w") as f:
+            f.write(f'#!/bin/sh\nmount --bind {conf} /etc/resolv.conf || exit 9\nexec {s.binary()} "$@"\n')
+        os.chmod(server, 0o755)
+        s.modules.append(clamav("scan.example.org:3310", connect_timeout="1s"))
+        s.write()
+        s.log = open(os.path.join(s.dir, "log"), "ab")
+        s.process = subprocess.Popen([unshare, "-m", server, "serve", "--config", s.conf_file, "--foreground"],
+                                     stdin=subprocess.DEVNULL, stdout=s.log, stderr=s.log, env=s.env, start_new_session=True)
+        s.wait_serving()
+        s.cli("domain", "add", "example.test")
+        s.cli("user", "add", address("alice"), "--password-stdin", input="secret")
+        with s.smtp(timeout=60) as c:
+            c.ehlo()
+            began = time.monotonic()
+            assert c.send_message("sender@elsewhere.test", [address("alice")], message("one")) == DEFERRED
+            assert time.monotonic() - began < 7, "it waited for the name servers"
+        silent.settimeout(1)
+        assert b"\4scan\7example\3org" in silent.recv(512)
 
 
 run()

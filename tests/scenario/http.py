@@ -238,6 +238,11 @@ def the_administrator_has_a_token():
                       {"host": "evil.test"}, {"Sec_Fetch_Site": "cross-site"}, {"Via": "1.1 proxy"},
                       {"Authorization": "Bearer wrong"}):
             assert c.get("/t/admin", **other).status == 401, other
+        for port in ("", ":8080"):
+            for here in ("localhost", "LocalHost", "[::1]", "127.0.0.1", "127.9.8.7"):
+                assert c.get("/t/admin", host=here + port).status == 200, here + port
+            for evil in ("127.evil.test", "127.0.0.1.evil.test", "127.1", "127.0.0.1.", "127.", "localhost.evil.test"):
+                assert c.get("/t/admin", host=evil + port).status == 401, evil + port
     with WebServer() as s, s.web() as c:
         answer = c.get("/t/admin")
         assert answer.status == 401 and "admin_token" in answer.text, answer

@@ -54,7 +54,7 @@ int address_same(const struct address *a, const struct address *b)
 }
 
 /* The kernel talks to an address of its own from that address.  No packet is sent. */
-static int is_own(const struct address *a)
+int address_is_own(const struct address *a)
 {
 	struct sockaddr_storage to = { 0 }, from = { 0 };
 	socklen_t len = a->len == 4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
@@ -106,5 +106,5 @@ const char *address_forbidden(const struct address *a, const struct rules *rules
 		why = "not global";
 	else
 		why = find(a->b, forbidden6, sizeof forbidden6 / sizeof forbidden6[0]);
-	return why || !is_own(a) ? why : "this machine's own";
+	return why || !address_is_own(a) ? why : "this machine's own";
 }

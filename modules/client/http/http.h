@@ -170,6 +170,8 @@ void say(esp_err *err, const char *fmt, ...) ESP_PRINTF(2, 3);
 /* --- address.c: [any] ------------------------------------------------------------------------------------------ */
 /*! \brief Why nobody may go there whom we do not trust; NULL: anybody may. */
 const char *address_forbidden(const struct address *a, const struct rules *rules);
+/*! \brief Does this machine have it, whatever else it is?  Also 1 where the kernel cannot be asked. */
+int address_is_own(const struct address *a);
 int address_of(struct address *ret, const struct sockaddr *sa);
 int address_same(const struct address *a, const struct address *b);
 void address_print(const struct address *a, char *text, size_t room);

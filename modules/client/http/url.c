@@ -58,6 +58,16 @@ static esp_status check_text(esp_str text, const struct rules *rules, esp_err *e
 	return ESP_OK;
 }
 
+/* To some readers that is an address: without its dot at the end curl takes "66." for 0.0.0.66. */
+static int ends_in_a_number(const char *host)
+{
+	const char *dot = strrchr(host, '.'), *last = dot ? dot + 1 : host;
+	int hex = last[0] == '0' && last[1] == 'x';
+
+	last += hex ? 2 : 0;
+	return last[strspn(last, hex ? "0123456789abcdef" : "0123456789")] == '\0';
+}
+
 /* Letters, digits, hyphens (and underscores, which some inner names have) in labels of 1 to 63. */
 static int is_name(const char *host)
 {
@@ -99,7 +109,7 @@ static esp_status take_host(struct url *ret, const char *host, esp_err *err)
 			ret->host[i] = (char)(ret->host[i] | 0x20);
 	ret->literal = skip && inet_pton(AF_INET6, ret->host, room) == 1 ? 6 :
 	               !skip && inet_pton(AF_INET, ret->host, room) == 1 ? 4 : 0;
-	if (ret->literal || (!skip && is_name(ret->host)))
+	if (ret->literal || (!skip && is_name(ret->host) && !ends_in_a_number(ret->host)))
 		return ESP_OK;
 	say(err, "\"%.60s\" is no name of a host; international ones are written as xn--...", ret->host);
 	return ESP_EINVAL;

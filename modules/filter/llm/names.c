@@ -4,6 +4,8 @@
 #include <esp/mail/cursor.h>
 #include <esp/mail/utf8.h>
 
+#include "modules/common/network.h"
+
 #define CATEGORY(n, d, f, p) \
 	{ .name = ESP_STR_INIT(n), .description = ESP_STR_INIT(d), .folder = ESP_STR_INIT(f), .priority = (p) }
 
@@ -18,19 +20,6 @@ const struct category default_categories[] = {
 	CATEGORY("promotions", "Offers, advertising, newsletters, sales and other marketing.", "Promotions", 50),
 };
 const uint32_t ndefault_categories = sizeof default_categories / sizeof default_categories[0];
-
-/* Where an unencrypted request does not leave this machine. */
-static int is_loopback(esp_str host)
-{
-	if (esp_str_is(host, "localhost") || esp_str_is(host, "[::1]"))
-		return 1;
-	if (host.len < 4 || memcmp(host.ptr, "127.", 4) != 0)
-		return 0;
-	for (size_t i = 0; i < host.len; i++)
-		if (!esp_ascii_isdigit(host.ptr[i]) && host.ptr[i] != '.')
-			return 0;
-	return 1;
-}
 
 static esp_str host_of(esp_str rest)
 {
@@ -70,7 +59,7 @@ const char *url_fault(esp_str url, int plain_allowed)
 		return "its port is none of 1 to 65535";
 	if (end == rest.len || rest.ptr[end] != '/')
 		return "it has no path: write all of it, as \"https://api.example.org/v1/chat/completions\"";
-	if (!secure && !plain_allowed && !is_loopback(host))
+	if (!secure && !plain_allowed && !network_host_is_loopback(host))
 		return "mail and key would leave this machine unencrypted: write https://, or set `unencrypted` if that "
 			   "network "
 			   "is yours";

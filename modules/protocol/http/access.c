@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "modules/common/network.h"
+
 #define CREDENTIAL_MAX 1024u
 
 static struct fault denied(uint32_t code, const char *text) { return (struct fault){ code, text }; }
@@ -48,14 +50,15 @@ static int is_same_secret(esp_str a, esp_str b)
 	return b.len > 0 && !differ;
 }
 
+/* A name that only looks like an address ("127.evil.test") may be pointed at this machine by its owner, and his pages
+ * are then of the same origin: their requests carry none of the fields that was_made_here() looks for. */
 static int is_local_name(esp_str host)
 {
 	const char *colon = host.len ? memrchr(host.ptr, ':', host.len) : NULL;
 
 	if (colon && (host.ptr[0] != '[' || colon[-1] == ']'))
 		host.len = (size_t)(colon - host.ptr);
-	return scan_same(host, "localhost") || scan_same(host, "[::1]") ||
-	       (host.len >= 4 && memcmp(host.ptr, "127.", 4) == 0);
+	return network_host_is_loopback(host);
 }
 
 /* A request that somebody else made a program on this machine send (a proxy, a page in a browser) is not local. */
