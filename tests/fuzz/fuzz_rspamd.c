@@ -39,7 +39,7 @@ static void check_reply(const struct reply *r)
 
 static void check_answer(esp_verdict v, const esp_answer *a)
 {
-	must(verdict_allowed(ESP_AT_MESSAGE, v) && answer_fault(a) == NULL);
+	must(v == ESP_VERDICT_FAIL || (verdict_allowed(ESP_AT_MESSAGE, v) && answer_fault(a) == NULL));
 	must((v == ESP_VERDICT_REJECT) == (a->smtp_code / 100 == 5) &&
 		 (v == ESP_VERDICT_DEFER) == (a->smtp_code / 100 == 4));
 	must(!a->has_score || isfinite(a->score));
@@ -58,7 +58,9 @@ static void read_reply(uint8_t how, esp_str text)
 	must(arena != NULL);
 	if (json && reply_read(json, &r, &err) == ESP_OK) {
 		check_reply(&r);
-		check_answer(judge(&s, arena, &r, &answer), &answer);
+		esp_verdict v = judge(&s, arena, &r, &answer);
+		check_answer(v, &answer);
+		must((v == ESP_VERDICT_FAIL) == (r.action == ACTION_OTHER && !s.by_thresholds));
 	} else if (json) {
 		must(err.text[0] != '\0');
 	}

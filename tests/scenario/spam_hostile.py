@@ -22,7 +22,7 @@ BAD = (("never", "", None, "timeout"), ("half_never", "", None, "timeout"), ("dr
        ("say", "500 Oops", b"{}", "status"), ("say", "404 Not Found", b"{}", "status"), ("say", "302 Found", b"{}", "status"),
        ("say", "403 Forbidden", b"{}", "refused"), ("say", "200 OK", b"", "nonsense"), ("say", "200 OK", b"<html>", "nonsense"),
        ("say", "200 OK", b'{"action":"no action","score":1', "nonsense"), ("say", "200 OK", b"[" * 60000, "nonsense"),
-       ("say", "200 OK", b'{"action":"welcome","score":1}', "nonsense"), ("say", "200 OK", b'{"action":"no action"}', "nonsense"),
+       ("say", "200 OK", b'{"action":"","score":1}', "nonsense"), ("say", "200 OK", b'{"action":"no action"}', "nonsense"),
        ("say", "200 OK", b'{"action":"no action","score":NaN}', "nonsense"),
        ("say", "200 OK", b'{"error":"cannot scan"}', "nonsense"))
 
@@ -62,6 +62,20 @@ def the_failure_policy_is_the_administrators():
             held = s.cli("quarantine", "list", "--json").json
             n = len(tries)
             assert (s.count("alice"), len(held)) == {"continue": (n, 0), "quarantine": (0, n)}.get(policy, (0, 0)), (policy, held)
+
+
+@scenario
+def an_action_that_is_none_of_rspamds_is_no_verdict_unless_the_score_decides():
+    with Fake() as f, SpamServer([f.url("")]) as s:
+        f.say("welcome", 8.0)
+        assert s.send(message()) == FAILED
+        s.logged("an action of your own")
+        assert s.metric("esp_rspamd_servers_down") == 0, "it has answered"
+        s.spam["decide_by"] = "thresholds"
+        s.write()
+        s.cli("reload")
+        assert s.send(message()).startswith("250") and s.last(mailbox="Junk")
+        assert s.metric("esp_rspamd_actions_total", action="other") == 2
 
 
 @scenario

@@ -198,6 +198,7 @@ static esp_verdict verdict_of(const struct settings *s, enum action action, esp_
 	case ACTION_ADD_HEADER: case ACTION_SUBJECT: case ACTION_QUARANTINE: return put_away(s, answer);
 	case ACTION_DISCARD: return ESP_VERDICT_DISCARD;
 	case ACTION_REJECT: return refuse(answer, message, 0);
+	case ACTION_OTHER: return ESP_VERDICT_FAIL;            /* it decides, and nobody knows what it means */
 	default: return ESP_VERDICT_CONTINUE;
 	}
 }

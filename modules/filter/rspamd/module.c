@@ -49,6 +49,17 @@ static esp_verdict too_large(struct rspamd *r, const struct settings *s, const e
 	return judge_large(s, args->txn->arena, answer);
 }
 
+/* In a line of its own: the chain's says that there was no verdict, not what to do about it. */
+static void tell_other(struct rspamd *r)
+{
+	uint32_t times = seldom_due(&r->other, r->core.loop->now());
+
+	if (times)
+		esp_log(r->core.log, r->self, ESP_LOG_WARNING,
+			"rspamd wants an action of your own done, which is none that ESP knows: set decide_by = \"thresholds\"",
+			ESP_FINT("messages", times));
+}
+
 static esp_verdict on_message(esp_module *self, const esp_message_args *args, esp_answer *answer)
 {
 	struct rspamd *r = self->state;
@@ -71,6 +82,8 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 		if (reply.skipped)
 			r->metric->add(r->skipped, 1);
 		v = judge(&s, args->txn->arena, &reply, answer);
+		if (v == ESP_VERDICT_FAIL && reply.action == ACTION_OTHER)
+			tell_other(r);
 		json_object_put(json);
 	}
 	r->core.mem->arena_free(arena);

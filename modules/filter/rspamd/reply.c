@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 static const char *const names[ACTIONS] = { "no action", "greylist", "add header", "rewrite subject", "soft reject",
-	"quarantine", "discard", "reject" };
+	"quarantine", "discard", "reject", "other" };
 
 const char *action_name(enum action action) { return names[action]; }
 
@@ -53,17 +53,16 @@ static int number(const struct json_object *json, const char *name, double *ret)
 	return fabs(*ret) <= REPLY_SCORE;      /* NaN is not */
 }
 
+/* Whether one that rspamd does not have by itself is an error is known to who judges. */
 static int read_action(const struct json_object *json, struct reply *r)
 {
 	esp_str name = text(json, "action");
+	int i = 0;
 
-	for (int i = 0; i < ACTIONS; i++) {
-		if (!esp_str_eq(name, (esp_str){ names[i], strlen(names[i]) }))
-			continue;
-		r->action = (enum action)i;
-		return 1;
-	}
-	return 0;
+	while (i < ACTION_OTHER && !esp_str_eq(name, (esp_str){ names[i], strlen(names[i]) }))
+		i++;
+	r->action = (enum action)i;
+	return name.len != 0;
 }
 
 /* Keeps the largest by what they weigh, largest first. */
@@ -156,7 +155,7 @@ esp_status reply_read(const struct json_object *json, struct reply *ret, esp_err
 	skipped = member(json, "is_skipped", json_type_boolean);
 	ret->skipped = skipped && json_object_get_boolean(skipped);
 	if (!read_action(json, ret))
-		return wrong(err, "action: ESP knows those that rspamd has by itself; use \"thresholds\" with others");
+		return wrong(err, "action");
 	if (!number(json, "score", &ret->score))
 		return wrong(err, "score");
 	if (!number(json, "required_score", &ret->required) || ret->required < 0)

@@ -19,7 +19,9 @@ struct json_object;
 #define REPLY_WHICH   9999         /* as in esp_answer.headers */
 
 enum action { ACTION_NONE = 0, ACTION_GREYLIST, ACTION_ADD_HEADER, ACTION_SUBJECT, ACTION_SOFT_REJECT,
-	ACTION_QUARANTINE, ACTION_DISCARD, ACTION_REJECT, ACTIONS };
+	ACTION_QUARANTINE, ACTION_DISCARD, ACTION_REJECT,
+	ACTION_OTHER,                  /* one that rspamd's administrator made */
+	ACTIONS };
 
 /*! \brief Strings are the JSON value's: they end with it. */
 struct reply {

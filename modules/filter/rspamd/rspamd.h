@@ -54,7 +54,7 @@ struct rspamd {
 	esp_str url[FAILOVER_MOST];    /* with /checkv2 */
 	esp_str password, profile;
 	esp_nsec timeout;              /* of one address */
-	struct seldom large;
+	struct seldom large, other;
 	esp_metric seconds, action[ACTIONS], skipped, too_large, trouble[TROUBLES], down;
 	struct learner *learner;       /* NULL: nothing is learned */
 };

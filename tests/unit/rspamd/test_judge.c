@@ -83,6 +83,18 @@ JUDGE(own_thresholds_look_at_the_score_alone)
 		}
 }
 
+JUDGE(an_action_that_nobody_knows_is_no_verdict_unless_the_score_decides)
+{
+	reply.action = ACTION_OTHER;
+	cr_expect_eq(decide(), ESP_VERDICT_FAIL);
+	reply.skipped = 1;
+	cr_expect_eq(decide(), ESP_VERDICT_FAIL);
+	reply.skipped = 0;
+	settings.by_thresholds = 1;
+	cr_expect_eq(decide(), ESP_VERDICT_CONTINUE);
+	cr_expect(has("X-Spam-Flag: YES") && answer.folder.len);
+}
+
 JUDGE(own_fields_say_what_was_found)
 {
 	reply.action = ACTION_ADD_HEADER;
