@@ -27,6 +27,7 @@ static void must(int condition)
 static void check_reply(const struct reply *r)
 {
 	must(r->action < ACTIONS && fabs(r->score) <= REPLY_SCORE && r->required >= 0 && r->required <= REPLY_SCORE);
+	must(r->on_reject == ACTION_REJECT || r->on_reject == ACTION_DISCARD || r->on_reject == ACTION_QUARANTINE);
 	must(r->nsymbols <= REPLY_SYMBOLS && r->nadd <= REPLY_FIELDS && r->nremove <= REPLY_FIELDS);
 	must(r->message.len <= REPLY_MESSAGE && r->subject.len <= REPLY_VALUE);
 	for (uint32_t i = 1; i < r->nsymbols; i++)
@@ -60,7 +61,7 @@ static void read_reply(uint8_t how, esp_str text)
 		check_reply(&r);
 		esp_verdict v = judge(&s, arena, &r, &answer);
 		check_answer(v, &answer);
-		must((v == ESP_VERDICT_FAIL) == (r.action == ACTION_OTHER && !s.by_thresholds));
+		must((v == ESP_VERDICT_FAIL) == (r.action == ACTION_OTHER && !r.no_action && !s.by_thresholds));
 	} else if (json) {
 		must(err.text[0] != '\0');
 	}

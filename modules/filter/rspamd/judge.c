@@ -162,7 +162,7 @@ static void put_subject(struct paper *p, esp_str subject)
 static enum action action_of(const struct settings *s, const struct reply *r)
 {
 	if (!s->by_thresholds)
-		return r->action;
+		return r->no_action ? ACTION_NONE : r->action == ACTION_REJECT ? r->on_reject : r->action;
 	return r->score >= s->reject ? ACTION_REJECT : r->score >= s->quarantine ? ACTION_ADD_HEADER : ACTION_NONE;
 }
 

@@ -17,7 +17,7 @@ static void set_up(void)
 {
 	arena = arena_new(&mem, "test", 1 << 20);
 	settings = (struct settings){ .add_headers = 1, .reject = 15, .quarantine = 6, .folder = ESP_STR("Junk") };
-	reply = (struct reply){ .score = 7.25, .required = 15 };
+	reply = (struct reply){ .score = 7.25, .required = 15, .on_reject = ACTION_REJECT };
 }
 static void tear_down(void) { arena_free(arena); }
 
@@ -93,6 +93,31 @@ JUDGE(an_action_that_nobody_knows_is_no_verdict_unless_the_score_decides)
 	settings.by_thresholds = 1;
 	cr_expect_eq(decide(), ESP_VERDICT_CONTINUE);
 	cr_expect(has("X-Spam-Flag: YES") && answer.folder.len);
+}
+
+JUDGE(the_milter_section_may_take_the_action_back)
+{
+	reply.no_action = 1;
+	for (enum action a = ACTION_NONE; a < ACTIONS; a++) {
+		reply.action = a;
+		cr_expect_eq(decide(), ESP_VERDICT_CONTINUE, "%s", action_name(a));
+		cr_expect(!answer.folder.len && !answer.ntags && !answer.found && has("X-Spam-Flag: NO"), "%s", action_name(a));
+	}
+	reply.no_action = 0;
+	reply.action = ACTION_REJECT;
+	reply.on_reject = ACTION_DISCARD;
+	cr_expect_eq(decide(), ESP_VERDICT_DISCARD);
+	cr_expect_eq(answer.ntags, 1);
+	reply.on_reject = ACTION_QUARANTINE;
+	cr_expect_eq(decide(), ESP_VERDICT_CONTINUE);
+	cr_expect(answer.folder.len && answer.ntags);
+	settings.quarantine_means = QUARANTINE_HOLD;
+	cr_expect_eq(decide(), ESP_VERDICT_QUARANTINE);
+	reply.action = ACTION_SOFT_REJECT;
+	cr_expect_eq(decide(), ESP_VERDICT_DEFER, "of reject alone");
+	settings.by_thresholds = reply.no_action = 1;
+	reply.score = 15;
+	cr_expect_eq(decide(), ESP_VERDICT_REJECT, "the score is the administrator's");
 }
 
 JUDGE(own_fields_say_what_was_found)

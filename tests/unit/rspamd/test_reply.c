@@ -87,6 +87,29 @@ REPLY(every_action_of_rspamd_is_known_and_one_of_its_administrator_is_other)
 	cr_expect(strstr(err.text, "action"), "%s", err.text);
 }
 
+REPLY(the_milter_section_may_take_the_action_back)
+{
+	static const struct { const char *members; int no_action; enum action on_reject; } list[] = {
+		{ "", 0, ACTION_REJECT }, { "\"milter\":{}", 0, ACTION_REJECT }, { "\"no_action\":true", 0, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":true}", 1, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":false}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":\"true\"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":1}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":\"discard\"}", 0, ACTION_DISCARD },
+		{ "\"milter\":{\"reject\":\"quarantine\",\"no_action\":true}", 1, ACTION_QUARANTINE },
+		{ "\"milter\":{\"reject\":\"reject\"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":\"\"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":\"discard \"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":true}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":[\"discard\"]}", 0, ACTION_REJECT } };
+
+	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+		cr_assert_eq(read_with(list[i].members), ESP_OK);
+		cr_expect_eq(reply.no_action, list[i].no_action, "%s", list[i].members);
+		cr_expect_eq(reply.on_reject, list[i].on_reject, "%s", list[i].members);
+	}
+}
+
 REPLY(what_decides_must_be_there_and_be_right)
 {
 	static const char *const wrong[] = { "[]", "3", "\"reject\"", "null", "{}", "{\"action\":\"reject\"}",
