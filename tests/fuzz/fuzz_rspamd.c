@@ -1,7 +1,7 @@
 /* fuzz_rspamd - what a filter service answers: no crash, no read beyond the end, and only answers that core/bus takes.
  *
- * The first byte chooses the settings; the rest is the reply.  It is also read as the body of an event and as an
- * address of esp.conf.
+ * The first byte chooses the settings; the rest is the reply.  It is also read as the body of an event, as an address
+ * of esp.conf and as the header of a message.
  */
 #include "modules/common/httpjson.h"
 #include "modules/filter/rspamd/lesson.h"
@@ -69,6 +69,18 @@ static void read_reply(uint8_t how, esp_str text)
 	arena_free(arena);
 }
 
+static void look_for_foreign(esp_str header)
+{
+	esp_arena *arena = arena_new(&mem, "fuzz", 1 << 20);
+	esp_answer answer = { .size = sizeof answer };
+	esp_verdict v;
+
+	must(arena != NULL);
+	v = judge_foreign(header, arena, &answer);
+	must((v == ESP_VERDICT_CONTINUE || v == ESP_VERDICT_REJECT) && answer_fault(&answer) == NULL);
+	arena_free(arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct moved m;
@@ -84,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	read_reply(data[0], (esp_str){ exact, size - 1 });
 	if (moved_read((esp_str){ exact, size - 1 }, &m) == ESP_OK)
 		must(m.first && m.first <= m.last);
+	look_for_foreign((esp_str){ exact, size - 1 });
 	(void)url_fault((esp_str){ exact, size - 1 });
 	free(exact);
 	return 0;

@@ -166,6 +166,18 @@ def fields_that_are_left_out_are_out_of_every_way_to_the_message():
 
 
 @scenario
+def what_others_said_of_a_message_is_left_out_also_after_an_accept():
+    with Fake() as f, SpamServer([f.url("")], {"headers": False}) as s:
+        s.modules.append({"name": "judge", "file": "scenario_judge", "config": {"early": True}})
+        s.write()
+        s.cli("reload")
+        forged = "X-Spam-Details: fine\r\nx-spam-tests: NONE\r\nX-Spam_bar: -----\r\nX-Rspamd-Queue-Id: 1\r\nX-Spam: no\r\n"
+        for early in ("", "X-Early: accept\r\n"):
+            assert s.send(message(extra=early + forged)).startswith("250")
+            assert "spam" not in s.last().lower() and early in s.last(), s.last()
+
+
+@scenario
 def what_is_larger_than_max_size_has_a_policy_of_its_own():
     big = message(body="a line of some length that is not looked at\r\n" * 400)
     for policy, code in (("continue", "250"), ("quarantine", "250"), ("defer", "451"), ("reject", "554")):

@@ -90,22 +90,11 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 	return v;
 }
 
-/* Fields that say what other servers thought of it are not stored, whatever rspamd says, and if it says nothing: a rule
- * of the mailbox's owner must not read them as ours. */
+/* Whatever rspamd says, and if it says nothing: a rule of the mailbox's owner must not read them as ours. */
 static esp_verdict on_headers(esp_module *self, const esp_headers_args *args, esp_answer *answer)
 {
-	static const esp_str foreign[] = { ESP_STR_INIT("X-Spam"), ESP_STR_INIT("X-Spam-Flag"),
-		ESP_STR_INIT("X-Spam-Status"), ESP_STR_INIT("X-Spam-Score"), ESP_STR_INIT("X-Spam-Level"),
-		ESP_STR_INIT("X-Spam-Bar"), ESP_STR_INIT("X-Spam-Report"), ESP_STR_INIT("X-Spam-Action"),
-		ESP_STR_INIT("X-Spam-Symbols"), ESP_STR_INIT("X-Spam-Result"), ESP_STR_INIT("X-Spam-Checker-Version"),
-		ESP_STR_INIT("X-Spamd-Result"), ESP_STR_INIT("X-Spamd-Bar"), ESP_STR_INIT("X-Rspamd-Action"),
-		ESP_STR_INIT("X-Rspamd-Score"), ESP_STR_INIT("X-Rspamd-Server") };
-
 	(void)self;
-	(void)args;
-	answer->headers = foreign;
-	answer->nheaders = sizeof foreign / sizeof foreign[0];
-	return ESP_VERDICT_CONTINUE;
+	return judge_foreign(args->headers, args->txn->arena, answer);
 }
 
 /* --- settings ------------------------------------------------------------------------------------------------- */
@@ -232,7 +221,7 @@ static esp_status add_hooks(struct rspamd *r)
 	const esp_hook message = { .size = sizeof message, .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_NORMAL,
 		.timeout = all < TIMEOUT_LAST ? all : TIMEOUT_LAST, .run.message = on_message };
 	const esp_hook headers = { .size = sizeof headers, .point = ESP_AT_HEADERS, .priority = ESP_PRIO_NORMAL,
-		.run.headers = on_headers };
+		.flags = ESP_HOOK_MUST_RUN, .run.headers = on_headers };
 	esp_status st = hooks->add(r->self, &message);
 
 	return st == ESP_OK ? hooks->add(r->self, &headers) : st;
@@ -374,9 +363,8 @@ static const esp_cfg_item config[] = {
 		.type = ESP_CFG_BOOL,
 		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 1,
-		.help =
-			"Put X-Spam-Flag, X-Spam-Score and X-Spam-Status in front. Those that came with the message are left out "
-			"in any case." },
+		.help = "Put X-Spam-Flag, X-Spam-Score and X-Spam-Status in front. Fields that came with the message and begin "
+				"with X-Spam or X-Rspamd are left out in any case." },
 	{ .name = "rewrite_subject",
 		.type = ESP_CFG_BOOL,
 		.flags = ESP_CFG_PER_DOMAIN,
