@@ -1,8 +1,8 @@
 /* scenario_judge - a spam filter as somebody else would write it, with settings for single domains.
  *
  * The message says what comes out: "X-Score: N" is its score, which is compared with `reject` and `junk` of the
- * recipients' domain; "X-Do: WORD" is what the hook does (fail, sleep, defer, quarantine, discard, virus).  Each
- * message it let pass has X-Judged, with the threshold that counted.  At RCPT it defers
+ * recipients' domain; "X-Do: WORD" is what the hook does (fail, sleep, accept, defer, quarantine, discard,
+ * virus).  Each message it let pass has X-Judged, with the threshold that counted.  At RCPT it defers
  * whoever is called "greyed" and holds what is for "held".  With `early`, "X-Early: WORD" is what it says at HEADERS,
  * before others do (accept, quarantine, spam: a tag).
  */
@@ -52,6 +52,8 @@ static esp_verdict on_word(const struct judge *j, esp_str word, esp_answer *answ
 		return j->core.fiber->sleep_until(j->core.loop->now() + 30 * ESP_SEC) == ESP_OK ? ESP_VERDICT_CONTINUE
 																						: ESP_VERDICT_FAIL;
 	answer->reason = word;
+	if (esp_str_eq(word, ESP_STR("accept")))
+		return ESP_VERDICT_ACCEPT;
 	if (esp_str_eq(word, ESP_STR("defer")))
 		return ESP_VERDICT_DEFER;
 	if (esp_str_eq(word, ESP_STR("quarantine")))
