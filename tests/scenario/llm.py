@@ -253,6 +253,22 @@ def spam_and_what_another_filter_filed_or_holds_is_not_shown_to_the_service():
 
 
 @scenario
+def what_was_held_or_marked_before_the_message_was_there_is_not_shown_either():
+    judge = {"name": "judge", "file": "scenario_judge", "config": {"early": True}}
+    for mode in ("after", "wait"):
+        with FakeLlm() as f, SortingServer(f, late=[judge], mode=mode, wait="20s") as s:
+            s.add_user("held@example.test")
+            s.deliver(message("a sale one", extra="X-Early: quarantine\r\n"))
+            s.deliver(message("a sale two", extra="X-Early: spam\r\n"))
+            s.deliver(message("a sale three"), to="held")
+            s.deliver(message("a sale four"))
+            s.arrives("categorised")
+            assert f.requests == 1 and "a sale four" in f.prompts[0], f.prompts
+            assert s.messages("spam") == (1 if mode == "after" else 3), "what is held was never delivered"
+            assert len(s.cli("quarantine", "list", "--json").json) == 2
+
+
+@scenario
 def only_mail_of_domains_and_accounts_that_are_on_leaves_this_server():
     for mode in ("after", "wait"):
         with FakeLlm() as f, SortingServer(f, mode=mode, wait="20s", domains=["example.test"],

@@ -7,19 +7,28 @@
 #define FIELDS 2u
 #define MARGIN (100 * ESP_MSEC)        /* before the hook's own timeout */
 
-/* What the hooks before this one said: who marked it, filed it or holds it has decided. */
-static enum result passed_over(const esp_message_args *args)
-{
-	const esp_outcome *o;
+static int is_held(esp_verdict v) { return v == ESP_VERDICT_QUARANTINE || v == ESP_VERDICT_DISCARD; }
 
-	if (!args->txn->groups || args->group >= args->txn->ngroups)
-		return R_CATEGORISED;
-	o = &args->txn->groups[args->group].outcome;
+static int is_spam(const esp_outcome *o)
+{
 	for (uint32_t i = 0; i < o->answer.ntags; i++)
 		if (esp_str_eq(o->answer.tags[i], ESP_STR("spam")))
-			return R_SPAM;
-	if (o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD)
+			return 1;
+	return is_held(o->verdict);
+}
+
+/* What the hooks before this one said, at this point and before it: who marked it, filed it or holds it has decided.
+ * One recipient for whom it is held is enough, as in allowed(). */
+static enum result passed_over(const esp_message_args *args)
+{
+	const esp_txn *t = args->txn;
+	const esp_outcome *o = &t->groups[args->group].outcome;
+
+	if (is_spam(o) || is_spam(t->said))
 		return R_SPAM;
+	for (uint32_t i = 0; i < t->nrcpt; i++)
+		if (t->rcpt[i]->group == args->group && is_held(t->rcpt[i]->verdict))
+			return R_SPAM;
 	return o->answer.folder.len ? R_FILED : R_CATEGORISED;
 }
 

@@ -107,6 +107,10 @@ struct esp_txn {
 	esp_nsec began;
 	esp_str domain;            /* authenticated: whose settings count, the login's domain; else "" (the module's) */
 	const esp_trace *trace;    /* never NULL.  Both since ABI 1.1 */
+	/*! Never NULL.  What was said of the whole message at MAIL, DATA and HEADERS: QUARANTINE or DISCARD (else
+	 *  CONTINUE) and by whom, score, tags, headers, what was found.  It joins each group's outcome behind its MESSAGE
+	 *  chain.  What was said at RCPT is in the recipient.  Since ABI 1.1 */
+	const esp_outcome *said;
 };
 
 typedef struct esp_txn_params {

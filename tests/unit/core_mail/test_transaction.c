@@ -297,6 +297,8 @@ Test(transaction, remembers_a_quarantine_said_at_mail)
 
 	at_mail = ESP_VERDICT_QUARANTINE;
 	t = begin(0, 0);
+	cr_assert_eq(t->said->verdict, ESP_VERDICT_QUARANTINE);
+	cr_assert_str_eq(t->said->by, "double");
 	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
 	judge(t, &o);
 	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_QUARANTINE);
