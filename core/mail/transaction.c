@@ -244,6 +244,7 @@ static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_rcpt_args
 		.account = r->account,
 		.folder = dup_in(arena, o->answer.folder.len ? o->answer.folder : r->folder),
 		.domain = said->domain,
+		.recipient = said->recipient,
 		.verdict = ESP_VERDICT_CONTINUE,
 	};
 	if (o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) {
@@ -262,10 +263,11 @@ static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
 	                       .to = dup_in(pub->arena, r->address), .params = r->params };
 
 	args.domain = r->domain.len ? dup_in(pub->arena, r->domain) : domain_in(pub->arena, r->address);
+	args.recipient = ESP_HAS(r, recipient) && r->recipient.len ? dup_in(pub->arena, r->recipient) : args.to;
 	*ret = (esp_outcome){ .size = sizeof *ret };
 	if (pub->nrcpt >= t->max_rcpt)
 		return ESP_EBUSY;
-	if (args.to.len != r->address.len)
+	if (args.to.len != r->address.len || !args.recipient.len)
 		return ESP_ENOMEM;
 	ask(t, ESP_AT_RCPT, &args, args.index, args.to, ret);
 	if (ret->verdict >= ESP_VERDICT_DEFER || already_there(t, r))

@@ -43,6 +43,7 @@ typedef struct esp_rcpt {
 	/* filled by rcpt(), when a hook holds or discards this one: why, and the hook's instance.  Since ABI 1.1 */
 	esp_str reason;
 	const char *by;
+	esp_str recipient;         /* LOCAL: the account's address; empty: `address`.  Since ABI 1.1 */
 } esp_rcpt;
 
 /*! \brief What the message chain came to for one group of recipients. */

@@ -71,7 +71,7 @@ static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_outcome *
 {
 	esp_mail_args mail = { .size = sizeof mail, .conn = t->conn, .txn = t, .from = t->from };
 	esp_rcpt_args rcpt = { .size = sizeof rcpt, .conn = t->conn, .txn = t, .to = t->rcpt[0]->address,
-		.domain = t->rcpt[0]->domain };
+		.domain = t->rcpt[0]->domain, .recipient = t->rcpt[0]->recipient };
 	esp_data_args data = { .size = sizeof data, .conn = t->conn, .txn = t };
 	esp_headers_args headers = { .size = sizeof headers, .conn = t->conn, .txn = t };
 	esp_message_args message = { .size = sizeof message, .conn = t->conn, .txn = t, .message = t->message };
@@ -104,7 +104,7 @@ esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer
 	esp_conn c = { .api = &fake_conn, .arena = arena_pub(fake->txn), .id = ++fake->conns };
 	esp_message m = { .size = sizeof m };
 	esp_rcpt rcpt = { .size = sizeof rcpt, .target = ESP_RCPT_LOCAL, .address = ESP_STR("user@example.test"),
-		.domain = ESP_STR("example.test") };
+		.recipient = ESP_STR("user@example.test"), .domain = ESP_STR("example.test") };
 	esp_rcpt *rcpts[] = { &rcpt };
 	static const esp_trace nobody = { .size = sizeof nobody, .call_size = sizeof(esp_trace_call) };
 	esp_rcpt_group group = { .size = sizeof group, .nrcpt = 1, .domain = ESP_STR("example.test") };

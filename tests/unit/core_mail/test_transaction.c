@@ -8,7 +8,7 @@
 
 static esp_verdict at_mail, at_rcpt, at_message[8];
 static int message_runs, pins, slot_ends;
-static esp_str rcpt_folder, rcpt_domain;
+static esp_str rcpt_folder, rcpt_domain, rcpt_recipient;
 static bool speaks, finds;
 static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"),
 	[ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
@@ -47,6 +47,7 @@ static void run(esp_point point, const void *args, esp_arena *arena, struct trac
 	}
 	if (point == ESP_AT_RCPT) {
 		rcpt_domain = ((const esp_rcpt_args *)args)->domain;
+		rcpt_recipient = ((const esp_rcpt_args *)args)->recipient;
 		ret->verdict = at_rcpt;
 		ret->answer.folder = rcpt_folder;
 	}
@@ -170,6 +171,21 @@ Test(transaction, files_into_the_folder_a_hook_names)
 	rcpt_folder = ESP_STR("Junk");
 	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
 	cr_assert_eq(t->rcpt[0]->folder.len, 4);
+	mail_api.end(t);
+}
+
+Test(transaction, says_whose_address_a_recipient_is)
+{
+	esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("alias+x@example.test"),
+		.recipient = ESP_STR("user@example.test") };
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	cr_assert_eq(mail_api.rcpt(t, &r, &o), ESP_OK);
+	cr_assert(esp_str_eq(rcpt_recipient, r.recipient) && esp_str_eq(t->rcpt[0]->recipient, r.recipient));
+	r.size = offsetof(esp_rcpt, recipient);              /* as of a module that was built before there was one */
+	cr_assert_eq(mail_api.rcpt(t, &r, &o), ESP_OK);
+	cr_assert(esp_str_eq(rcpt_recipient, r.address));
 	mail_api.end(t);
 }
 
