@@ -31,9 +31,7 @@ struct txn {
 	uint32_t max_rcpt, cap_rcpt;
 	esp_rcpt **rcpt;
 	esp_rcpt_group *groups;
-	esp_verdict remembered;    /* QUARANTINE or DISCARD said before the message was there, */
-	const char *by;            /* by whom */
-	esp_answer said;           /* and the headers, tags and score that came with it */
+	esp_outcome said;          /* before the message was there: QUARANTINE or DISCARD, by whom; headers, tags, score */
 	esp_message message;
 	struct trace trace;
 	void *pin;
@@ -86,8 +84,9 @@ static esp_txn *txn_begin(esp_module *self, esp_conn *c, const esp_txn_params *p
 		.size = sizeof t->pub, .authenticated = p->authenticated, .conn = c, .arena = arena, .message = &t->message,
 		.helo = dup_in(arena, p->helo), .login = dup_in(arena, p->login), .login_account = p->login_account,
 		.began = clock_monotonic(), .domain = p->authenticated ? domain_in(arena, p->login) : (esp_str){ NULL, 0 },
-		.trace = &t->trace.pub,
+		.trace = &t->trace.pub, .said = &t->said,
 	};
+	t->said = (esp_outcome){ .size = sizeof t->said, .answer = { .size = sizeof t->said.answer } };
 	trace_begin(&t->trace, arena);
 	t->pin = host.pin(host.arg, c);
 	return &t->pub;
@@ -141,22 +140,22 @@ static esp_str reason_of(const esp_answer *a)
 /* What concerns the whole message is kept until its chain is done; without memory for it, the point defers. */
 static void remember(struct txn *t, esp_outcome *o)
 {
-	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->remembered) {
-		t->remembered = o->verdict;
-		t->by = o->by;
-		t->said.reason = reason_of(&o->answer);
+	if ((o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD) && o->verdict > t->said.verdict) {
+		t->said.verdict = o->verdict;
+		t->said.by = o->by;
+		t->said.answer.reason = reason_of(&o->answer);
 	}
-	if (add_to(t->pub.arena, &t->said, &o->answer) != ESP_OK)
+	if (add_to(t->pub.arena, &t->said.answer, &o->answer) != ESP_OK)
 		defer_for_memory(o);
 }
 
 static void recall(const struct txn *t, esp_outcome *o)
 {
-	esp_answer all = t->said;
+	esp_answer all = t->said.answer;
 
-	if (o->verdict < t->remembered) {
-		o->verdict = t->remembered;
-		o->by = t->by;
+	if (o->verdict < t->said.verdict) {
+		o->verdict = t->said.verdict;
+		o->by = t->said.by;
 		o->answer.reason = all.reason;
 	}
 	if (add_to(t->pub.arena, &all, &o->answer) != ESP_OK) {
@@ -262,6 +261,7 @@ static esp_status add_rcpt(struct txn *t, const esp_rcpt *r, const esp_rcpt_args
 		.account = r->account,
 		.folder = o->answer.folder.len ? dup_in(arena, o->answer.folder) : copy->addressed,
 		.domain = said->domain,
+		.recipient = said->recipient,
 		.verdict = ESP_VERDICT_CONTINUE,
 	};
 	judge_rcpt(&copy->pub, o);
@@ -277,10 +277,11 @@ static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
 	esp_rcpt *same;
 
 	args.domain = r->domain.len ? dup_in(pub->arena, r->domain) : domain_in(pub->arena, r->address);
+	args.recipient = ESP_HAS(r, recipient) && r->recipient.len ? dup_in(pub->arena, r->recipient) : args.to;
 	*ret = (esp_outcome){ .size = sizeof *ret };
 	if (pub->nrcpt >= t->max_rcpt)
 		return ESP_EBUSY;
-	if (args.to.len != r->address.len)
+	if (args.to.len != r->address.len || !args.recipient.len)
 		return ESP_ENOMEM;
 	ask(t, ESP_AT_RCPT, &args, args.index, args.to, ret);
 	if (ret->verdict >= ESP_VERDICT_DEFER)

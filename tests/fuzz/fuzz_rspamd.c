@@ -1,7 +1,7 @@
 /* fuzz_rspamd - what a filter service answers: no crash, no read beyond the end, and only answers that core/bus takes.
  *
- * The first byte chooses the settings; the rest is the reply.  It is also read as the body of an event and as an
- * address of esp.conf.
+ * The first byte chooses the settings; the rest is the reply.  It is also read as the body of an event, as an address
+ * of esp.conf and as the header of a message.
  */
 #include "modules/common/httpjson.h"
 #include "modules/filter/rspamd/lesson.h"
@@ -27,6 +27,7 @@ static void must(int condition)
 static void check_reply(const struct reply *r)
 {
 	must(r->action < ACTIONS && fabs(r->score) <= REPLY_SCORE && r->required >= 0 && r->required <= REPLY_SCORE);
+	must(r->on_reject == ACTION_REJECT || r->on_reject == ACTION_DISCARD || r->on_reject == ACTION_QUARANTINE);
 	must(r->nsymbols <= REPLY_SYMBOLS && r->nadd <= REPLY_FIELDS && r->nremove <= REPLY_FIELDS);
 	must(r->message.len <= REPLY_MESSAGE && r->subject.len <= REPLY_VALUE);
 	for (uint32_t i = 1; i < r->nsymbols; i++)
@@ -39,7 +40,7 @@ static void check_reply(const struct reply *r)
 
 static void check_answer(esp_verdict v, const esp_answer *a)
 {
-	must(verdict_allowed(ESP_AT_MESSAGE, v) && answer_fault(a) == NULL);
+	must(v == ESP_VERDICT_FAIL || (verdict_allowed(ESP_AT_MESSAGE, v) && answer_fault(a) == NULL));
 	must((v == ESP_VERDICT_REJECT) == (a->smtp_code / 100 == 5) &&
 		 (v == ESP_VERDICT_DEFER) == (a->smtp_code / 100 == 4));
 	must(!a->has_score || isfinite(a->score));
@@ -58,11 +59,25 @@ static void read_reply(uint8_t how, esp_str text)
 	must(arena != NULL);
 	if (json && reply_read(json, &r, &err) == ESP_OK) {
 		check_reply(&r);
-		check_answer(judge(&s, arena, &r, &answer), &answer);
+		esp_verdict v = judge(&s, arena, &r, &answer);
+		check_answer(v, &answer);
+		must((v == ESP_VERDICT_FAIL) == (r.action == ACTION_OTHER && !r.no_action && !s.by_thresholds));
 	} else if (json) {
 		must(err.text[0] != '\0');
 	}
 	json_object_put(json);
+	arena_free(arena);
+}
+
+static void look_for_foreign(esp_str header)
+{
+	esp_arena *arena = arena_new(&mem, "fuzz", 1 << 20);
+	esp_answer answer = { .size = sizeof answer };
+	esp_verdict v;
+
+	must(arena != NULL);
+	v = judge_foreign(header, arena, &answer);
+	must((v == ESP_VERDICT_CONTINUE || v == ESP_VERDICT_REJECT) && answer_fault(&answer) == NULL);
 	arena_free(arena);
 }
 
@@ -81,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	read_reply(data[0], (esp_str){ exact, size - 1 });
 	if (moved_read((esp_str){ exact, size - 1 }, &m) == ESP_OK)
 		must(m.first && m.first <= m.last);
+	look_for_foreign((esp_str){ exact, size - 1 });
 	(void)url_fault((esp_str){ exact, size - 1 });
 	free(exact);
 	return 0;

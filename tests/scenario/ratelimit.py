@@ -146,6 +146,19 @@ def an_account_is_limited_wherever_it_comes_from_and_an_alias_is_one_recipient()
 
 
 @scenario
+def a_recipient_is_one_however_it_is_written():
+    with Limited() as s:
+        s.cli("alias", "add", "robert@example.test", address("bob"))
+        s.change(limit("recipient", "messages", per_hour=3))
+        for to in ("bob", "bob+1@example.test", "robert@example.test"):
+            assert s.mail(to=(to,)).startswith("250"), to
+        for to in ("bob", "BOB+2@example.test", "robert@example.test", "robert+x@example.test"):
+            put_off(s.mail(to=(to,)), "messages to this recipient")
+        assert s.mail(to=("alice",)).startswith("250")
+        assert s.listed()["recipient:messages:bob@example.test"]["hour"] == 3
+
+
+@scenario
 def whom_the_administrator_trusts_is_not_counted():
     with Limited(trusted=False) as s:
         rules = (limit("ip", "messages", per_hour=1), limit("sender", "messages", per_hour=1))

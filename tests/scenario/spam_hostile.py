@@ -22,7 +22,7 @@ BAD = (("never", "", None, "timeout"), ("half_never", "", None, "timeout"), ("dr
        ("say", "500 Oops", b"{}", "status"), ("say", "404 Not Found", b"{}", "status"), ("say", "302 Found", b"{}", "status"),
        ("say", "403 Forbidden", b"{}", "refused"), ("say", "200 OK", b"", "nonsense"), ("say", "200 OK", b"<html>", "nonsense"),
        ("say", "200 OK", b'{"action":"no action","score":1', "nonsense"), ("say", "200 OK", b"[" * 60000, "nonsense"),
-       ("say", "200 OK", b'{"action":"welcome","score":1}', "nonsense"), ("say", "200 OK", b'{"action":"no action"}', "nonsense"),
+       ("say", "200 OK", b'{"action":"","score":1}', "nonsense"), ("say", "200 OK", b'{"action":"no action"}', "nonsense"),
        ("say", "200 OK", b'{"action":"no action","score":NaN}', "nonsense"),
        ("say", "200 OK", b'{"error":"cannot scan"}', "nonsense"))
 
@@ -62,6 +62,20 @@ def the_failure_policy_is_the_administrators():
             held = s.cli("quarantine", "list", "--json").json
             n = len(tries)
             assert (s.count("alice"), len(held)) == {"continue": (n, 0), "quarantine": (0, n)}.get(policy, (0, 0)), (policy, held)
+
+
+@scenario
+def an_action_that_is_none_of_rspamds_is_no_verdict_unless_the_score_decides():
+    with Fake() as f, SpamServer([f.url("")]) as s:
+        f.say("welcome", 8.0)
+        assert s.send(message()) == FAILED
+        s.logged("an action of your own")
+        assert s.metric("esp_rspamd_servers_down") == 0, "it has answered"
+        s.spam["decide_by"] = "thresholds"
+        s.write()
+        s.cli("reload")
+        assert s.send(message()).startswith("250") and s.last(mailbox="Junk")
+        assert s.metric("esp_rspamd_actions_total", action="other") == 2
 
 
 @scenario
@@ -149,6 +163,18 @@ def fields_that_are_left_out_are_out_of_every_way_to_the_message():
             whole = i.ok("FETCH 3 (RFC822.SIZE BODY.PEEK[])")[0]
             stored = whole.partition("}\r\n")[2][:-1]
             assert "Subject: large" in stored and f"RFC822.SIZE {len(stored.encode())} " in whole, whole[:300]
+
+
+@scenario
+def what_others_said_of_a_message_is_left_out_also_after_an_accept():
+    with Fake() as f, SpamServer([f.url("")], {"headers": False}) as s:
+        s.modules.append({"name": "judge", "file": "scenario_judge", "config": {"early": True}})
+        s.write()
+        s.cli("reload")
+        forged = "X-Spam-Details: fine\r\nx-spam-tests: NONE\r\nX-Spam_bar: -----\r\nX-Rspamd-Queue-Id: 1\r\nX-Spam: no\r\n"
+        for early in ("", "X-Early: accept\r\n"):
+            assert s.send(message(extra=early + forged)).startswith("250")
+            assert "spam" not in s.last().lower() and early in s.last(), s.last()
 
 
 @scenario

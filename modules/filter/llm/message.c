@@ -83,7 +83,8 @@ static esp_status put_away(
 	if (st != ESP_OK || !c->folder.len)
 		return st;
 	st = make_folder(store, j->arena, actor, c->folder, &to);
-	if (st == ESP_OK && to.attributes & ESP_BOX_NOSELECT)
+	/* a spam filter would learn from the move, as if it were its user's word (folder_fault() knows one name of it) */
+	if (st == ESP_OK && (to.attributes & ESP_BOX_NOSELECT || esp_str_eq(to.special_use, ESP_STR("\\Junk"))))
 		st = ESP_ENOENT;
 	if (st == ESP_OK)
 		st = store->copy(store, j->arena, actor, inbox, one, to.id, 1, &moved, &modseq, &err);

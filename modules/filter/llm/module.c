@@ -1,7 +1,7 @@
 /* filter_llm - asks a large language model what kind of message this is, and files it.
  *
- * Runs at: message (mode "wait"), or behind delivery, following the event log (mode "after").  Thread: worker.  Owns:
- * two tables (ledger.c), memory that its generations share (shared.c).
+ * Runs at: headers; message (mode "wait"), or behind delivery, following the event log (mode "after").  Thread: worker.
+ * Owns: two tables (ledger.c), memory that its generations share (shared.c).
  * Failure policy: none of its own.  That mail is not categorised never refuses, defers or loses it; it is counted.
  *
  *	settings.c names.c    esp.conf                     text.c request.c    what is sent
@@ -33,14 +33,29 @@ static esp_status bind_all(struct llm *m)
 	return st;
 }
 
+/* Fields of these names are ours alone, in either mode: those that came with the message are not stored. */
+static esp_verdict on_headers(esp_module *self, const esp_headers_args *args, esp_answer *answer)
+{
+	static const esp_str forged[] = { ESP_STR_INIT("X-LLM-Category"), ESP_STR_INIT("X-LLM-Confidence") };
+
+	(void)self;
+	(void)args;
+	answer->headers = forged;
+	answer->nheaders = sizeof forged / sizeof forged[0];
+	return ESP_VERDICT_CONTINUE;
+}
+
 /* Late: whoever finds spam and viruses has spoken.  Its own limit is `wait`; this one is for what cannot be helped. */
-static esp_status add_hook(struct llm *m)
+static esp_status add_hooks(struct llm *m)
 {
 	const esp_hook_api *hooks = m->core.host->core("esp.hook/1", 0);
-	const esp_hook hook = { .size = sizeof hook, .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_LATE,
+	const esp_hook headers = { .size = sizeof headers, .point = ESP_AT_HEADERS, .priority = ESP_PRIO_NORMAL,
+		.flags = ESP_HOOK_MUST_RUN, .run = { .headers = on_headers } };
+	const esp_hook message = { .size = sizeof message, .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_LATE,
 		.timeout = m->settings.wait + 5 * ESP_SEC, .run = { .message = wait_on_message } };
+	esp_status st = hooks->add(m->self, &headers);
 
-	return m->settings.mode == MODE_WAIT ? hooks->add(m->self, &hook) : ESP_OK;
+	return st == ESP_OK && m->settings.mode == MODE_WAIT ? hooks->add(m->self, &message) : st;
 }
 
 static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
@@ -66,7 +81,7 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	if (st == ESP_OK)
 		st = after_prepare(m);
 	if (st == ESP_OK)
-		st = add_hook(m);
+		st = add_hooks(m);
 	if (st != ESP_OK)
 		snprintf(err->text, sizeof err->text, "cannot register: %s", why(st));
 	return st;

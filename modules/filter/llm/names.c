@@ -4,6 +4,8 @@
 #include <esp/mail/cursor.h>
 #include <esp/mail/utf8.h>
 
+#include <strings.h>
+
 #include "modules/common/network.h"
 
 #define CATEGORY(n, d, f, p) \
@@ -83,6 +85,9 @@ const char *folder_fault(esp_str folder)
 		return "it has at most 250 bytes";
 	if (!esp_utf8_valid(folder))
 		return "it is not UTF-8";
+	if (folder.len == 4 && strncasecmp(folder.ptr, "Junk", 4) == 0)
+		return "what is moved there is learned as spam, and a model's guess is no user's word: name another, as "
+			   "\"Promotions\"";
 	for (size_t i = 0; i < folder.len; i++) {
 		if ((unsigned char)folder.ptr[i] < ' ' || folder.ptr[i] == 0x7f || strchr("%*\\", folder.ptr[i]))
 			return "it has a control or one of % * \\";

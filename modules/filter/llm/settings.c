@@ -73,9 +73,9 @@ const esp_cfg_item settings_items[] = {
 		.type = ESP_CFG_ENUM,
 		.choices = "after|wait",
 		.def_str = "after",
-		.help =
-			"after: mail is delivered at once and moved when the answer is there. wait: delivery waits for the answer, "
-			"at most `wait`; headers are added; then it goes on without." },
+		.help = "after: mail is delivered at once and moved when the answer is there; no headers are added, it is "
+				"stored already. wait: delivery waits for the answer, at most `wait`; headers are added; then it goes "
+				"on without." },
 	{ .name = "wait",
 		.type = ESP_CFG_TIME,
 		.def_int = 5 * ESP_SEC,

@@ -4,25 +4,31 @@
  */
 #include "llm.h"
 
-#define FORGED 2u
+#define FIELDS 2u
 #define MARGIN (100 * ESP_MSEC)        /* before the hook's own timeout */
 
-/* Fields of these names are ours alone: those that came with the message are left out. */
-static const esp_str forged[FORGED] = { ESP_STR_INIT("X-LLM-Category"), ESP_STR_INIT("X-LLM-Confidence") };
+static int is_held(esp_verdict v) { return v == ESP_VERDICT_QUARANTINE || v == ESP_VERDICT_DISCARD; }
 
-/* What the hooks before this one said: who marked it, filed it or holds it has decided. */
-static enum result passed_over(const esp_message_args *args)
+static int is_spam(const esp_outcome *o)
 {
-	const esp_outcome *o;
-
-	if (!args->txn->groups || args->group >= args->txn->ngroups)
-		return R_CATEGORISED;
-	o = &args->txn->groups[args->group].outcome;
 	for (uint32_t i = 0; i < o->answer.ntags; i++)
 		if (esp_str_eq(o->answer.tags[i], ESP_STR("spam")))
-			return R_SPAM;
-	if (o->verdict == ESP_VERDICT_QUARANTINE || o->verdict == ESP_VERDICT_DISCARD)
+			return 1;
+	return is_held(o->verdict);
+}
+
+/* What the hooks before this one said, at this point and before it: who marked it, filed it or holds it has decided.
+ * One recipient for whom it is held is enough, as in allowed(). */
+static enum result passed_over(const esp_message_args *args)
+{
+	const esp_txn *t = args->txn;
+	const esp_outcome *o = &t->groups[args->group].outcome;
+
+	if (is_spam(o) || is_spam(t->said))
 		return R_SPAM;
+	for (uint32_t i = 0; i < t->nrcpt; i++)
+		if (t->rcpt[i]->group == args->group && is_held(t->rcpt[i]->verdict))
+			return R_SPAM;
 	return o->answer.folder.len ? R_FILED : R_CATEGORISED;
 }
 
@@ -48,17 +54,16 @@ static void write_answer(const struct settings *s, esp_arena *arena, const struc
 {
 	const struct category *c = &s->prompt.category[v->category];
 	size_t room = NAME_LEN_MAX + 32;
-	esp_str *header = esp_alloc_array(arena, FORGED + 2, sizeof *header);
+	esp_str *header = esp_alloc_array(arena, FIELDS, sizeof *header);
 	char *text = esp_alloc(arena, 2 * room);
 
 	if (!header || !text)
 		return;
-	memcpy(header, forged, sizeof forged);
-	header[FORGED] = (esp_str){ text, (size_t)snprintf(text, room, "X-LLM-Category: %.*s", ESP_FMT(c->name)) };
-	header[FORGED + 1] = (esp_str){ text + room, (size_t)snprintf(text + room, room, "X-LLM-Confidence: %u.%03u",
+	header[0] = (esp_str){ text, (size_t)snprintf(text, room, "X-LLM-Category: %.*s", ESP_FMT(c->name)) };
+	header[1] = (esp_str){ text + room, (size_t)snprintf(text + room, room, "X-LLM-Confidence: %u.%03u",
 		v->confidence / SURE, v->confidence % SURE) };
 	answer->headers = header;
-	answer->nheaders = FORGED + 2;
+	answer->nheaders = FIELDS;
 	if (sure)
 		answer->folder = c->folder;
 }
@@ -98,8 +103,6 @@ esp_verdict wait_on_message(esp_module *self, const esp_message_args *args, esp_
 	const struct settings *s = settings_for(self, args);
 	esp_nsec now = m->core.loop->now(), limit = m->core.fiber->deadline(), before;
 
-	answer->headers = forged;
-	answer->nheaders = FORGED;
 	if (s->mode != MODE_WAIT)
 		return ESP_VERDICT_CONTINUE;
 	limit = limit && limit - MARGIN < now + s->wait ? limit - MARGIN : now + s->wait;

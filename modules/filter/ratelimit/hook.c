@@ -131,12 +131,13 @@ static esp_verdict on_mail(esp_module *self, const esp_mail_args *args, esp_answ
 	return count(self->state, ESP_AT_MAIL, &s, 1, args->txn->arena, answer);
 }
 
-/* Asked once for each account behind an address: that is one recipient, and one answer. */
+/* Asked once for each account behind an address: that is one recipient, and one answer, which the first of them counts.
+ * By the account: "user+detail" and aliases are as many names as somebody cares to write. */
 static esp_verdict on_rcpt(esp_module *self, const esp_rcpt_args *args, esp_answer *answer)
 {
 	struct ratelimit *r = self->state;
 	const struct subject s = {
-		.info = args->conn->api->info(args->conn), .txn = args->txn, .recipient = args->to
+		.info = args->conn->api->info(args->conn), .txn = args->txn, .recipient = args->recipient
 	};
 	struct said *said = r->slot->make(args->txn, r->said);
 	uint64_t hash = key_hash(r, args->to);

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <strings.h>
 
 #define LINE 998u                  /* RFC 5322 2.1.1 */
 
@@ -162,7 +163,7 @@ static void put_subject(struct paper *p, esp_str subject)
 static enum action action_of(const struct settings *s, const struct reply *r)
 {
 	if (!s->by_thresholds)
-		return r->action;
+		return r->no_action ? ACTION_NONE : r->action == ACTION_REJECT ? r->on_reject : r->action;
 	return r->score >= s->reject ? ACTION_REJECT : r->score >= s->quarantine ? ACTION_ADD_HEADER : ACTION_NONE;
 }
 
@@ -198,6 +199,7 @@ static esp_verdict verdict_of(const struct settings *s, enum action action, esp_
 	case ACTION_ADD_HEADER: case ACTION_SUBJECT: case ACTION_QUARANTINE: return put_away(s, answer);
 	case ACTION_DISCARD: return ESP_VERDICT_DISCARD;
 	case ACTION_REJECT: return refuse(answer, message, 0);
+	case ACTION_OTHER: return ESP_VERDICT_FAIL;            /* it decides, and nobody knows what it means */
 	default: return ESP_VERDICT_CONTINUE;
 	}
 }
@@ -275,4 +277,42 @@ esp_verdict judge_large(const struct settings *s, esp_arena *arena, esp_answer *
 	if (s->add_headers)
 		put_text(&p, "X-Spam-Status: No, not looked at: too large");
 	return finish(&p, v, answer);
+}
+
+/* --- the verdicts of others ------------------------------------------------------------------------------------- */
+
+/* rspamd, SpamAssassin, amavis, Exim ("X-Spam_bar") and spamd, and what takes after them. */
+static int is_foreign(esp_str name)
+{
+	return is_name(name) && name.len <= LINE &&
+		((name.len >= 6 && strncasecmp(name.ptr, "X-Spam", 6) == 0) ||
+			(name.len >= 8 && strncasecmp(name.ptr, "X-Rspamd", 8) == 0));
+}
+
+static int is_listed(const esp_answer *answer, esp_str name)
+{
+	for (uint32_t i = 0; i < answer->nheaders; i++)
+		if (answer->headers[i].len == name.len && strncasecmp(answer->headers[i].ptr, name.ptr, name.len) == 0)
+			return 1;
+	return 0;
+}
+
+esp_verdict judge_foreign(esp_str header, esp_arena *arena, esp_answer *answer)
+{
+	esp_header h = esp_header_of(header);
+	esp_header_field f;
+	esp_str *name = NULL;
+
+	while (esp_header_next(&h, &f) == ESP_OK) {
+		if (!is_foreign(f.name) || is_listed(answer, f.name))
+			continue;
+		if (answer->nheaders == FOREIGN_MOST)
+			return refuse(answer, ESP_STR("too many kinds of X-Spam fields"), 0);
+		if (!name)
+			answer->headers = name = esp_alloc_array(arena, FOREIGN_MOST, sizeof *name);
+		if (!name || !(name[answer->nheaders] = esp_strdup_in(arena, f.name)).ptr)
+			return ESP_VERDICT_FAIL;
+		answer->nheaders++;
+	}
+	return ESP_VERDICT_CONTINUE;
 }

@@ -49,6 +49,17 @@ static esp_verdict too_large(struct rspamd *r, const struct settings *s, const e
 	return judge_large(s, args->txn->arena, answer);
 }
 
+/* In a line of its own: the chain's says that there was no verdict, not what to do about it. */
+static void tell_other(struct rspamd *r)
+{
+	uint32_t times = seldom_due(&r->other, r->core.loop->now());
+
+	if (times)
+		esp_log(r->core.log, r->self, ESP_LOG_WARNING,
+			"rspamd wants an action of your own done, which is none that ESP knows: set decide_by = \"thresholds\"",
+			ESP_FINT("messages", times));
+}
+
 static esp_verdict on_message(esp_module *self, const esp_message_args *args, esp_answer *answer)
 {
 	struct rspamd *r = self->state;
@@ -71,28 +82,19 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 		if (reply.skipped)
 			r->metric->add(r->skipped, 1);
 		v = judge(&s, args->txn->arena, &reply, answer);
+		if (v == ESP_VERDICT_FAIL && reply.action == ACTION_OTHER)
+			tell_other(r);
 		json_object_put(json);
 	}
 	r->core.mem->arena_free(arena);
 	return v;
 }
 
-/* Fields that say what other servers thought of it are not stored, whatever rspamd says, and if it says nothing: a rule
- * of the mailbox's owner must not read them as ours. */
+/* Whatever rspamd says, and if it says nothing: a rule of the mailbox's owner must not read them as ours. */
 static esp_verdict on_headers(esp_module *self, const esp_headers_args *args, esp_answer *answer)
 {
-	static const esp_str foreign[] = { ESP_STR_INIT("X-Spam"), ESP_STR_INIT("X-Spam-Flag"),
-		ESP_STR_INIT("X-Spam-Status"), ESP_STR_INIT("X-Spam-Score"), ESP_STR_INIT("X-Spam-Level"),
-		ESP_STR_INIT("X-Spam-Bar"), ESP_STR_INIT("X-Spam-Report"), ESP_STR_INIT("X-Spam-Action"),
-		ESP_STR_INIT("X-Spam-Symbols"), ESP_STR_INIT("X-Spam-Result"), ESP_STR_INIT("X-Spam-Checker-Version"),
-		ESP_STR_INIT("X-Spamd-Result"), ESP_STR_INIT("X-Spamd-Bar"), ESP_STR_INIT("X-Rspamd-Action"),
-		ESP_STR_INIT("X-Rspamd-Score"), ESP_STR_INIT("X-Rspamd-Server") };
-
 	(void)self;
-	(void)args;
-	answer->headers = foreign;
-	answer->nheaders = sizeof foreign / sizeof foreign[0];
-	return ESP_VERDICT_CONTINUE;
+	return judge_foreign(args->headers, args->txn->arena, answer);
 }
 
 /* --- settings ------------------------------------------------------------------------------------------------- */
@@ -219,7 +221,7 @@ static esp_status add_hooks(struct rspamd *r)
 	const esp_hook message = { .size = sizeof message, .point = ESP_AT_MESSAGE, .priority = ESP_PRIO_NORMAL,
 		.timeout = all < TIMEOUT_LAST ? all : TIMEOUT_LAST, .run.message = on_message };
 	const esp_hook headers = { .size = sizeof headers, .point = ESP_AT_HEADERS, .priority = ESP_PRIO_NORMAL,
-		.run.headers = on_headers };
+		.flags = ESP_HOOK_MUST_RUN, .run.headers = on_headers };
 	esp_status st = hooks->add(r->self, &message);
 
 	return st == ESP_OK ? hooks->add(r->self, &headers) : st;
@@ -361,9 +363,8 @@ static const esp_cfg_item config[] = {
 		.type = ESP_CFG_BOOL,
 		.flags = ESP_CFG_PER_DOMAIN,
 		.def_int = 1,
-		.help =
-			"Put X-Spam-Flag, X-Spam-Score and X-Spam-Status in front. Those that came with the message are left out "
-			"in any case." },
+		.help = "Put X-Spam-Flag, X-Spam-Score and X-Spam-Status in front. Fields that came with the message and begin "
+				"with X-Spam or X-Rspamd are left out in any case." },
 	{ .name = "rewrite_subject",
 		.type = ESP_CFG_BOOL,
 		.flags = ESP_CFG_PER_DOMAIN,

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 static const char *const names[ACTIONS] = { "no action", "greylist", "add header", "rewrite subject", "soft reject",
-	"quarantine", "discard", "reject" };
+	"quarantine", "discard", "reject", "other" };
 
 const char *action_name(enum action action) { return names[action]; }
 
@@ -53,17 +53,16 @@ static int number(const struct json_object *json, const char *name, double *ret)
 	return fabs(*ret) <= REPLY_SCORE;      /* NaN is not */
 }
 
+/* Whether one that rspamd does not have by itself is an error is known to who judges. */
 static int read_action(const struct json_object *json, struct reply *r)
 {
 	esp_str name = text(json, "action");
+	int i = 0;
 
-	for (int i = 0; i < ACTIONS; i++) {
-		if (!esp_str_eq(name, (esp_str){ names[i], strlen(names[i]) }))
-			continue;
-		r->action = (enum action)i;
-		return 1;
-	}
-	return 0;
+	while (i < ACTION_OTHER && !esp_str_eq(name, (esp_str){ names[i], strlen(names[i]) }))
+		i++;
+	r->action = (enum action)i;
+	return name.len != 0;
 }
 
 /* Keeps the largest by what they weigh, largest first. */
@@ -99,7 +98,7 @@ static void read_symbols(const struct json_object *json, struct reply *r)
 	}
 }
 
-/* --- the milter section: fields to add and to remove ----------------------------------------------------------- */
+/* --- the milter section: fields to add and to remove, and what becomes of the action ---------------------------- */
 
 /* "value" or { "value": "...", "order": n }: all go in front. */
 static void add_one(struct reply *r, esp_str name, const struct json_object *v)
@@ -146,17 +145,31 @@ static void read_fields(const struct json_object *milter, const char *section, s
 	}
 }
 
+static void read_milter(const struct json_object *milter, struct reply *r)
+{
+	const struct json_object *no_action = member(milter, "no_action", json_type_boolean);
+	esp_str reject = text(milter, "reject");
+
+	read_fields(milter, "add_headers", r, add_one);
+	read_fields(milter, "remove_headers", r, remove_one);
+	r->no_action = no_action && json_object_get_boolean(no_action);
+	if (esp_str_eq(reject, ESP_STR("discard")))
+		r->on_reject = ACTION_DISCARD;
+	else if (esp_str_eq(reject, ESP_STR("quarantine")))
+		r->on_reject = ACTION_QUARANTINE;
+}
+
 esp_status reply_read(const struct json_object *json, struct reply *ret, esp_err *err)
 {
 	const struct json_object *milter, *messages, *skipped;
 
-	*ret = (struct reply){ .action = ACTION_NONE };
+	*ret = (struct reply){ .action = ACTION_NONE, .on_reject = ACTION_REJECT };
 	if (!json_object_is_type(json, json_type_object))
 		return wrong(err, "object");
 	skipped = member(json, "is_skipped", json_type_boolean);
 	ret->skipped = skipped && json_object_get_boolean(skipped);
 	if (!read_action(json, ret))
-		return wrong(err, "action: ESP knows those that rspamd has by itself; use \"thresholds\" with others");
+		return wrong(err, "action");
 	if (!number(json, "score", &ret->score))
 		return wrong(err, "score");
 	if (!number(json, "required_score", &ret->required) || ret->required < 0)
@@ -170,9 +183,7 @@ esp_status reply_read(const struct json_object *json, struct reply *ret, esp_err
 		ret->subject.len = 0;
 	read_symbols(json, ret);
 	milter = member(json, "milter", json_type_object);
-	if (milter) {
-		read_fields(milter, "add_headers", ret, add_one);
-		read_fields(milter, "remove_headers", ret, remove_one);
-	}
+	if (milter)
+		read_milter(milter, ret);
 	return ESP_OK;
 }

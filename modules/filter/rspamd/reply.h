@@ -19,12 +19,16 @@ struct json_object;
 #define REPLY_WHICH   9999         /* as in esp_answer.headers */
 
 enum action { ACTION_NONE = 0, ACTION_GREYLIST, ACTION_ADD_HEADER, ACTION_SUBJECT, ACTION_SOFT_REJECT,
-	ACTION_QUARANTINE, ACTION_DISCARD, ACTION_REJECT, ACTIONS };
+	ACTION_QUARANTINE, ACTION_DISCARD, ACTION_REJECT,
+	ACTION_OTHER,                  /* one that rspamd's administrator made */
+	ACTIONS };
 
 /*! \brief Strings are the JSON value's: they end with it. */
 struct reply {
 	enum action action;
 	int skipped;                   /* rspamd did not look at it: by its own settings */
+	int no_action;                 /* milter: nothing is to be done, whatever the action */
+	enum action on_reject;         /* milter: what is done for ACTION_REJECT: it, ACTION_DISCARD or ACTION_QUARANTINE */
 	double score, required;        /* required: 0, it did not say */
 	esp_str message;               /* for the peer; may be empty, and hold any bytes, as all of these */
 	esp_str subject;               /* ACTION_SUBJECT */

@@ -18,6 +18,7 @@
 #include "reply.h"
 
 #define REPLY_BODY  ((uint64_t)1 << 20)     /* of the JSON, which is read on the loop: some milliseconds */
+#define FOREIGN_MOST 64u                    /* as esp_answer.headers */
 #define REPLY_ARENA ((size_t)4 << 20)       /* fields of the request, and the answer */
 
 struct json_object;
@@ -54,7 +55,7 @@ struct rspamd {
 	esp_str url[FAILOVER_MOST];    /* with /checkv2 */
 	esp_str password, profile;
 	esp_nsec timeout;              /* of one address */
-	struct seldom large;
+	struct seldom large, other;
 	esp_metric seconds, action[ACTIONS], skipped, too_large, trouble[TROUBLES], down;
 	struct learner *learner;       /* NULL: nothing is learned */
 };
@@ -78,6 +79,9 @@ ESP_CHECKED esp_status hostname_init(struct rspamd *r);
 esp_verdict judge(const struct settings *s, esp_arena *arena, const struct reply *reply, esp_answer *answer);
 /*! \brief The same for one that is larger than rspamd is to see. */
 esp_verdict judge_large(const struct settings *s, esp_arena *arena, esp_answer *answer);
+/*! \brief Leaves out what other servers thought of it: fields whose names begin with "X-Spam" or "X-Rspamd", in any
+ *  case; a message with more than FOREIGN_MOST such names is refused. */
+esp_verdict judge_foreign(esp_str header, esp_arena *arena, esp_answer *answer);
 
 /*! \brief "http://host:port" or https, perhaps with a path that ends without "/"; NULL or what is wrong with it. */
 const char *url_fault(esp_str url);

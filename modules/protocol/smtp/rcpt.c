@@ -54,7 +54,8 @@ static esp_status add_all(struct session *s, const esp_directory_target *t, esp_
 
 	for (uint32_t i = 0; st == ESP_OK && i < t->naccounts && o.verdict < ESP_VERDICT_DEFER; i++) {
 		esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = address, .account = t->accounts[i].id,
-		               .folder = t->folder, .domain = domain_of(t->accounts[i].address) };
+		               .folder = t->folder, .domain = domain_of(t->accounts[i].address),
+		               .recipient = t->accounts[i].address };
 		st = s->smtp->mail->rcpt(s->txn, &r, &o);
 	}
 	if (st == ESP_EBUSY)

@@ -84,6 +84,8 @@ typedef struct esp_answer {
 /* Arguments by point.  from, to: `local@domain` without < >, checked; from empty: the null path.  params: what follows
  * the path ("SIZE=10 BODY=8BITMIME"), as it was said.  index: place of the recipient in txn->rcpt if it is taken.
  * domain: whose settings count for this recipient (esp_rcpt.domain; for of_domain() of esp/config.h).
+ * recipient: who that is, however it was written: the address of the account behind an alias or "user+detail", else
+ * `to`.
  * headers: the block with its blank line, every line ends with CRLF.  group: index into txn->groups.  success: did the
  * login succeed? */
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; } esp_connect_args;
@@ -96,6 +98,7 @@ typedef struct {
 	esp_conn *conn;
 	esp_txn *txn;
 	esp_str to, params, domain;
+	esp_str recipient;         /* Since ABI 1.1 */
 } esp_rcpt_args;
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; esp_txn *txn; } esp_data_args;
 typedef struct { uint32_t size; uint32_t reserved; esp_conn *conn; esp_txn *txn; esp_str headers; } esp_headers_args;

@@ -43,6 +43,7 @@ typedef struct esp_rcpt {
 	/* filled by rcpt(), when a hook holds or discards this one: why, and the hook's instance.  Since ABI 1.1 */
 	esp_str reason;
 	const char *by;
+	esp_str recipient;         /* LOCAL: the account's address; empty: `address`.  Since ABI 1.1 */
 } esp_rcpt;
 
 /*! \brief What the message chain came to for one group of recipients. */
@@ -107,6 +108,10 @@ struct esp_txn {
 	esp_nsec began;
 	esp_str domain;            /* authenticated: whose settings count, the login's domain; else "" (the module's) */
 	const esp_trace *trace;    /* never NULL.  Both since ABI 1.1 */
+	/*! Never NULL.  What was said of the whole message at MAIL, DATA and HEADERS: QUARANTINE or DISCARD (else
+	 *  CONTINUE) and by whom, score, tags, headers, what was found.  It joins each group's outcome behind its MESSAGE
+	 *  chain.  What was said at RCPT is in the recipient.  Since ABI 1.1 */
+	const esp_outcome *said;
 };
 
 typedef struct esp_txn_params {

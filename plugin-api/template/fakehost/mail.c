@@ -54,12 +54,24 @@ static int hooked(const struct fakehost *h, esp_point point)
 	return 0;
 }
 
+/* QUARANTINE and DISCARD are seen by the points behind: at RCPT in the recipient, else in txn->said. */
+static void remember(const struct fakehost *h, const esp_txn *t, esp_outcome *said, esp_point point, esp_verdict v,
+	const esp_answer *answer)
+{
+	if (v != ESP_VERDICT_QUARANTINE && v != ESP_VERDICT_DISCARD)
+		return;
+	if (point == ESP_AT_RCPT)
+		t->rcpt[0]->verdict = v;
+	else if (v > said->verdict)
+		*said = (esp_outcome){ .size = sizeof *said, .verdict = v, .answer = *answer, .by = h->module.name };
+}
+
 /* The points of a transaction in their order, until one says no; the answer is that of the last point with a hook. */
-static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_str content, esp_answer *ret)
+static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_outcome *said, esp_str content, esp_answer *ret)
 {
 	esp_mail_args mail = { .size = sizeof mail, .conn = t->conn, .txn = t, .from = t->from };
 	esp_rcpt_args rcpt = { .size = sizeof rcpt, .conn = t->conn, .txn = t, .to = t->rcpt[0]->address,
-		.domain = t->rcpt[0]->domain };
+		.domain = t->rcpt[0]->domain, .recipient = t->rcpt[0]->recipient };
 	esp_data_args data = { .size = sizeof data, .conn = t->conn, .txn = t };
 	esp_headers_args headers = { .size = sizeof headers, .conn = t->conn, .txn = t };
 	esp_message_args message = { .size = sizeof message, .conn = t->conn, .txn = t, .message = t->message };
@@ -74,8 +86,10 @@ static esp_verdict run_transaction(struct fakehost *h, esp_txn *t, esp_str conte
 			t->nrcpt = 0;                                /* joins the envelope when its chain has let it */
 		if (steps[i].point == ESP_AT_MESSAGE)
 			t->message->content = content;
-		if (hooked(h, steps[i].point))
+		if (hooked(h, steps[i].point)) {
 			v = fakehost_run(h, steps[i].point, steps[i].args, ret);
+			remember(h, t, said, steps[i].point, v, ret);
+		}
 		t->nrcpt = steps[i].point != ESP_AT_MAIL;
 		if (v == ESP_VERDICT_DEFER || v == ESP_VERDICT_REJECT)
 			break;
@@ -90,18 +104,19 @@ esp_verdict fakehost_message(struct fakehost *h, const char *content, esp_answer
 	esp_conn c = { .api = &fake_conn, .arena = arena_pub(fake->txn), .id = ++fake->conns };
 	esp_message m = { .size = sizeof m };
 	esp_rcpt rcpt = { .size = sizeof rcpt, .target = ESP_RCPT_LOCAL, .address = ESP_STR("user@example.test"),
-		.domain = ESP_STR("example.test") };
+		.recipient = ESP_STR("user@example.test"), .domain = ESP_STR("example.test") };
 	esp_rcpt *rcpts[] = { &rcpt };
 	static const esp_trace nobody = { .size = sizeof nobody, .call_size = sizeof(esp_trace_call) };
 	esp_rcpt_group group = { .size = sizeof group, .nrcpt = 1, .domain = ESP_STR("example.test") };
+	esp_outcome said = { .size = sizeof said, .answer = { .size = sizeof said.answer } };
 	esp_txn t = { .size = sizeof t, .conn = &c, .arena = arena_pub(fake->txn), .message = &m,
 		.helo = ESP_STR("mail.example.org"), .from = ESP_STR("sender@example.org"), .rcpt = rcpts,
-		.ngroups = 1, .groups = &group, .began = fake->now, .trace = &nobody };
+		.ngroups = 1, .groups = &group, .began = fake->now, .trace = &nobody, .said = &said };
 	esp_verdict v;
 
 	m.id.b[15] = (uint8_t)fake->conns;
 	m.header_len = body ? (size_t)(body - content) + 4 : all.len;
-	v = run_transaction(h, &t, all, ret);
+	v = run_transaction(h, &t, &said, all, ret);
 	slots_end(&m, NULL);
 	slots_end(&t, NULL);
 	slots_end(&c, NULL);

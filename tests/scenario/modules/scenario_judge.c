@@ -1,9 +1,10 @@
 /* scenario_judge - a spam filter as somebody else would write it, with settings for single domains.
  *
  * The message says what comes out: "X-Score: N" is its score, which is compared with `reject` and `junk` of the
- * recipients' domain; "X-Do: WORD" is what the hook does (fail, sleep, defer, quarantine, discard, virus).  Each
- * message it let pass has X-Judged, with the threshold that counted.  At RCPT it defers
- * whoever is called "greyed" and holds what is for "held".
+ * recipients' domain; "X-Do: WORD" is what the hook does (fail, sleep, accept, defer, quarantine, discard,
+ * virus).  Each message it let pass has X-Judged, with the threshold that counted.  At RCPT it defers
+ * whoever is called "greyed" and holds what is for "held".  With `early`, "X-Early: WORD" is what it says at HEADERS,
+ * before others do (accept, quarantine, spam: a tag).
  */
 #include <esp/hook.h>
 #include <esp/host.h>
@@ -51,6 +52,8 @@ static esp_verdict on_word(const struct judge *j, esp_str word, esp_answer *answ
 		return j->core.fiber->sleep_until(j->core.loop->now() + 30 * ESP_SEC) == ESP_OK ? ESP_VERDICT_CONTINUE
 																						: ESP_VERDICT_FAIL;
 	answer->reason = word;
+	if (esp_str_eq(word, ESP_STR("accept")))
+		return ESP_VERDICT_ACCEPT;
 	if (esp_str_eq(word, ESP_STR("defer")))
 		return ESP_VERDICT_DEFER;
 	if (esp_str_eq(word, ESP_STR("quarantine")))
@@ -104,6 +107,23 @@ static esp_verdict on_rcpt(esp_module *self, const esp_rcpt_args *args, esp_answ
 	return ESP_VERDICT_QUARANTINE;
 }
 
+static esp_verdict on_headers(esp_module *self, const esp_headers_args *args, esp_answer *answer)
+{
+	static const esp_str spam = ESP_STR_INIT("spam");
+	esp_str word = field(args->headers, "X-Early: ");
+
+	(void)self;
+	if (esp_str_eq(word, ESP_STR("accept")))
+		return ESP_VERDICT_ACCEPT;
+	if (esp_str_eq(word, ESP_STR("quarantine")))
+		return ESP_VERDICT_QUARANTINE;
+	if (esp_str_eq(word, ESP_STR("spam"))) {
+		answer->tags = &spam;
+		answer->ntags = 1;
+	}
+	return ESP_VERDICT_CONTINUE;
+}
+
 static esp_status on_check(esp_module *self, const esp_cfg *cfg, esp_err *err)
 {
 	const esp_config_api *c = self->host->core("esp.config/1", 0);
@@ -124,6 +144,8 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 			.run = { .message = on_message } },
 		{ .size = sizeof all[0], .point = ESP_AT_RCPT, .priority = ESP_PRIO_NORMAL, .run = { .rcpt = on_rcpt } },
 	};
+	static const esp_hook early = { .size = sizeof early, .point = ESP_AT_HEADERS, .priority = ESP_PRIO_EARLY,
+		.run = { .headers = on_headers } };
 	const esp_hook_api *hooks = self->host->core("esp.hook/1", 0);
 	struct judge *j = esp_alloc(self->host->arena(self), sizeof *j);
 	esp_status st = j ? ESP_OK : ESP_ENOMEM;
@@ -136,12 +158,15 @@ static esp_status on_init(esp_module *self, const esp_cfg *cfg, esp_err *err)
 	self->state = j;
 	for (size_t i = 0; st == ESP_OK && i < sizeof all / sizeof all[0]; i++)
 		st = hooks->add(self, &all[i]);
+	if (st == ESP_OK && j->core.cfg->boolean(cfg, "early"))
+		st = hooks->add(self, &early);
 	return st;
 }
 
 static const esp_cfg_item config[] = {
 	{ .name = "reject", .type = ESP_CFG_INT, .def_int = 15, .flags = ESP_CFG_PER_DOMAIN, .help = "Rejects from here." },
 	{ .name = "junk", .type = ESP_CFG_INT, .def_int = 6, .flags = ESP_CFG_PER_DOMAIN, .help = "Files from here." },
+	{ .name = "early", .type = ESP_CFG_BOOL, .help = "Looks at the header, too." },
 	{ .name = "note", .type = ESP_CFG_STRING, .help = "Nothing." },
 	{ .name = NULL }
 };

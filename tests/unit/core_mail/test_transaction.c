@@ -8,7 +8,7 @@
 
 static esp_verdict at_mail, at_rcpt, at_message[8];
 static int message_runs, pins, slot_ends;
-static esp_str rcpt_folder, rcpt_domain;
+static esp_str rcpt_folder, rcpt_domain, rcpt_recipient;
 static bool speaks, finds;
 static const esp_str headers[ESP_AT_COUNT] = { [ESP_AT_MAIL] = ESP_STR_INIT("mail"),
 	[ESP_AT_RCPT] = ESP_STR_INIT("rcpt"),
@@ -47,6 +47,7 @@ static void run(esp_point point, const void *args, esp_arena *arena, struct trac
 	}
 	if (point == ESP_AT_RCPT) {
 		rcpt_domain = ((const esp_rcpt_args *)args)->domain;
+		rcpt_recipient = ((const esp_rcpt_args *)args)->recipient;
 		ret->verdict = at_rcpt;
 		ret->answer.folder = rcpt_folder;
 	}
@@ -206,6 +207,21 @@ Test(transaction, takes_the_stricter_verdict_of_two_addresses_of_a_mailbox)
 	}
 }
 
+Test(transaction, says_whose_address_a_recipient_is)
+{
+	esp_rcpt r = { .size = sizeof r, .target = ESP_RCPT_LOCAL, .address = ESP_STR("alias+x@example.test"),
+		.recipient = ESP_STR("user@example.test") };
+	esp_txn *t = begin(0, 0);
+	esp_outcome o;
+
+	cr_assert_eq(mail_api.rcpt(t, &r, &o), ESP_OK);
+	cr_assert(esp_str_eq(rcpt_recipient, r.recipient) && esp_str_eq(t->rcpt[0]->recipient, r.recipient));
+	r.size = offsetof(esp_rcpt, recipient);              /* as of a module that was built before there was one */
+	cr_assert_eq(mail_api.rcpt(t, &r, &o), ESP_OK);
+	cr_assert(esp_str_eq(rcpt_recipient, r.address));
+	mail_api.end(t);
+}
+
 Test(transaction, runs_the_message_chain_once_per_group_of_equal_settings)
 {
 	esp_txn *t = begin(0, 0);
@@ -330,6 +346,8 @@ Test(transaction, remembers_a_quarantine_said_at_mail)
 
 	at_mail = ESP_VERDICT_QUARANTINE;
 	t = begin(0, 0);
+	cr_assert_eq(t->said->verdict, ESP_VERDICT_QUARANTINE);
+	cr_assert_str_eq(t->said->by, "double");
 	cr_assert_eq(rcpt(t, 1, 0), ESP_OK);
 	judge(t, &o);
 	cr_assert_eq(t->rcpt[0]->verdict, ESP_VERDICT_QUARANTINE);

@@ -22,8 +22,9 @@ Test(url, goes_where_it_says_and_is_encrypted_beyond_this_machine)
 
 Test(names, folders_and_keywords)
 {
-	static const char *const folders[] = { "", "Promotions", "Lists/Offers", "\xc3\x84rger", "INBOX/x" };
-	static const char *const no_folders[] = { "/x", "x/", "x//y", "x\ny", "x*", "x%", "x\\y", "\xff" };
+	static const char *const folders[] = { "", "Promotions", "Lists/Offers", "\xc3\x84rger", "INBOX/x", "Junk/x",
+		"Junk2" };
+	static const char *const no_folders[] = { "/x", "x/", "x//y", "x\ny", "x*", "x%", "x\\y", "\xff", "Junk", "JUNK" };
 	static const char *const keywords[] = { "", "$Promotions", "Junk" };
 	static const char *const no_keywords[] = { "a b", "\\Seen", "a(", "a]", "\xc3\xa9", "a\"" };
 

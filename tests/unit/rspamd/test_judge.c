@@ -17,7 +17,7 @@ static void set_up(void)
 {
 	arena = arena_new(&mem, "test", 1 << 20);
 	settings = (struct settings){ .add_headers = 1, .reject = 15, .quarantine = 6, .folder = ESP_STR("Junk") };
-	reply = (struct reply){ .score = 7.25, .required = 15 };
+	reply = (struct reply){ .score = 7.25, .required = 15, .on_reject = ACTION_REJECT };
 }
 static void tear_down(void) { arena_free(arena); }
 
@@ -40,6 +40,13 @@ static int has(const char *header)
 }
 
 static esp_str str(const char *s) { return (esp_str){ s, strlen(s) }; }
+
+static void add_field(char *text, size_t room, int i)
+{
+	size_t n = strlen(text);
+
+	snprintf(text + n, room - n, "X-Spam-%d: x\r\n", i);
+}
 
 #define JUDGE(name) Test(judge, name, .init = set_up, .fini = tear_down)
 
@@ -81,6 +88,43 @@ JUDGE(own_thresholds_look_at_the_score_alone)
 			cr_expect_eq(decide(), want[i].v, "%g", want[i].score);
 			cr_expect_eq(answer.folder.len != 0, want[i].junk, "%g", want[i].score);
 		}
+}
+
+JUDGE(an_action_that_nobody_knows_is_no_verdict_unless_the_score_decides)
+{
+	reply.action = ACTION_OTHER;
+	cr_expect_eq(decide(), ESP_VERDICT_FAIL);
+	reply.skipped = 1;
+	cr_expect_eq(decide(), ESP_VERDICT_FAIL);
+	reply.skipped = 0;
+	settings.by_thresholds = 1;
+	cr_expect_eq(decide(), ESP_VERDICT_CONTINUE);
+	cr_expect(has("X-Spam-Flag: YES") && answer.folder.len);
+}
+
+JUDGE(the_milter_section_may_take_the_action_back)
+{
+	reply.no_action = 1;
+	for (enum action a = ACTION_NONE; a < ACTIONS; a++) {
+		reply.action = a;
+		cr_expect_eq(decide(), ESP_VERDICT_CONTINUE, "%s", action_name(a));
+		cr_expect(!answer.folder.len && !answer.ntags && !answer.found && has("X-Spam-Flag: NO"), "%s", action_name(a));
+	}
+	reply.no_action = 0;
+	reply.action = ACTION_REJECT;
+	reply.on_reject = ACTION_DISCARD;
+	cr_expect_eq(decide(), ESP_VERDICT_DISCARD);
+	cr_expect_eq(answer.ntags, 1);
+	reply.on_reject = ACTION_QUARANTINE;
+	cr_expect_eq(decide(), ESP_VERDICT_CONTINUE);
+	cr_expect(answer.folder.len && answer.ntags);
+	settings.quarantine_means = QUARANTINE_HOLD;
+	cr_expect_eq(decide(), ESP_VERDICT_QUARANTINE);
+	reply.action = ACTION_SOFT_REJECT;
+	cr_expect_eq(decide(), ESP_VERDICT_DEFER, "of reject alone");
+	settings.by_thresholds = reply.no_action = 1;
+	reply.score = 15;
+	cr_expect_eq(decide(), ESP_VERDICT_REJECT, "the score is the administrator's");
 }
 
 JUDGE(own_fields_say_what_was_found)
@@ -215,6 +259,43 @@ JUDGE(what_is_too_large_has_a_policy_of_its_own)
 		cr_expect(!answer_fault(&answer) && has("X-Spam-Status: No, not looked at: too large"));
 		cr_expect_eq(answer.folder.len != 0, want[i].above == ABOVE_QUARANTINE);
 	}
+}
+
+static esp_verdict look_for_foreign(const char *header)
+{
+	answer = (esp_answer){ .size = sizeof answer };
+	return judge_foreign(str(header), arena, &answer);
+}
+
+JUDGE(what_others_thought_of_it_is_left_out_by_whatever_name)
+{
+	cr_assert_eq(
+		look_for_foreign("Subject: X-Spam: no\r\nX-Spa: m\r\nX-Rspam: x\r\nX-\r\n\tSpam: x\r\n\r\nX-Spam: body\r\n"),
+		ESP_VERDICT_CONTINUE);
+	cr_expect_eq(answer.nheaders, 0);
+	cr_assert_eq(
+		look_for_foreign("X-Spam-Details: a\r\nx-SPAM: b\r\nX-Spam_bar : -\r\nX-Rspamd-Queue-Id: c\r\n"
+						 "X-Spam-details: d\r\nX-Spam\x01: e\r\nX-Spamd-Result: f\r\n\tg\r\nX-Spam\xc3\xa4: h\r\n\r\n"),
+		ESP_VERDICT_CONTINUE);
+	cr_expect(!answer_fault(&answer));
+	cr_expect(has("X-Spam-Details") && has("x-SPAM") && has("X-Spam_bar") && has("X-Rspamd-Queue-Id") &&
+		has("X-Spamd-Result"));
+	cr_expect_eq(answer.nheaders, 5, "each once");
+}
+
+JUDGE(more_kinds_of_foreign_fields_than_can_be_left_out_are_refused)
+{
+	static char text[8192];
+
+	for (int i = 0; i < 64; i++)
+		add_field(text, sizeof text, i);
+	for (int i = 0; i < 64; i++)
+		add_field(text, sizeof text, i);
+	cr_expect_eq(look_for_foreign(text), ESP_VERDICT_CONTINUE);
+	cr_expect(answer.nheaders == 64 && !answer_fault(&answer));
+	add_field(text, sizeof text, 64);
+	cr_expect_eq(look_for_foreign(text), ESP_VERDICT_REJECT);
+	cr_expect(answer.smtp_code == 554 && !answer_fault(&answer));
 }
 
 JUDGE(without_memory_it_cannot_decide)

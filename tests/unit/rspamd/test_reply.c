@@ -68,9 +68,9 @@ REPLY(every_part_is_read)
 	cr_assert(reply.remove[0].which == 0 && reply.remove[1].which == 1 && reply.remove[2].which == -2);
 }
 
-REPLY(every_action_of_rspamd_is_known_and_no_other)
+REPLY(every_action_of_rspamd_is_known_and_one_of_its_administrator_is_other)
 {
-	static const char *const wrong[] = { "", "Reject", "reject ", "custom", "no", "add_header" };
+	static const char *const others[] = { "Reject", "reject ", "custom", "no", "add_header", "other" };
 	char text[200];
 
 	for (int i = 0; i < ACTIONS; i++) {
@@ -78,10 +78,35 @@ REPLY(every_action_of_rspamd_is_known_and_no_other)
 		cr_expect_eq(read_text(text), ESP_OK);
 		cr_expect_eq(reply.action, (enum action)i);
 	}
-	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-		snprintf(text, sizeof text, "{\"score\":0,\"action\":\"%s\"}", wrong[i]);
-		cr_expect_eq(read_text(text), ESP_EPROTO, "%s", wrong[i]);
-		cr_expect(strstr(err.text, "action"), "%s", err.text);
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+		snprintf(text, sizeof text, "{\"score\":0,\"action\":\"%s\"}", others[i]);
+		cr_expect_eq(read_text(text), ESP_OK, "%s", others[i]);
+		cr_expect_eq(reply.action, ACTION_OTHER, "%s", others[i]);
+	}
+	cr_expect_eq(read_text("{\"score\":0,\"action\":\"\"}"), ESP_EPROTO);
+	cr_expect(strstr(err.text, "action"), "%s", err.text);
+}
+
+REPLY(the_milter_section_may_take_the_action_back)
+{
+	static const struct { const char *members; int no_action; enum action on_reject; } list[] = {
+		{ "", 0, ACTION_REJECT }, { "\"milter\":{}", 0, ACTION_REJECT }, { "\"no_action\":true", 0, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":true}", 1, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":false}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":\"true\"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"no_action\":1}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":\"discard\"}", 0, ACTION_DISCARD },
+		{ "\"milter\":{\"reject\":\"quarantine\",\"no_action\":true}", 1, ACTION_QUARANTINE },
+		{ "\"milter\":{\"reject\":\"reject\"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":\"\"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":\"discard \"}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":true}", 0, ACTION_REJECT },
+		{ "\"milter\":{\"reject\":[\"discard\"]}", 0, ACTION_REJECT } };
+
+	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+		cr_assert_eq(read_with(list[i].members), ESP_OK);
+		cr_expect_eq(reply.no_action, list[i].no_action, "%s", list[i].members);
+		cr_expect_eq(reply.on_reject, list[i].on_reject, "%s", list[i].members);
 	}
 }
 

@@ -38,7 +38,7 @@ static esp_verdict on_mail(esp_module *self, const esp_mail_args *args, esp_answ
 	(void)answer;
 	assert(args->txn->nrcpt == 0 && args->conn == args->txn->conn);
 	k->mails++;
-	return ESP_VERDICT_CONTINUE;
+	return ESP_VERDICT_QUARANTINE;
 }
 
 static esp_verdict on_rcpt(esp_module *self, const esp_rcpt_args *args, esp_answer *answer)
@@ -59,6 +59,7 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 	struct kept *k = s->slot->get(args->txn, s->kept);
 
 	(void)answer;
+	assert(args->txn->said->verdict == ESP_VERDICT_QUARANTINE && !strcmp(args->txn->said->by, self->name));
 	assert(args->txn->nrcpt == 1 && args->message->content.len > args->message->header_len);
 	return k->mails == 1 && k->rcpts == 1 ? ESP_VERDICT_QUARANTINE : ESP_VERDICT_FAIL;
 }
