@@ -1,9 +1,9 @@
 /* tests/unit/net/echo.c - see echo.h.
  *
  * Commands: QUIT; STARTTLS; TAKE n (reads n bytes, says their sum); BIG n (writes n bytes of 'x'); SUB c / UNSUB c
- * (topic c); USER, NOBODY (set_user); NAME; SLEEP ms (suspends inside session()); BURN ms (does not); IDLE ms (set_idle); WHO; TLS;
- * FILE fd n; ID; COUNT (commands so far, survives a handover); CHOIR (three fibers write records while this one reads
- * lines up to END; see echo.h).  Anything else is echoed.
+ * (topic c); USER, NOBODY (set_user); NAME; SLEEP ms (suspends inside session()); BURN ms (does not); IDLE ms
+ * (set_idle); WHO; TLS; FILE fd n; ID; COUNT (commands so far, survives a handover); CHOIR (three fibers write records
+ * while this one reads lines up to END; see echo.h).  Anything else is echoed.
  */
 #define TEST_HELPER
 #include "echo.h"
