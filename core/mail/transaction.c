@@ -293,6 +293,12 @@ static esp_status txn_rcpt(esp_txn *pub, const esp_rcpt *r, esp_outcome *ret)
 	return ESP_OK;
 }
 
+static void txn_keep_rcpt(esp_txn *pub, uint32_t nrcpt)
+{
+	ESP_ASSERT(nrcpt <= txn_of(pub)->pub.nrcpt);
+	pub->nrcpt = nrcpt;
+}
+
 static void txn_data(esp_txn *pub, esp_outcome *ret)
 {
 	esp_data_args args = { .size = sizeof args, .conn = pub->conn, .txn = pub };
@@ -377,5 +383,5 @@ static void txn_end(esp_txn *pub)
 
 const esp_mail_api mail_api = {
 	.size = sizeof mail_api, .begin = txn_begin, .mail = txn_mail, .rcpt = txn_rcpt, .data = txn_data,
-	.headers = txn_headers, .message = txn_message, .end = txn_end,
+	.headers = txn_headers, .message = txn_message, .end = txn_end, .keep_rcpt = txn_keep_rcpt,
 };

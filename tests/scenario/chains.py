@@ -347,4 +347,22 @@ def time_removes_traces():
         wait_until(lambda: s.cli("reload", "accept").code == 0 and s.cli("trace", old, check=None).code == 1, 20, 0.5)
 
 
+@scenario
+def an_alias_of_which_one_recipient_is_refused_is_refused_for_all():
+    with Judging() as s:
+        s.add_user("greyed@example.test")
+        for to in ("alice@example.test", "greyed@example.test"):
+            s.cli("alias", "add", "team@example.test", to)
+        with s.smtp() as c:
+            c.ehlo()
+            c.expect("MAIL FROM:<sender@elsewhere.test>", 250)
+            c.expect("RCPT TO:<team@example.test>", 451)
+            c.expect("RCPT TO:<bob@example.test>", 250)
+            c.expect("DATA", 354)
+            c.send(message("for the team") + ".\r\n")
+            assert c.reply().startswith("250")
+        assert s.folder("bob", "INBOX") == 1
+        assert s.folder("alice", "INBOX") == 0, "the sender sends to the team again, and that is hers"
+
+
 run()

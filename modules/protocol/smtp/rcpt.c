@@ -47,9 +47,11 @@ static esp_str domain_of(esp_str address)
 	return at ? (esp_str){ at + 1, (size_t)(address.ptr + address.len - at - 1) } : (esp_str){ NULL, 0 };
 }
 
+/* All or none: who was told 4xx or 5xx sends again to all of them. */
 static esp_status add_all(struct session *s, const esp_directory_target *t, esp_str address)
 {
 	esp_outcome o = { .size = sizeof o };
+	uint32_t before = s->txn->nrcpt;
 	esp_status st = ESP_OK;
 
 	for (uint32_t i = 0; st == ESP_OK && i < t->naccounts && o.verdict < ESP_VERDICT_DEFER; i++) {
@@ -58,6 +60,8 @@ static esp_status add_all(struct session *s, const esp_directory_target *t, esp_
 		               .recipient = t->accounts[i].address };
 		st = s->smtp->mail->rcpt(s->txn, &r, &o);
 	}
+	if (st != ESP_OK || o.verdict >= ESP_VERDICT_DEFER)
+		s->smtp->mail->keep_rcpt(s->txn, before);
 	if (st == ESP_EBUSY)
 		return too_many(s);
 	if (st != ESP_OK)

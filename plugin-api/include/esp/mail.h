@@ -142,6 +142,9 @@ typedef struct esp_mail_api {
 	void (*message)(esp_txn *t, esp_str content, esp_outcome *ret);
 	/*! [worker] The one way out, at every exit; NULL is fine. */
 	void (*end)(esp_txn *t);
+	/*! [worker] Only the first `nrcpt` recipients stay in the envelope: of an address that leads to several, one was
+	 *  refused, and with it the address.  What was said for a recipient of before stays with him.  Since ABI 1.1. */
+	void (*keep_rcpt)(esp_txn *t, uint32_t nrcpt);
 } esp_mail_api;
 
 #ifdef __cplusplus

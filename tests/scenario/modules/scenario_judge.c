@@ -97,7 +97,7 @@ static esp_verdict on_message(esp_module *self, const esp_message_args *args, es
 static esp_verdict on_rcpt(esp_module *self, const esp_rcpt_args *args, esp_answer *answer)
 {
 	(void)self;
-	if (args->to.len > 7 && memcmp(args->to.ptr, "greyed@", 7) == 0) {
+	if (args->recipient.len > 7 && memcmp(args->recipient.ptr, "greyed@", 7) == 0) {
 		answer->reason = ESP_STR("seen for the first time");
 		return ESP_VERDICT_DEFER;
 	}

@@ -144,6 +144,21 @@ Test(transaction, counts_the_same_mailbox_once)
 	mail_api.end(t);
 }
 
+Test(transaction, takes_recipients_back)
+{
+	esp_txn *t = begin(3, 0);
+	esp_outcome o;
+
+	for (uint8_t i = 1; i <= 3; i++)
+		cr_assert_eq(rcpt(t, i, 0), ESP_OK);
+	mail_api.keep_rcpt(t, 1);
+	cr_assert_eq(rcpt(t, 2, 0), ESP_OK, "there is room again, and he is not there already");
+	cr_assert_eq(t->nrcpt, 2);
+	judge(t, &o);
+	cr_assert_eq(t->groups[0].nrcpt, 2);
+	mail_api.end(t);
+}
+
 Test(transaction, refuses_recipients_beyond_its_limit)
 {
 	esp_txn *t = begin(2, 0);
