@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from lib import BUILD, ECHO, SLOW, Client, Server, run, scenario, wait_until
+from lib import BUILD, ECHO, SLOW, Client, Server, Skip, run, scenario, wait_until
 from mail import MailServer
 
 
@@ -218,6 +218,11 @@ def a_stop_by_command_is_no_failure():
         assert s.wait_end() == 0
 
 
+def as_root():
+    if os.geteuid() != 0:
+        raise Skip("only root may become another user")
+
+
 def others_reach(path):
     """Whether a user without rights may enter this folder (root's own home is closed)."""
     while path != "/":
@@ -229,8 +234,7 @@ def others_reach(path):
 
 @scenario
 def a_user_who_cannot_reach_the_binary_is_told_so():
-    if os.geteuid() != 0:
-        return
+    as_root()
     with Server([ECHO], {"echo": {}}, server={"user": "nobody", "group": "nogroup"}) as s:
         closed = os.path.join(s.dir, "closed")
         os.mkdir(closed, 0o700)
@@ -243,11 +247,9 @@ def a_user_who_cannot_reach_the_binary_is_told_so():
 
 @scenario
 def the_server_process_gives_up_root():
-    if os.geteuid() != 0:
-        return
+    as_root()
     if not others_reach(BUILD):
-        print(f"      left out: nobody may not enter {BUILD}")
-        return
+        raise Skip(f"nobody may not enter {BUILD}")
     with Server([ECHO], {"echo": {}}, server={"user": "nobody", "group": "nogroup"}) as s:
         s.start()
         with open(f"/proc/{s.pid()}/status") as f:
@@ -262,11 +264,9 @@ def the_server_process_gives_up_root():
 
 @scenario
 def a_check_by_root_sees_what_the_servers_user_sees_and_leaves_nothing_of_roots():
-    if os.geteuid() != 0:
-        return
+    as_root()
     if not others_reach(BUILD):
-        print(f"      left out: nobody may not enter {BUILD}")
-        return
+        raise Skip(f"nobody may not enter {BUILD}")
     with MailServer(start=False, server={"user": "nobody", "group": "nogroup"}) as s:
         key = s.tls["certificates"][0]["key"]
         shutil.chown(key, "nobody")

@@ -145,13 +145,16 @@ static void stranger(struct rig *r)
 
 	load_one(r, "abi_verdict", "");
 	(void)snprintf(path, sizeof path, "%s/abi_verdict.so", r->mods);
-	if (geteuid() != 0)
-		return;   /* only root can give files away */
 	cr_assert(chown(path, 65534, 65534) == 0);
 	cr_expect(rig_load(r) == ESP_EACCES);
 	cr_expect(strstr(r->err.text, "belongs to user 65534"), "%s", r->err.text);
 }
-Test(abi, refuses_a_file_of_another_user) { rig_run(stranger); }
+Test(abi, refuses_a_file_of_another_user)
+{
+	if (geteuid() != 0)
+		cr_skip("only root can give files away");
+	rig_run(stranger);
+}
 
 static void text_file(struct rig *r)
 {
