@@ -12,6 +12,7 @@ import tempfile
 
 from lib import BUILD, SLOW, SOURCE, run, scenario
 from ports import free_base
+from resolvers import Hostile
 
 OFFSETS = {"mx": 25, "submission": 587, "submissions": 465, "imap": 143, "imaps": 993}
 
@@ -140,6 +141,17 @@ def extra_settings_are_merged_last():
             assert smtp.esmtp_features["size"] == str(1 << 20)
 
 
+@scenario
+def the_resolver_that_was_named_is_asked():
+    with Hostile() as first, Hostile() as second, Dev() as d:
+        first.mute = True
+        d.start("--resolver", f"127.0.0.1:{first.port}", "--resolver", f"127.0.0.1:{second.port}")
+        done = subprocess.run([os.path.join(BUILD, "esp-cli"), "--config", f"{d.dir}/esp.conf", "dns", "lookup", "A", "plain.test"],
+                              capture_output=True, text=True, timeout=60 * SLOW)
+        assert done.returncode == 0 and "192.0.2.1" in done.stdout, done
+        assert first.count("plain.test") and second.count("plain.test"), "the second when the first is silent"
+
+
 def build_module(folder, *flags):
     """docs/samples/event.c: answers `esp-cli deliveries`."""
     subprocess.run(["gcc", "-std=gnu17", "-fPIC", "-shared", "-fvisibility=hidden", *flags,
@@ -170,7 +182,7 @@ def what_is_wrong_is_said_in_one_line():
     with Dev() as d:
         for options, word in ((["--user", "nocolon"], "NAME:PASSWORD"), (["--users", "a-b:x"], "u0-u109"),
                               (["--conf-extra", "/nonexistent"], "nonexistent"), (["--build", "/nonexistent"], "esp-server"),
-                              (["--module", "/nonexistent.so"], "no such module")):
+                              (["--module", "/nonexistent.so"], "no such module"), (["--resolver", "ns.test:53"], "servers")):
             done = d.call("start", "--port-base", str(d.base), *options)
             assert done.returncode and word in done.stderr, (options, done.stderr)
             d.call("stop")
