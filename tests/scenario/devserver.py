@@ -8,6 +8,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 
 from lib import BUILD, SLOW, SOURCE, run, scenario
@@ -123,6 +124,25 @@ def in_the_foreground_it_serves_several_domains_until_it_is_stopped():
         p.stdout.close()
         with socket.socket() as s:
             assert s.connect_ex(("127.0.0.1", d.port("imap"))) != 0, "the server has ended with it"
+
+
+# devserver itself, its clock fifteen times as fast: what it waits 45 s for comes in 3.
+HASTY = """import runpy, sys, time
+clock, sys.argv = time.monotonic, sys.argv[1:]
+time.monotonic = lambda: 15 * clock()
+runpy.run_path(sys.argv[0])"""
+
+
+@scenario
+def a_server_that_hears_no_signal_is_killed():
+    with Dev() as d:
+        first = d.start()["pid"]
+        os.kill(first, signal.SIGSTOP)
+        done = subprocess.run([sys.executable, "-B", "-c", HASTY, os.path.join(SOURCE, "contrib", "devserver"), "stop", "--dir", d.dir],
+                              text=True, capture_output=True, timeout=60 * SLOW)
+        assert done.returncode == 0 and not done.stderr, done
+        assert d.call("pid").returncode == 1
+        assert d.start()["started"], "nothing of the first one is in the way"
 
 
 @scenario
