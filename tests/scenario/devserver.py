@@ -8,10 +8,12 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 
 from lib import BUILD, SLOW, SOURCE, run, scenario
 from ports import free_base
+from resolvers import Hostile
 
 OFFSETS = {"mx": 25, "submission": 587, "submissions": 465, "imap": 143, "imaps": 993}
 
@@ -124,6 +126,25 @@ def in_the_foreground_it_serves_several_domains_until_it_is_stopped():
             assert s.connect_ex(("127.0.0.1", d.port("imap"))) != 0, "the server has ended with it"
 
 
+# devserver itself, its clock fifteen times as fast: what it waits 45 s for comes in 3.
+HASTY = """import runpy, sys, time
+clock, sys.argv = time.monotonic, sys.argv[1:]
+time.monotonic = lambda: 15 * clock()
+runpy.run_path(sys.argv[0])"""
+
+
+@scenario
+def a_server_that_hears_no_signal_is_killed():
+    with Dev() as d:
+        first = d.start()["pid"]
+        os.kill(first, signal.SIGSTOP)
+        done = subprocess.run([sys.executable, "-B", "-c", HASTY, os.path.join(SOURCE, "contrib", "devserver"), "stop", "--dir", d.dir],
+                              text=True, capture_output=True, timeout=60 * SLOW)
+        assert done.returncode == 0 and not done.stderr, done
+        assert d.call("pid").returncode == 1
+        assert d.start()["started"], "nothing of the first one is in the way"
+
+
 @scenario
 def extra_settings_are_merged_last():
     with Dev() as d:
@@ -138,6 +159,17 @@ def extra_settings_are_merged_last():
         with smtplib.SMTP("127.0.0.1", d.base + 26, timeout=20) as smtp:
             smtp.ehlo()
             assert smtp.esmtp_features["size"] == str(1 << 20)
+
+
+@scenario
+def the_resolver_that_was_named_is_asked():
+    with Hostile() as first, Hostile() as second, Dev() as d:
+        first.mute = True
+        d.start("--resolver", f"127.0.0.1:{first.port}", "--resolver", f"127.0.0.1:{second.port}")
+        done = subprocess.run([os.path.join(BUILD, "esp-cli"), "--config", f"{d.dir}/esp.conf", "dns", "lookup", "A", "plain.test"],
+                              capture_output=True, text=True, timeout=60 * SLOW)
+        assert done.returncode == 0 and "192.0.2.1" in done.stdout, done
+        assert first.count("plain.test") and second.count("plain.test"), "the second when the first is silent"
 
 
 def build_module(folder, *flags):
@@ -170,7 +202,7 @@ def what_is_wrong_is_said_in_one_line():
     with Dev() as d:
         for options, word in ((["--user", "nocolon"], "NAME:PASSWORD"), (["--users", "a-b:x"], "u0-u109"),
                               (["--conf-extra", "/nonexistent"], "nonexistent"), (["--build", "/nonexistent"], "esp-server"),
-                              (["--module", "/nonexistent.so"], "no such module")):
+                              (["--module", "/nonexistent.so"], "no such module"), (["--resolver", "ns.test:53"], "servers")):
             done = d.call("start", "--port-base", str(d.base), *options)
             assert done.returncode and word in done.stderr, (options, done.stderr)
             d.call("stop")

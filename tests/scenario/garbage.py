@@ -154,6 +154,18 @@ def an_answer_within_a_login_is_held_to_the_same_rules():
 
 
 @scenario
+def a_bare_newline_or_nul_in_an_imap_command_ends_the_session():
+    """Nothing of such a line is run, nor what is behind it: a relay in front may have seen other lines."""
+    with MailServer(users=["alice"]) as s:
+        for line in (b"a NOOP\nb NOOP\r\n", b"a NOOP\rb NOOP\r\n", b"a NO\0OP\r\n", b"a NOOP\n", b"\n", b"a NOOP\0\r\n"):
+            for user in (None, "alice"):
+                with s.imap(user) if user else s.imap() as c:
+                    c.send(line + b"c NOOP\r\n")
+                    assert c.rest() == b"* BYE bare CR, LF or NUL in a line\r\n", (line, user)
+        alive(s)
+
+
+@scenario
 def a_line_of_a_message_may_be_long_but_not_endless():
     with MailServer(users=["alice"], config={"smtp": {"max_size": "1 MiB"}}) as s, s.smtp() as c:
         c.ehlo()

@@ -1,7 +1,8 @@
 /* hash - argon2id on the hash lane: PHC strings in, yes or no out.
  *
- * A job copies the password and wipes it; the fiber waits, so that the job may live on its stack.  The lane's width
- * bounds memory (19 MiB a hash by default), its queue bounds how long a flood can make others wait.
+ * A job points at its caller's password and makes no copy that would have to be wiped; the fiber waits, so that the job
+ * may live on its stack.  The lane's width bounds memory (19 MiB a hash by default), its queue bounds how long a flood
+ * can make others wait.
  */
 #include "auth.h"
 
