@@ -392,6 +392,44 @@ Test(fiber_stack, an_overflow_is_reported_with_the_name_of_the_fiber)
 	cr_assert_not_null(strstr(text, "module filter_deep, at message"), "%.600s", text);
 }
 
+static void callback_child(void)
+{
+	loop_test_init(0);
+	cr_assert_eq(fiber_yield(), ESP_OK);                   /* where the loop's callbacks run: in no fiber */
+}
+
+Test(fiber_rules, a_callback_of_the_loop_that_suspends_aborts)
+{
+	static char text[4096];
+	int status = in_child(callback_child, text, sizeof(text));
+
+	cr_assert_neq(status, 0);
+	cr_assert_not_null(strstr(text, "yield() suspends, but it was called outside a fiber"), "%.600s", text);
+}
+
+static void keeps_its_lock(void *arg)
+{
+	static esp_fmutex lock;
+
+	(void)arg;
+	if (fiber_lock(&lock) != ESP_OK)
+		_exit(0);
+}
+
+static void lock_child(void)
+{
+	loop_test(keeps_its_lock, NULL);
+}
+
+Test(fiber_rules, a_fiber_that_ends_with_a_lock_aborts)
+{
+	static char text[4096];
+	int status = in_child(lock_child, text, sizeof(text));
+
+	cr_assert_neq(status, 0);
+	cr_assert_not_null(strstr(text, "fiber 'test' ended while it holds 1 lock(s)"), "%.600s", text);
+}
+
 static void null_child(void)
 {
 	loop_test_init(0);
