@@ -156,6 +156,35 @@ Test(conn, gives_way_after_a_millisecond, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, costly_lines, NULL);
 }
 
+/* Ten at most sleep at once, so the last of forty has waited for three others. */
+static void more_than_fibers(void *arg)
+{
+	esp_nsec began;
+	int fd[40];
+
+	(void)arg;
+	for (unsigned i = 0; i < 40; i++) {
+		fd[i] = dial();
+		expect_line(fd[i], "220 hi");
+	}
+	fiber_set_cap(10);
+	began = clock_monotonic();
+	for (unsigned i = 0; i < 40; i++)
+		say(fd[i], "SLEEP 100\r\n");
+	for (unsigned i = 0; i < 40; i++)
+		expect_line(fd[i], "slept");
+	cr_expect_geq(clock_monotonic() - began, 400 * ESP_MSEC);
+	fiber_set_cap(24000);
+	for (unsigned i = 0; i < 40; i++)
+		close(fd[i]);
+	wait_count(0);
+}
+
+Test(conn, sessions_queue_while_no_fiber_is_left, .timeout = 60)
+{
+	run_net(&(struct double_opts){ .trust = true }, more_than_fibers, NULL);
+}
+
 static void overlong(void *arg)
 {
 	char *junk = malloc(1000000);
