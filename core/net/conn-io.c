@@ -78,7 +78,7 @@ static bool turn_left(struct conn *c)
 		return true;
 	if (c->turn_lines >= CONN_TURN_LINES)
 		return false;
-	return clock_monotonic() - c->turn < CONN_TURN_TIME;
+	return c->turn_lines % 8 || clock_monotonic() - c->turn < CONN_TURN_TIME;
 }
 
 static int next_turn(struct conn *c)

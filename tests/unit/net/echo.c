@@ -1,7 +1,7 @@
 /* tests/unit/net/echo.c - see echo.h.
  *
  * Commands: QUIT; STARTTLS; TAKE n (reads n bytes, says their sum); BIG n (writes n bytes of 'x'); SUB c / UNSUB c
- * (topic c); USER, NOBODY (set_user); NAME; SLEEP ms (suspends inside session()); BURN ms (does not); IDLE ms
+ * (topic c); USER, NOBODY (set_user); NAME; SLEEP ms (suspends inside session()); IDLE ms
  * (set_idle); WHO; TLS; FILE fd n; ID; COUNT (commands so far, survives a handover); CHOIR (three fibers write records
  * while this one reads lines up to END; see echo.h).  Anything else is echoed.
  */
@@ -218,11 +218,6 @@ static int command_with(esp_conn *c, const char *text)
 		int rc = fiber_sleep_until(clock_monotonic() + n * ESP_MSEC);
 
 		return rc == ESP_OK ? reply(c, "slept\r\n") : rc;
-	}
-	if (sscanf(text, "BURN %d", &n) == 1) {
-		for (esp_nsec end = clock_monotonic() + n * ESP_MSEC; clock_monotonic() < end; )
-			;
-		return reply(c, "burnt\r\n");
 	}
 	if (sscanf(text, "IDLE %d", &n) == 1) {
 		c->api->set_idle(c, n * ESP_MSEC);

@@ -135,27 +135,6 @@ Test(conn, gives_way_after_64_lines, .timeout = 60)
 	run_net(&(struct double_opts){ .trust = true }, many_lines, NULL);
 }
 
-static void costly_lines(void *arg)
-{
-	char all[16 * 9 + 1] = "";
-	int fd = dial();
-
-	(void)arg;
-	expect_line(fd, "220 hi");
-	for (int i = 0; i < 16; i++)
-		strcat(all, "BURN 2\r\n");
-	say(fd, all);
-	for (int i = 0; i < 16; i++)
-		expect_line(fd, "burnt");
-	close(fd);
-	cr_assert_geq(seen.sessions, 16);
-}
-
-Test(conn, gives_way_after_a_millisecond, .timeout = 60)
-{
-	run_net(&(struct double_opts){ .trust = true }, costly_lines, NULL);
-}
-
 /* Ten at most sleep at once, so the last of forty has waited for three others. */
 static void more_than_fibers(void *arg)
 {
