@@ -36,6 +36,8 @@
 #define cr_assert_str_eq(a, b, ...) test_check(strcmp(a, b) == 0, #a " equals " #b, __VA_ARGS__)
 #define cr_assert_str_neq(a, b, ...) test_check(strcmp(a, b) != 0, #a " differs from " #b, __VA_ARGS__)
 #define cr_assert_float_eq(a, b, e, ...) test_check((a) - (b) <= (e) && (b) - (a) <= (e), #a " == " #b, __VA_ARGS__)
+/* In the body of a Test() alone. */
+#define cr_skip(...) do { (void)fputs("skip: " __VA_ARGS__ "\n", stderr); return; } while (0)
 #define cr_assert_fail(...) test_check(0, "failed:", __VA_ARGS__)
 #define cr_expect cr_assert
 #define cr_expect_not cr_assert_not
