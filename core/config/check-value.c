@@ -279,8 +279,7 @@ void config_check_strings(
 	v->count = got.count;
 }
 
-/* --- defaults
- * ------------------------------------------------------------------------------------------------------ */
+/* --- defaults ----------------------------------------------------------------------------------------------------- */
 
 void config_set_default(struct config_check *ck, const esp_cfg_item *it, struct cfg_value *v)
 {
