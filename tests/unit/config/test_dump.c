@@ -123,21 +123,18 @@ Test(diff, lists_changed_keys_and_knows_whether_all_are_live)
 	config_changes_free(&ch);
 }
 
-static int64_t size_of(const char *s)
+/* The value, or what is wrong with it. */
+static int64_t read_by(int (*reader)(esp_str text, int64_t *ret), const char *s)
 {
 	int64_t n;
-	int rc = value_size((esp_str){ s, strlen(s) }, &n);
+	int rc = reader((esp_str){ s, strlen(s) }, &n);
 
 	return rc ? rc : n;
 }
 
-static int64_t time_of(const char *s)
-{
-	int64_t n;
-	int rc = value_time((esp_str){ s, strlen(s) }, &n);
-
-	return rc ? rc : n;
-}
+static int64_t size_of(const char *s) { return read_by(value_size, s); }
+static int64_t time_of(const char *s) { return read_by(value_time, s); }
+static int64_t decimal_of(const char *s) { return read_by(value_decimal, s); }
 
 Test(value, reads_sizes_strictly)
 {
@@ -167,14 +164,6 @@ Test(value, reads_times_strictly)
 	cr_assert_eq(time_of("1h30m"), ESP_EPROTO);
 	cr_assert_eq(time_of("30S"), ESP_EPROTO);
 	cr_assert_eq(time_of("99999999999d"), ESP_E2BIG);
-}
-
-static int64_t decimal_of(const char *s)
-{
-	int64_t n;
-	int rc = value_decimal((esp_str){ s, strlen(s) }, &n);
-
-	return rc ? rc : n;
 }
 
 Test(value, reads_decimals_strictly)
