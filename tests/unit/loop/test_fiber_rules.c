@@ -41,6 +41,15 @@ static int in_child(void (*fn)(void), char *text, size_t cap)
 	return status;
 }
 
+static void assert_aborts(void (*fn)(void), const char *why)
+{
+	static char text[4096];
+	int status = in_child(fn, text, sizeof(text));
+
+	cr_assert_neq(status, 0);
+	cr_assert_not_null(strstr(text, why), "%.600s", text);
+}
+
 static void suspends_in_nosuspend(void *arg)
 {
 	(void)arg;
@@ -56,11 +65,7 @@ static void rule_1(void)
 
 Test(fiber_rules, rule_01_a_suspension_inside_nosuspend_aborts_with_both_names)
 {
-	static char text[4096];
-	int status = in_child(rule_1, text, sizeof(text));
-
-	cr_assert_neq(status, 0);
-	cr_assert_not_null(strstr(text, "yield() suspends fiber 'test'"), "%s", text);
+	assert_aborts(rule_1, "yield() suspends fiber 'test'");
 }
 
 static struct fiber *parked;
@@ -400,11 +405,7 @@ static void callback_child(void)
 
 Test(fiber_rules, a_callback_of_the_loop_that_suspends_aborts)
 {
-	static char text[4096];
-	int status = in_child(callback_child, text, sizeof(text));
-
-	cr_assert_neq(status, 0);
-	cr_assert_not_null(strstr(text, "yield() suspends, but it was called outside a fiber"), "%.600s", text);
+	assert_aborts(callback_child, "yield() suspends, but it was called outside a fiber");
 }
 
 static void keeps_its_lock(void *arg)
@@ -423,11 +424,7 @@ static void lock_child(void)
 
 Test(fiber_rules, a_fiber_that_ends_with_a_lock_aborts)
 {
-	static char text[4096];
-	int status = in_child(lock_child, text, sizeof(text));
-
-	cr_assert_neq(status, 0);
-	cr_assert_not_null(strstr(text, "fiber 'test' ended while it holds 1 lock(s)"), "%.600s", text);
+	assert_aborts(lock_child, "fiber 'test' ended while it holds 1 lock(s)");
 }
 
 static void null_child(void)
