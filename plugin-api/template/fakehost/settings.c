@@ -69,6 +69,8 @@ static int decimal(const char *text, int64_t *ret)
 	char *end;
 	double v = strtod(text, &end) * 1000;
 
+	if (!(v > -1e15 && v < 1e15))     /* nor NaN */
+		return 0;
 	*ret = (int64_t)(v + (v < 0 ? -0.5 : 0.5));
 	return end != text && *end == '\0';
 }
